@@ -1,0 +1,46 @@
+// Every bound of pgfresh that is not an option of the configuration file, with its sum.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pgfresh::limits {
+
+// PostgreSQL's own limit for a startup packet (MAX_STARTUP_PACKET_LENGTH, src/include/libpq/pqcomm.h).
+inline constexpr uint32_t kStartupBytesMax = 10'000;
+
+// A frontend message up to this size is looked at whole; a longer one is forwarded in pieces,
+// unexamined, and counts as "may write". 16 KB of SQL (query.text_bytes_max) + parameters.
+inline constexpr uint32_t kFrontendWholeMax = 64 * 1024;
+
+// Backend messages other than rows and COPY data are held until whole up to this size. The
+// longest that must be seen whole is a PF001 notice: 8000 bytes of payload + its other fields.
+inline constexpr uint32_t kBackendWholeMax = 64 * 1024;
+
+// No message of the protocol may be longer: PostgreSQL's MaxAllocSize, 1 GB - 1 (memutils.h).
+inline constexpr uint32_t kMessageBytesMax = 0x3fffffff;
+
+// What one session holds back while it waits to know whether a segment (Parse, Bind, Describe …
+// before Execute) can be answered locally: two whole messages and change.
+inline constexpr size_t kHeldBytesMax = 192 * 1024;
+
+// A peer whose output queue is above the high mark stops the reading from the other side.
+// 2 sides × 256 KB × 1000 busy clients = 512 MB at the very worst.
+inline constexpr size_t kQueueHighBytes = 256 * 1024;
+
+// Requests of one session that PostgreSQL has not answered: 24 bytes each, 1.5 MB.
+inline constexpr size_t kOutstandingMax = 65'536;
+
+// Prepared statements of one session that pgfresh remembers; beyond, they are forwarded unknown.
+inline constexpr size_t kPreparedMax = 16'384;
+inline constexpr size_t kPreparedBytesMax = 16 * 1024 * 1024;
+
+// Distinct key values a trigger reports in one event (freshness.md, rule 2), and its size:
+// NOTIFY takes less than 8000 bytes (src/backend/commands/async.c, NOTIFY_PAYLOAD_MAX_LENGTH).
+inline constexpr size_t kEventKeysMax = 64;
+inline constexpr size_t kEventBytesMax = 8'000;
+
+// Slots a result may depend on; a statement that reads more tables is not cached.
+inline constexpr size_t kStampSlotsMax = 64;
+
+}  // namespace pgfresh::limits

@@ -1,0 +1,69 @@
+// The feed of one database: the connection that LISTENs, the only writer of tokens, and the keeper
+// of the lease (freshness.md, rules 3, 4, 10 to 13). Runs on the control loop; workers reach it
+// through the Settler's thread-safe calls and read what it writes in the Domain.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "freshness/domain.h"
+#include "pgfresh/loop.h"
+#include "pgfresh/sql_client.h"
+
+namespace pgfresh::freshness {
+
+struct FeedOptions {
+  int64_t staleness_ms = 1000;         // Δ: the lease's length
+  int64_t catalog_poll_ms = 5000;      // between looks at the catalog's fingerprint
+  int64_t audit_ms = 60'000;           // between re-readings of the whole catalog
+  int64_t reconnect_ms_min = 50;       // back-off, doubled up to the maximum, with jitter
+  int64_t reconnect_ms_max = 5000;
+};
+
+struct FeedStatus {
+  std::string database;
+  std::string state;              // "off", "connecting", "starting", "live", "lost"
+  std::string trouble;            // why it is not live, else empty
+  uint64_t sessions = 0;          // feed sessions begun
+  uint64_t events = 0;            // events applied
+  uint64_t garbled = 0;           // payloads that could not be read
+  uint64_t fences = 0;            // completed
+  int64_t fence_us_last = 0;      // round trip of the last fence
+  int64_t lease_left_ms = 0;      // negative: expired
+  int64_t unsettled = 0;          // transactions waiting to be settled
+  int64_t open_slots = 0;
+  uint64_t catalog_loads = 0;
+  uint64_t catalog_generation = 0;
+  int64_t catalog_load_us_last = 0;
+  uint64_t relations_watched = 0;
+  bool event_triggers = false;
+};
+
+class Feed final : public Settler {
+ public:
+  // `random64`: for bases and jitter. `on_touched`: called on the control loop for each slot an
+  // event has touched, after the token was written (rule 9: memory may be freed).
+  Feed(Domain& domain, Loop& loop, SqlClientFactory& factory, FeedOptions options,
+       std::function<uint64_t()> random64, std::function<void(uint32_t slot)> on_touched);
+  ~Feed() override;
+
+  // Settler; any thread.
+  void ended(std::vector<uint32_t> slots) override;
+  void lost(uint32_t backend_pid, std::vector<uint32_t> slots) override;
+  void ddl_ended(std::vector<uint32_t> slots) override;
+  void wanted() override;
+
+  // Control loop only.
+  [[nodiscard]] FeedStatus status() const;
+  void set_options(const FeedOptions& options);
+  // Forget everything: a new base for all slots (console: FLUSH ALL on this database).
+  void forget();
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace pgfresh::freshness

@@ -1,0 +1,126 @@
+// What pgfresh knows of one database's schema: relations, their trees and triggers, functions,
+// operators, types. Read in one statement over the control connection, immutable afterwards,
+// shared by all workers. A statement is judged against one snapshot, and its answer is only valid
+// while schema(D) holds the token the snapshot was read under (freshness.md, rule 12).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include <tl/expected.hpp>
+
+#include "pgfresh/reason.h"
+#include "pgfresh/sql_client.h"
+
+namespace pgfresh::query {
+
+using Oid = uint32_t;
+
+struct Attribute {
+  std::string name;
+  int16_t number = 0;
+  Oid type = 0;
+};
+
+struct Relation {
+  Oid oid = 0;
+  Oid root = 0;            // of its partition or inheritance tree; itself when it has none
+  std::string schema;
+  std::string name;
+  char kind = 'r';         // pg_class.relkind
+  char persistence = 'p';  // pg_class.relpersistence
+  bool row_security = false;  // of any member of the tree
+  bool watched = false;    // our ENABLE ALWAYS triggers on every member of the tree
+  bool foreign_member = false;  // a member of the tree is a foreign or unlogged table
+  bool effects_suspected = false;  // views: the definition calls something that may have effects
+  std::vector<Attribute> attributes;
+};
+
+// How far the result of a function, operator or type may be trusted to depend on its arguments
+// and on keyed settings alone. Ordered from best to worst.
+enum class Safety : uint8_t {
+  kSafe,      // immutable, or stable and on the reviewed list of settings-dependent ones
+  kTime,      // depends on the time of day
+  kSession,   // identity, session, privileges, visibility, catalog
+  kVolatile,  // VOLATILE, but known to change nothing: random(), clock_timestamp()
+  kUnsafe,    // STABLE and not reviewed, or declared by a user and not IMMUTABLE; changes nothing
+  kEffects,   // may write or change the session: VOLATILE and not on the harmless list
+};
+
+class Catalog {
+ public:
+  // The statement whose rows build() takes; one round trip, one snapshot of the database. Works on
+  // PostgreSQL 14 to 17, for any role that may read pg_catalog.
+  [[nodiscard]] static std::string_view load_sql();
+  // A cheap statement, one row with one text column, whose value changes when the catalog has
+  // changed in a way no event trigger may have told (roles, membership, role settings, reloads of
+  // the configuration; tables, functions, policies where event triggers are not installed).
+  [[nodiscard]] static std::string_view fingerprint_sql();
+
+  // `schema_token`: the token of schema(D) the snapshot belongs to.
+  [[nodiscard]] static tl::expected<std::shared_ptr<const Catalog>, std::string> build(
+      const SqlRows& rows, uint64_t generation, uint64_t schema_token);
+
+  // Names are as the catalog stores them (already folded). nullptr when there is none. The
+  // unqualified form walks `search_path` (effective schemas in order, as current_schemas(true)
+  // gives them).
+  [[nodiscard]] const Relation* find_relation(std::string_view schema, std::string_view name) const;
+  [[nodiscard]] const Relation* find_relation(const std::vector<std::string>& search_path,
+                                              std::string_view name) const;
+  [[nodiscard]] const Relation* relation(Oid oid) const;
+  // The root of `oid`'s tree; 0 when the snapshot does not know `oid`.
+  [[nodiscard]] Oid root_of(Oid oid) const;
+
+  [[nodiscard]] uint64_t generation() const { return generation_; }
+  [[nodiscard]] uint64_t schema_token() const { return schema_token_; }
+  // The schema pgfresh is installed in this database, in a version we know.
+  [[nodiscard]] bool installed() const { return installed_; }
+  [[nodiscard]] bool event_triggers() const { return event_triggers_; }
+  // Some user-declared function or trigger may change session settings or create temporary
+  // objects: then a write, too, may leave the session changed.
+  [[nodiscard]] bool writes_may_change_session() const { return writes_may_change_session_; }
+  [[nodiscard]] const std::unordered_map<Oid, Relation>& relations() const { return relations_; }
+  // The worst safety over every function (aggregate, window function, procedure) of that name in
+  // the schemas of the path, or in `schema` alone when that is not empty. `found` is false when
+  // there is none.
+  struct NamedSafety {
+    bool found = false;
+    Safety safety = Safety::kUnsafe;
+  };
+  [[nodiscard]] NamedSafety function_safety(const std::vector<std::string>& search_path,
+                                            std::string_view schema, std::string_view name) const;
+  // The worst over every operator of that name in the path; `schema` as above.
+  [[nodiscard]] NamedSafety operator_safety(const std::vector<std::string>& search_path,
+                                            std::string_view schema, std::string_view name) const;
+  struct Type {
+    Oid oid = 0;
+    std::string schema;
+    std::string name;
+    bool safe = false;       // its input and output functions, and those of its parts
+    bool date_time = false;  // date, time, timetz, timestamp, timestamptz or an array, range,
+                             // domain, composite of them: its input may read 'now', 'today' …
+  };
+  [[nodiscard]] const Type* type(Oid oid) const;
+  [[nodiscard]] const Type* find_type(const std::vector<std::string>& search_path,
+                                      std::string_view schema, std::string_view name) const;
+
+ private:
+  uint64_t generation_ = 0;
+  uint64_t schema_token_ = 0;
+  bool installed_ = false;
+  bool event_triggers_ = false;
+  bool writes_may_change_session_ = false;
+  std::unordered_map<Oid, Relation> relations_;
+  // "schema\0name" → what stands there.
+  std::unordered_map<std::string, Oid> relation_names_;
+  std::unordered_map<std::string, Safety> functions_;
+  std::unordered_map<std::string, Safety> operators_;
+  std::unordered_map<Oid, Type> types_;
+  std::unordered_map<std::string, Oid> type_names_;
+};
+
+}  // namespace pgfresh::query

@@ -1,0 +1,104 @@
+// What a query text is. Two steps, because the first depends on the text alone and is remembered
+// for good, while the second depends on a catalog snapshot and on the session's search_path.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "pgfresh/reason.h"
+#include "query/catalog.h"
+
+namespace pgfresh::query {
+
+enum class Kind : uint8_t {
+  kEmpty,      // no statement at all
+  kSelect,     // one SELECT, VALUES or TABLE
+  kBegin,      // BEGIN, START TRANSACTION
+  kCommit,     // COMMIT, END without AND CHAIN
+  kRollback,   // ROLLBACK, ABORT without AND CHAIN; not ROLLBACK TO
+  kSavepoint,  // SAVEPOINT, RELEASE, ROLLBACK TO
+  kWrite,      // one INSERT, UPDATE, DELETE, MERGE, TRUNCATE, COPY
+  kShowLast,   // SHOW pgfresh.last
+  kShow,       // another SHOW
+  kNotify,     // LISTEN, UNLISTEN, NOTIFY
+  kDeallocate, // DEALLOCATE name or ALL, PREPARE, EXECUTE, DISCARD: touches prepared statements
+  kSession,    // SET, RESET, DO, CALL, and everything else that may change the session
+  kDdl,        // CREATE, ALTER, DROP, GRANT, REVOKE, COMMENT …
+  kMany,       // several statements in one text
+  kUnknown,    // unparsable, too long, or not recognised
+};
+
+// What BEGIN asks for; kDefault: default_transaction_isolation decides.
+enum class Isolation : uint8_t { kDefault, kReadCommitted, kOther };
+
+// What carrying a statement out may do.
+enum class Effect : uint8_t {
+  kPureRead,       // reads; changes neither rows nor session
+  kWritesRows,     // may change rows; leaves the session's settings and temporary objects alone
+  kChangesSession  // may change anything
+};
+
+// What a SELECT's parse tree mentions, collected once; resolved against a catalog later.
+struct SelectShape;
+
+// Immutable; shared by the sessions of one worker.
+struct Statement {
+  Statement();
+  ~Statement();
+  Statement(const Statement&) = delete;
+  Statement& operator=(const Statement&) = delete;
+
+  Kind kind = Kind::kUnknown;
+  Isolation isolation = Isolation::kDefault;  // kBegin
+  bool deferrable_begin = false;  // kBegin: nothing but isolation READ COMMITTED, READ WRITE,
+                                  // READ ONLY or [NOT] DEFERRABLE is asked for
+  bool deallocates_all = false;   // kDeallocate: DEALLOCATE ALL, DISCARD ALL or PLANS
+  std::string deallocated_name;   // kDeallocate: DEALLOCATE name
+  std::string text;               // as it came
+  std::string canonical;          // tokens without comments and white space, see canonicalize()
+  bool hint_off = false;          // /* pgfresh: off */
+  std::optional<int64_t> hint_ttl_ms;  // /* pgfresh: ttl=30s */
+  std::vector<Reason> reasons;    // what the text alone says against caching
+  std::unique_ptr<const SelectShape> shape;  // kSelect only
+};
+
+// What a statement is for one catalog snapshot and one search_path.
+struct Verdict {
+  uint64_t catalog_generation = 0;
+  Effect effect = Effect::kChangesSession;
+  std::vector<Reason> reasons;  // all of them, without repetition; empty: cacheable
+  std::vector<Oid> roots;       // of the trees of tables it reads, without repetition
+  bool time_parameters = false; // text parameters must not be 'now', 'today' … (is_time_word)
+
+  [[nodiscard]] bool cacheable() const { return reasons.empty(); }
+  [[nodiscard]] Reason reason() const { return reasons.empty() ? Reason::kNone : reasons.front(); }
+};
+
+// Parses one text with libpg_query. Thread-safe: libpg_query's state is per thread. Texts longer
+// than `text_bytes_max` are not parsed (kUnknown, kTooLong): libpg_query overflows the stack on
+// long flat expressions (64 KB on an 8 MB stack), so callers run on stacks of 64 MB or more, and
+// the guard also counts nesting-prone tokens.
+[[nodiscard]] std::shared_ptr<const Statement> analyze(std::string_view text,
+                                                       size_t text_bytes_max);
+
+[[nodiscard]] Verdict resolve(const Statement& statement, const Catalog& catalog,
+                              const std::vector<std::string>& search_path);
+
+// PostgreSQL's tokens without comments and white space, one blank where two tokens would run
+// together, unquoted words in lower case, constants kept to the letter. Two texts with the same
+// canonical form mean the same to PostgreSQL. nullopt: the scanner refused the text.
+[[nodiscard]] std::optional<std::string> canonicalize(std::string_view text);
+
+// A word that date/time input reads as the present: a string that contains now, today, tomorrow
+// or yesterday as a word of its own (any case).
+[[nodiscard]] bool is_time_word(std::string_view value);
+
+// The effect of COMMIT tags on the catalog: true for tags of DDL, GRANT, REVOKE and the like
+// ("CREATE TABLE", "ALTER POLICY", "REFRESH MATERIALIZED VIEW"), which change schema(D).
+[[nodiscard]] bool is_ddl_tag(std::string_view command_tag);
+
+}  // namespace pgfresh::query
