@@ -20,9 +20,9 @@ enum class Cut : uint8_t {
 struct Frame {
   char type = 0;
   uint32_t size = 0;       // of the whole message: type byte, length and body
-  std::string_view bytes;  // kMessage: the whole message. kPart: this piece.
-  bool first = false;      // of the parts: this piece begins with the header (5 bytes at least)
-  bool last = false;       // of the parts
+  std::string_view bytes;  // kMessage: the whole message. kPart: this piece, never empty.
+  bool first = false;      // this piece begins with the header (5 bytes at least)
+  bool last = false;       // this piece ends the message; a kMessage is first and last
 
   // The body of a kMessage frame, behind type and length.
   [[nodiscard]] std::string_view body() const { return bytes.substr(5); }
@@ -33,6 +33,8 @@ enum class Side : uint8_t { kFrontend, kBackend };
 
 class Framer {
  public:
+  // `message_bytes_max` bounds a message of the frontend with its header, and the body of one of
+  // the backend: PostgreSQL itself counts so, and its largest row has to pass.
   // REQUIRES: message_bytes_max <= limits::kMessageBytesMax.
   Framer(Side side, uint32_t message_bytes_max);
 
@@ -44,25 +46,51 @@ class Framer {
   // Whole: frontend messages up to limits::kFrontendWholeMax, except CopyData; backend messages
   // up to limits::kBackendWholeMax, except DataRow and CopyData (these come whole when they lie
   // whole in `in`, else in parts). A message not whole in `in` is copied into the framer's buffer
-  // until it is; the buffer's memory is given back when it is empty again.
-  // Broken: an unknown type byte of that side, a length below 4, a size above the maximum.
+  // until it is; the buffer's memory is given back when it is empty again. A header that was cut by
+  // the end of an input comes out of that buffer, alone, when its message goes out in parts.
+  // Broken: an unknown type byte of that side, a length below 4, a size above the maximum. Known
+  // types are those of protocol 3.0 to 3.2.
   [[nodiscard]] Cut next(std::string_view& in, Frame& frame);
 
-  // True between messages: nothing held, no part outstanding.
-  [[nodiscard]] bool at_boundary() const;
+  // True between messages: nothing held, no part outstanding, not broken.
+  [[nodiscard]] bool at_boundary() const {
+    return state_ == State::kBetween || state_ == State::kHandedOut;
+  }
   [[nodiscard]] size_t held_bytes() const { return held_.capacity(); }
   [[nodiscard]] const std::string& error() const { return error_; }
 
  private:
-  [[nodiscard]] Cut broken(std::string why);
+  enum class State : uint8_t {
+    kBetween,    // the next byte is a type byte; held_ is empty
+    kHolding,    // held_ has the beginning of a message, maybe not even its header
+    kHandedOut,  // held_ was a whole message and is seen by the caller until the next call
+    kInParts,    // part_left_ > 0; held_ may be a header that the caller sees until the next call
+    kBroken,
+  };
+  struct Header {
+    char type = 0;
+    uint32_t size = 0;
+    bool in_parts = false;  // goes out in parts unless it may come whole and does
+    bool whole_ok = false;  // may be handed out whole when it lies whole in the input
+  };
+
+  [[nodiscard]] bool read_header(const char* at, Header& header);
+  [[nodiscard]] Cut resume(std::string_view& in, Frame& frame);
+  [[nodiscard]] Cut continue_held(std::string_view& in, Frame& frame);
+  [[nodiscard]] Cut continue_parts(std::string_view& in, Frame& frame);
+  [[nodiscard]] Cut begin_parts(const Header& header, std::string_view piece, Frame& frame);
+  [[nodiscard]] Cut hold(std::string_view& in);
+  void free_held();
+  void break_off(const char* what, uint32_t value);
 
   Side side_;
-  uint32_t message_bytes_max_;
-  std::string held_;        // an incomplete message that is wanted whole
-  bool held_used_ = false;  // held_ was handed out by the last call
-  char part_type_ = 0;      // of the message that goes out in parts
+  uint32_t size_max_;
+  uint32_t whole_max_;
+  State state_ = State::kBetween;
+  char part_type_ = 0;  // of the message that goes out in parts
   uint32_t part_size_ = 0;
   uint32_t part_left_ = 0;  // bytes of it still to come
+  std::string held_;
   std::string error_;
 };
 

@@ -31,20 +31,21 @@ struct StartupMessage {
 };
 struct StartupBroken {
   std::string why;
+  std::string_view sqlstate = "08P01";  // a literal; 0A000 for another major version
 };
 struct StartupNeedsMore {};
 using StartupPacket = std::variant<StartupNeedsMore, StartupBroken, SslRequest, GssEncRequest,
                                    CancelRequest, StartupMessage>;
 
 // Takes one packet from the front of `in` and advances it (not for StartupNeedsMore). Lengths are
-// checked against limits::kStartupBytesMax before anything else.
+// checked against limits::kStartupBytesMax before anything else; after a wrong one all is taken.
 [[nodiscard]] StartupPacket read_startup_packet(std::string_view& in);
 
 void write_startup_message(std::string& out, const StartupMessage& message);
 void write_ssl_request(std::string& out);
 void write_cancel_request(std::string& out, uint32_t pid, uint32_t secret);
 
-// NegotiateProtocolVersion: the newest minor version we speak, and the options we do not know.
+// NegotiateProtocolVersion: the newest minor version of 3 we speak, and the options we do not know.
 void write_negotiate_version(std::string& out, uint32_t newest_minor,
                              std::span<const std::string> unknown_options);
 
@@ -69,9 +70,10 @@ struct TargetMessage {  // Describe and Close
 };
 struct ExecuteMessage {
   std::string_view portal;
-  uint32_t max_rows = 0;
+  uint32_t max_rows = 0;  // 0: all
 };
 
+// nullopt: PostgreSQL answers such a message with an error and goes on, so forwarding it is right.
 [[nodiscard]] std::optional<std::string_view> read_query(std::string_view body);
 [[nodiscard]] std::optional<ParseMessage> read_parse(std::string_view body);
 [[nodiscard]] std::optional<BindMessage> read_bind(std::string_view body);
@@ -95,12 +97,12 @@ void write_password(std::string& out, std::string_view body);
 
 // ── Backend messages ─────────────────────────────────────────────────────────────────────────────
 
-struct NoticeFields {  // ErrorResponse and NoticeResponse
-  std::string_view severity;
+struct NoticeFields {         // ErrorResponse and NoticeResponse
+  std::string_view severity;  // never translated, where the server sends that (since 9.6)
   std::string_view sqlstate;
   std::string_view message;
 };
-struct BackendKey {
+struct BackendKey {  // of protocol 3.0; the longer secrets of 3.2 are not read
   uint32_t pid = 0;
   uint32_t secret = 0;
 };

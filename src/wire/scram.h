@@ -18,10 +18,18 @@ struct ScramSecret {
 
   // From "SCRAM-SHA-256$4096:<salt>$<stored>:<server>"; nullopt when it is not of that form.
   [[nodiscard]] static std::optional<ScramSecret> parse(std::string_view text);
-  // From a password in clear. `salt`: 16 random bytes.
+  // From a password in clear. `salt`: 16 random bytes. The password is used as it is, without
+  // SASLprep: one that is not plain ASCII and not normalised already will not match what a client
+  // sends that normalises it.
   [[nodiscard]] static ScramSecret derive(std::string_view password, std::string_view salt);
+
+  // The two computations of an exchange, apart from its messages. `auth_message` as RFC 5802,
+  // section 3 defines it. `proof`: raw bytes; compared in constant time.
+  [[nodiscard]] bool proven_by(std::string_view proof, std::string_view auth_message) const;
+  [[nodiscard]] std::string server_signature(std::string_view auth_message) const;
 };
 
+// One exchange: first(), then final(), each once; anything out of order is refused.
 class ScramServer {
  public:
   // `nonce`: 18 random bytes, sent in base64. For an unknown user pass a derived mock secret and
@@ -35,10 +43,11 @@ class ScramServer {
 
  private:
   ScramSecret secret_;
-  std::string nonce_;
+  std::string nonce_;  // ours in base64; after first(): the client's, then ours
   std::string gs2_header_;
   std::string client_first_bare_;
-  std::string server_first_;
+  std::string server_first_;  // empty: no final() expected
+  bool started_ = false;
 };
 
 }  // namespace pgfresh::wire
