@@ -1,0 +1,30 @@
+// SqlClient over asynchronous libpq, on the control loop.
+//
+// Logs in as the upstream URL says (user, password, certificates), into the database asked for.
+// The name is resolved before libpq is called, which would block. Deliberately not done: COPY,
+// several statements in flight, reconnecting (the feed decides when).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "net/connector.h"
+#include "net/uv_loop.h"
+#include "pgfresh/sql_client.h"
+
+namespace pgfresh::net {
+
+class PgClientFactory final : public SqlClientFactory {
+ public:
+  // REQUIRES: the loop outlives the factory and its clients.
+  PgClientFactory(UvLoop& loop, std::shared_ptr<const Upstream> upstream);
+
+  [[nodiscard]] std::unique_ptr<SqlClient> connect(const std::string& database,
+                                                   SqlClient::Events* events) override;
+
+ private:
+  UvLoop& loop_;
+  std::shared_ptr<const Upstream> upstream_;
+};
+
+}  // namespace pgfresh::net

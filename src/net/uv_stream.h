@@ -1,0 +1,122 @@
+// Stream over a TCP or unix socket.
+//
+// Reading: every stream of a loop reads into the loop's one buffer, so an idle connection owns
+// none. Writing: what the kernel takes at once is never copied nor queued (the path of a hit: read
+// callback, write(), one system call, no allocation, no lock). The rest waits: slices that have an
+// owner keep a reference, others are copied.
+//
+// The socket and its libuv handle are on the heap and outlive the stream until libuv has closed
+// them; `owner` is null from the stream's destruction on, and no event comes then.
+//
+// Life: connecting → open → (finishing | broken) → ended. "Broken": a write has failed; what the
+// peer said before it went is still read, for a bounded time, since PostgreSQL's last words are
+// worth having.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "net/uv_loop.h"
+#include "pgfresh/stream.h"
+
+namespace pgfresh::net {
+
+enum class SocketKind : uint8_t { kTcp, kUnix };
+
+class UvStream final : public Stream {
+ public:
+  // Takes over a connected socket; `fd` is closed in any case. Null if it cannot be used.
+  [[nodiscard]] static std::unique_ptr<UvStream> adopt(UvLoop& loop, int fd, SocketKind kind);
+
+  // Connects. `done` gets 0 or a libuv error code, from a callback of the loop, and not at all when
+  // the stream is destroyed before. REQUIRES: for kUnix, socket_path_fits(path).
+  using Connected = std::function<void(int status)>;
+  [[nodiscard]] static std::unique_ptr<UvStream> connect_tcp(UvLoop& loop, const sockaddr& address,
+                                                             Connected done);
+  [[nodiscard]] static std::unique_ptr<UvStream> connect_unix(UvLoop& loop, const std::string& path,
+                                                              Connected done);
+
+  ~UvStream() override;
+  UvStream(const UvStream&) = delete;
+  UvStream& operator=(const UvStream&) = delete;
+
+  void start(Events* events) override;
+  void write(std::span<const Slice> slices) override;
+  [[nodiscard]] size_t queued_bytes() const override;
+  void pause() override;
+  void resume() override;
+  void finish() override;
+  [[nodiscard]] const std::string& peer() const override { return peer_; }
+  [[nodiscard]] int peer_uid() const override { return peer_uid_; }
+  [[nodiscard]] bool encrypted() const override { return false; }
+
+  // What one idle connection costs in this process, for the tests that hold the bound.
+  [[nodiscard]] static size_t idle_bytes();
+
+ private:
+  enum class State : uint8_t { kConnecting, kOpen, kFinishing, kBroken, kEnded };
+
+  struct Socket;
+  struct Connect;
+  struct Batch;
+
+  // A piece of output that waits: inside `owner`, or in memory of its own.
+  struct Chunk {
+    SharedBytes owner;
+    std::unique_ptr<char[]> copy;
+    std::string_view bytes;
+  };
+
+  UvStream(UvLoop& loop, SocketKind kind);
+
+  void connected();
+  void describe_peer(int fd);
+  [[nodiscard]] size_t send_now(std::span<const Slice> slices);
+  void queue(std::span<const Slice> slices, size_t skip);
+  void submit();
+  void written(int status);
+  void received(int64_t result, const char* data);
+  void write_failed(int status);
+  void shut_down();
+  void read_on();
+  void read_off();
+  void end(std::string_view why);
+
+  static void on_read(uv_stream_t* handle, ssize_t result, const uv_buf_t* buffer) noexcept;
+  static void on_alloc(uv_handle_t* handle, size_t hint, uv_buf_t* buffer) noexcept;
+  static void on_written(uv_write_t* request, int status) noexcept;
+  static void on_connected(uv_connect_t* request, int status) noexcept;
+
+  // Constant after construction.
+  UvLoop& loop_;
+  Socket* socket_;  // freed by its close callback
+  SocketKind kind_;
+
+  // Loop thread only.
+  State state_ = State::kConnecting;
+  bool reading_ = false;
+  bool in_flight_ = false;  // a Batch is with libuv
+  bool end_told_ = false;
+  int peer_uid_ = -1;
+  int broken_status_ = 0;
+  Events* events_ = nullptr;
+  std::string peer_;
+  std::vector<Chunk> pending_;  // behind the batch in flight
+  size_t pending_bytes_ = 0;
+  size_t finish_queued_ = 0;      // queued_bytes() when the finish timer last looked
+  std::unique_ptr<Timer> timer_;  // while finishing or broken
+};
+
+// The kernel's limit for the path of a unix socket (108 bytes with the final zero, unix(7)).
+[[nodiscard]] bool socket_path_fits(const std::string& path);
+
+// "10.0.0.7:51234", "[::1]:51234", "unix".
+[[nodiscard]] std::string address_text(const sockaddr_storage& address);
+
+}  // namespace pgfresh::net
