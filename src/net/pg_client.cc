@@ -193,8 +193,7 @@ void Session::resolved(const std::vector<sockaddr_storage>& addresses, const std
     lost(PQerrorMessage(connection_.get()));
     return;
   }
-  PQsetNoticeReceiver(
-      connection_.get(), [](void*, const PGresult*) {}, nullptr);
+  PQsetNoticeReceiver(connection_.get(), &Session::on_notice, this);
   watch(UV_WRITABLE);  // the manual: behave as if PQconnectPoll had returned WRITING
 }
 
@@ -367,7 +366,8 @@ void Session::tell_result() {
   state_ = State::kIdle;
   complete_ = false;
   const SqlClient::Done done = std::exchange(done_, nullptr);
-  if (done) done(std::move(result_));
+  SqlResult result = std::exchange(result_, {});
+  if (done) done(std::move(result));
 }
 
 void Session::lost(std::string why) {
