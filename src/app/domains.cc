@@ -1,0 +1,76 @@
+#include "app/domains.h"
+
+#include <utility>
+
+namespace pgfresh::app {
+namespace {
+
+// Databases cached at once. Each has 12 bytes a slot: 2^20 slots are 12 MB, of which only what
+// writes have touched is resident, and two control connections.
+constexpr size_t kDomainsMax = 64;
+
+// A base is 2^63 or above (token_table.h).
+uint64_t random_base(const std::function<uint64_t()>& random64) {
+  return random64() | (uint64_t{1} << 63);
+}
+
+}  // namespace
+
+Domains::Domains(Loop& control, SqlClientFactory& factory, cache::MemoryStore& store,
+                 int slots_log2, freshness::FeedOptions options,
+                 std::function<uint64_t()> random64)
+    : control_(control),
+      factory_(factory),
+      store_(store),
+      slots_log2_(slots_log2),
+      random64_(std::move(random64)),
+      options_(options) {}
+
+freshness::Domain* Domains::get(const std::string& database) {
+  const std::lock_guard lock(mutex_);
+  const auto found = items_.find(database);
+  if (found != items_.end()) return found->second.domain.get();
+  if (items_.size() >= kDomainsMax) return nullptr;
+  Item item;
+  item.domain =
+      std::make_unique<freshness::Domain>(database, slots_log2_, random_base(random64_));
+  const freshness::TokenTable* table = &item.domain->tokens();
+  cache::MemoryStore* store = &store_;
+  item.feed = std::make_unique<freshness::Feed>(
+      *item.domain, control_, factory_, options_, random64_,
+      [store, table](uint32_t slot) { store->remove_slot(table, slot); });
+  item.domain->set_settler(item.feed.get());
+  return items_.emplace(database, std::move(item)).first->second.domain.get();
+}
+
+std::vector<freshness::FeedStatus> Domains::status() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<freshness::FeedStatus> all;
+  for (const auto& [database, item] : items_) {
+    if (item.feed) all.push_back(item.feed->status());
+  }
+  return all;
+}
+
+std::vector<const freshness::Domain*> Domains::all() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<const freshness::Domain*> all;
+  for (const auto& [database, item] : items_) all.push_back(item.domain.get());
+  return all;
+}
+
+void Domains::set_options(const freshness::FeedOptions& options) {
+  const std::lock_guard lock(mutex_);
+  options_ = options;
+  for (auto& [database, item] : items_) item.feed->set_options(options);
+}
+
+void Domains::close() {
+  const std::lock_guard lock(mutex_);
+  for (auto& [database, item] : items_) {
+    item.domain->set_lease(0);
+    item.feed.reset();
+  }
+}
+
+}  // namespace pgfresh::app

@@ -1,0 +1,53 @@
+// The databases that sessions have asked for: a Domain and a Feed each, made at the first session
+// and kept until the daemon ends (a token table must outlive the entries that name its slots).
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "cache/memory_store.h"
+#include "freshness/domain.h"
+#include "freshness/feed.h"
+#include "pgfresh/loop.h"
+#include "pgfresh/sql_client.h"
+
+namespace pgfresh::app {
+
+class Domains {
+ public:
+  // REQUIRES: `control` and `factory` outlive this; `store` too.
+  Domains(Loop& control, SqlClientFactory& factory, cache::MemoryStore& store, int slots_log2,
+          freshness::FeedOptions options, std::function<uint64_t()> random64);
+
+  // Any thread. Null when there are too many databases; such sessions pass through.
+  [[nodiscard]] freshness::Domain* get(const std::string& database);
+
+  // Control loop only.
+  [[nodiscard]] std::vector<freshness::FeedStatus> status() const;
+  [[nodiscard]] std::vector<const freshness::Domain*> all() const;
+  void set_options(const freshness::FeedOptions& options);
+  // Closes the control connections; no domain gets a lease any more.
+  void close();
+
+ private:
+  struct Item {
+    std::unique_ptr<freshness::Domain> domain;
+    std::unique_ptr<freshness::Feed> feed;
+  };
+
+  Loop& control_;
+  SqlClientFactory& factory_;
+  cache::MemoryStore& store_;
+  const int slots_log2_;
+  const std::function<uint64_t()> random64_;
+
+  mutable std::mutex mutex_;  // guards what follows
+  freshness::FeedOptions options_;
+  std::map<std::string, Item, std::less<>> items_;
+};
+
+}  // namespace pgfresh::app

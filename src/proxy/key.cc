@@ -1,0 +1,60 @@
+#include "proxy/key.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace pgfresh::proxy {
+namespace {
+
+enum class Part : char { kExecution = 'E', kDescription = 'D' };
+
+void append_number(std::string& key, uint64_t number) {
+  char bytes[sizeof number];
+  std::memcpy(bytes, &number, sizeof number);
+  key.append(bytes, sizeof bytes);
+}
+
+void append_sized(std::string& key, std::string_view bytes) {
+  append_number(key, bytes.size());
+  key += bytes;
+}
+
+bool all_text(std::string_view formats) {
+  return std::all_of(formats.begin(), formats.end(), [](char byte) { return byte == 0; });
+}
+
+}  // namespace
+
+std::string key_prefix(const Scope& scope, std::string_view canonical) {
+  std::string key;
+  key.reserve(canonical.size() + 64);
+  append_number(key, scope.id);
+  append_sized(key, canonical);
+  return key;
+}
+
+void append_plain_execution(std::string& key) {
+  key += static_cast<char>(Part::kExecution);
+  append_sized(key, {});
+  append_sized(key, {});
+  append_sized(key, {});
+}
+
+void append_execution(std::string& key, std::string_view parameter_oids,
+                      const wire::BindMessage& bind) {
+  key += static_cast<char>(Part::kExecution);
+  append_sized(key, parameter_oids);
+  append_sized(key, bind.parameter_count == 0 ? std::string_view{} : bind.parameters);
+  append_sized(key, all_text(bind.result_formats) ? std::string_view{} : bind.result_formats);
+}
+
+bool is_plain_execution(std::string_view parameter_oids, const wire::BindMessage& bind) {
+  return parameter_oids.empty() && bind.parameter_count == 0 && all_text(bind.result_formats);
+}
+
+void append_description(std::string& key, std::string_view parameter_oids) {
+  key += static_cast<char>(Part::kDescription);
+  append_sized(key, parameter_oids);
+}
+
+}  // namespace pgfresh::proxy

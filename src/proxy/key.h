@@ -1,0 +1,31 @@
+// The cache key as bytes: scope, canonical text, parameter types, parameter formats and values,
+// result formats. Every part carries its length, so that no two keys run into each other.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "proxy/scope.h"
+#include "wire/messages.h"
+
+namespace pgfresh::proxy {
+
+// Scope and text; the scope by its id, which stands for its bytes in this process.
+[[nodiscard]] std::string key_prefix(const Scope& scope, std::string_view canonical);
+
+// No parameters, every column in text: what a simple Query asks for.
+void append_plain_execution(std::string& key);
+
+// What this Bind asks for. Result formats that are all text are left out, so that the extended
+// protocol shares its entries with the simple one.
+void append_execution(std::string& key, std::string_view parameter_oids,
+                      const wire::BindMessage& bind);
+
+// True when append_execution() would say the same as append_plain_execution().
+[[nodiscard]] bool is_plain_execution(std::string_view parameter_oids,
+                                      const wire::BindMessage& bind);
+
+// The description of a statement (Describe 'S') instead of an execution.
+void append_description(std::string& key, std::string_view parameter_oids);
+
+}  // namespace pgfresh::proxy

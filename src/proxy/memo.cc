@@ -1,0 +1,96 @@
+#include "proxy/memo.h"
+
+#include <iterator>
+
+#include "base/hash.h"
+#include "base/limits.h"
+#include "proxy/key.h"
+
+namespace pgfresh::proxy {
+namespace {
+
+// Texts remembered by one worker, whatever their number: with its parse a text takes a few times
+// its own length.
+constexpr size_t kMemoBytesMax = 32 * 1024 * 1024;
+// Scopes resolved per text before the oldest is replaced.
+constexpr size_t kResolutionsMax = 4;
+
+size_t charge(const MemoText& text) { return 512 + 4 * text.statement().text.size(); }
+
+}  // namespace
+
+const Resolution& MemoText::resolve(const Scope& scope, const freshness::Domain& domain,
+                                    const query::Catalog& catalog) {
+  Resolution* place = nullptr;
+  for (Resolution& resolution : resolutions_) {
+    if (resolution.scope_id != scope.id || resolution.domain != &domain) continue;
+    if (resolution.verdict.catalog_generation == catalog.generation()) return resolution;
+    place = &resolution;
+  }
+  if (place == nullptr) {
+    if (resolutions_.size() < kResolutionsMax) {
+      place = &resolutions_.emplace_back();
+    } else {
+      place = &resolutions_[replace_next_++ % kResolutionsMax];
+    }
+  }
+  Resolution made;
+  made.scope_id = scope.id;
+  made.domain = &domain;
+  made.verdict = query::resolve(*statement_, catalog, scope.search_path);
+  made.verdict.catalog_generation = catalog.generation();
+  made.schema_token = catalog.schema_token();
+  if (made.verdict.cacheable() && made.verdict.roots.size() + 1 > limits::kStampSlotsMax) {
+    made.verdict.reasons.push_back(Reason::kBusy);
+  }
+  if (made.verdict.cacheable()) {
+    const freshness::TokenTable& tokens = domain.tokens();
+    made.slots.push_back(tokens.slot_of(freshness::schema_tag()));
+    for (const query::Oid root : made.verdict.roots) {
+      made.slots.push_back(tokens.slot_of(freshness::any_tag(root)));
+    }
+    made.key_prefix = key_prefix(scope, statement_->canonical);
+    made.plain_key = made.key_prefix;
+    append_plain_execution(made.plain_key);
+    made.plain_hash = hash128(made.plain_key);
+  }
+  *place = std::move(made);
+  return *place;
+}
+
+MemoRef Memo::find_or_analyze(std::string_view text, uint32_t text_bytes_max,
+                              uint32_t entries_max) {
+  const uint64_t hash = hash64(text);
+  const auto found = texts_.find(hash);
+  if (found != texts_.end() && found->second->text->statement().text == text) {
+    found->second->visited = true;
+    counters_.add(Counter::kMemoHits);
+    return found->second->text;
+  }
+  counters_.add(Counter::kMemoMisses);
+  auto made = std::make_shared<MemoText>(query::analyze(text, text_bytes_max), hash);
+  if (found != texts_.end() || text.size() > text_bytes_max) return made;
+  make_room(entries_max);
+  bytes_ += charge(*made);
+  order_.push_front({made, false});
+  texts_.emplace(hash, order_.begin());
+  return made;
+}
+
+void Memo::make_room(uint32_t entries_max) {
+  while (!order_.empty() && (texts_.size() >= entries_max || bytes_ > kMemoBytesMax)) {
+    if (hand_ == order_.end()) hand_ = std::prev(order_.end());
+    if (hand_->visited) {
+      hand_->visited = false;
+      hand_ = hand_ == order_.begin() ? order_.end() : std::prev(hand_);
+      continue;
+    }
+    const auto victim = hand_;
+    hand_ = victim == order_.begin() ? order_.end() : std::prev(victim);
+    bytes_ -= charge(*victim->text);
+    texts_.erase(victim->text->hash());
+    order_.erase(victim);
+  }
+}
+
+}  // namespace pgfresh::proxy

@@ -1,0 +1,78 @@
+// What one worker remembers about query texts, so that a repeated text costs one hash and one
+// comparison. Worker thread only. Bounded in entries and bytes; the texts asked for least recently
+// and not since the hand passed go first (SIEVE), so that unique texts do not push out the others.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/counters.h"
+#include "base/hash.h"
+#include "freshness/domain.h"
+#include "proxy/scope.h"
+#include "query/statement.h"
+
+namespace pgfresh::proxy {
+
+// What a text is for one scope and one catalog snapshot.
+struct Resolution {
+  uint64_t scope_id = 0;
+  const freshness::Domain* domain = nullptr;
+  query::Verdict verdict;
+  uint64_t schema_token = 0;    // of the snapshot: the stamp's first pair
+  std::vector<uint32_t> slots;  // dependencies; the first is schema(D); empty if not cacheable
+  std::string key_prefix;       // of every key of this text in this scope
+  std::string plain_key;        // the whole key of an execution without parameters, all text
+  Hash128 plain_hash;
+};
+
+class MemoText {
+ public:
+  MemoText(std::shared_ptr<const query::Statement> statement, uint64_t hash)
+      : statement_(std::move(statement)), hash_(hash) {}
+
+  [[nodiscard]] const query::Statement& statement() const { return *statement_; }
+  [[nodiscard]] uint64_t hash() const { return hash_; }
+
+  // The resolution under `catalog`, made when it is not there. The reference is valid until the
+  // next call.
+  [[nodiscard]] const Resolution& resolve(const Scope& scope, const freshness::Domain& domain,
+                                          const query::Catalog& catalog);
+
+ private:
+  std::shared_ptr<const query::Statement> statement_;
+  uint64_t hash_;
+  std::vector<Resolution> resolutions_;  // a few scopes; replaced in turn
+  size_t replace_next_ = 0;
+};
+using MemoRef = std::shared_ptr<MemoText>;
+
+class Memo {
+ public:
+  explicit Memo(Counters& counters) : counters_(counters) {}
+
+  // Never null.
+  [[nodiscard]] MemoRef find_or_analyze(std::string_view text, uint32_t text_bytes_max,
+                                        uint32_t entries_max);
+  [[nodiscard]] size_t size() const { return texts_.size(); }
+
+ private:
+  struct Slot {
+    MemoRef text;
+    bool visited = false;
+  };
+  void make_room(uint32_t entries_max);
+
+  Counters& counters_;
+  std::list<Slot> order_;  // newest first
+  std::list<Slot>::iterator hand_ = order_.end();
+  std::unordered_map<uint64_t, std::list<Slot>::iterator> texts_;
+  size_t bytes_ = 0;
+};
+
+}  // namespace pgfresh::proxy

@@ -1,0 +1,88 @@
+// A session's prepared statements and portals. They belong to the session; a server connection
+// only holds copies (server_link.h), made when something has to be sent there.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "base/limits.h"
+#include "proxy/memo.h"
+
+namespace pgfresh::proxy {
+
+struct PreparedStatement {
+  uint64_t id = 0;  // unique in the session: a name may be used again
+  std::string name;
+  MemoRef text;
+  std::string parameter_oids;  // raw, as in Parse
+  // Of the RowDescription the client was shown for it (row_shape), 0: none yet. A hit must have the
+  // same shape, or it would have columns the client does not know of (freshness.md, anomaly 12).
+  uint64_t shape = 0;
+};
+using PreparedRef = std::shared_ptr<PreparedStatement>;
+
+class PreparedTable {
+ public:
+  [[nodiscard]] PreparedRef find(std::string_view name) const {
+    if (name.empty()) return unnamed_;
+    const auto found = named_.find(std::string(name));
+    return found == named_.end() ? nullptr : found->second;
+  }
+
+  // Null when the bounds of limits.h are reached; the statement is then unknown here.
+  [[nodiscard]] PreparedRef define(std::string_view name, MemoRef text, std::string_view oids) {
+    const size_t bytes = name.size() + oids.size() + text->statement().text.size() + 256;
+    if (!name.empty() &&
+        (named_.size() >= limits::kPreparedMax || bytes_ + bytes > limits::kPreparedBytesMax)) {
+      return nullptr;
+    }
+    auto made = std::make_shared<PreparedStatement>();
+    made->id = next_id_++;
+    made->name = name;
+    made->text = std::move(text);
+    made->parameter_oids = oids;
+    if (name.empty()) {
+      unnamed_ = made;
+    } else {
+      bytes_ += bytes;
+      named_[made->name] = made;
+    }
+    return made;
+  }
+
+  void erase(std::string_view name) {
+    if (name.empty()) {
+      unnamed_.reset();
+      return;
+    }
+    const auto found = named_.find(std::string(name));
+    if (found == named_.end()) return;
+    bytes_ -= charge(*found->second);
+    named_.erase(found);
+  }
+  void clear() {
+    unnamed_.reset();
+    named_.clear();
+    bytes_ = 0;
+  }
+
+  [[nodiscard]] const std::unordered_map<std::string, PreparedRef>& named() const {
+    return named_;
+  }
+
+ private:
+  [[nodiscard]] static size_t charge(const PreparedStatement& statement) {
+    return statement.name.size() + statement.parameter_oids.size() +
+           statement.text->statement().text.size() + 256;
+  }
+
+  PreparedRef unnamed_;
+  std::unordered_map<std::string, PreparedRef> named_;
+  size_t bytes_ = 0;
+  uint64_t next_id_ = 1;
+};
+
+}  // namespace pgfresh::proxy

@@ -1,0 +1,130 @@
+// What PostgreSQL still owes: one item for each forwarded message that will be answered, in order.
+// It tells whose answer is arriving, what must be kept from the client because pgfresh asked for
+// it itself, and what an error makes the server skip. Pure book-keeping.
+//
+// Source of the rules: PostgreSQL manual, "Message Flow" (Extended Query, COPY Operations,
+// Pipelining); src/backend/tcop/postgres.c (ignore_till_sync).
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+
+#include "base/check.h"
+#include "base/limits.h"
+
+namespace pgfresh::proxy {
+
+struct PreparedStatement;
+
+// The message that will be answered, by what ends its answer.
+enum class Asked : uint8_t {
+  kQuery,     // Query, FunctionCall: ReadyForQuery
+  kParse,     // ParseComplete
+  kBind,      // BindComplete
+  kDescribe,  // RowDescription or NoData
+  kExecute,   // CommandComplete, EmptyQueryResponse or PortalSuspended
+  kClose,     // CloseComplete
+  kSync,      // ReadyForQuery
+  kCopyEnd,   // CopyDone or CopyFail: not answered; marks which Syncs came after it
+};
+
+// For whom.
+enum class Purpose : uint8_t {
+  kClient,  // forwarded: the answer is the client's
+  kSetup,   // injected so that the client's next message works: only an error is shown
+  kQuiet,   // injected, and not even an error is shown
+  kProbe,   // reading the session's settings: nothing is shown
+};
+
+struct ReplyItem {
+  uint64_t sequence = 0;
+  Asked asked = Asked::kQuery;
+  Purpose purpose = Purpose::kClient;
+  // kParse: the statement it defines, to be forgotten when it comes to nothing. kDescribe: the one
+  // whose shape the client is being shown.
+  std::shared_ptr<PreparedStatement> prepared;
+};
+
+class ReplyQueue {
+ public:
+  [[nodiscard]] bool empty() const { return items_.empty(); }
+  [[nodiscard]] size_t size() const { return items_.size(); }
+  [[nodiscard]] bool full() const { return items_.size() >= limits::kOutstandingMax; }
+  [[nodiscard]] const ReplyItem& front() const { return items_.front(); }
+  [[nodiscard]] uint64_t last_sequence() const { return next_sequence_ - 1; }
+
+  // A message is being sent. Returns its sequence number; while the server skips to the next Sync
+  // nothing but a Sync is answered, and only that is noted.
+  uint64_t push(Asked asked, Purpose purpose,
+                std::shared_ptr<PreparedStatement> prepared = nullptr) {
+    const uint64_t sequence = next_sequence_++;
+    if (asked == Asked::kCopyEnd) {
+      if (copy_in_) {
+        copy_in_ = false;
+        return sequence;
+      }
+      if (items_.empty()) return sequence;
+    }
+    if (asked == Asked::kSync && copy_in_) return sequence;
+    if (skipping_) {
+      if (asked != Asked::kSync) return sequence;
+      skipping_ = false;
+    }
+    items_.push_back({sequence, asked, purpose, std::move(prepared)});
+    return sequence;
+  }
+
+  // The front item has had its answer.
+  void pop() {
+    PGFRESH_CHECK(!items_.empty());
+    items_.pop_front();
+    drop_copy_marks();
+  }
+
+  // CopyInResponse for the front item. The server ignores Syncs until the copy has ended: those
+  // sent before it, and those sent before CopyDone or CopyFail.
+  void copy_in_started() {
+    if (items_.empty() || items_.front().asked == Asked::kQuery) {
+      copy_in_ = false;
+      return;
+    }
+    for (size_t i = 1; i < items_.size();) {
+      if (items_[i].asked == Asked::kCopyEnd) return;
+      if (items_[i].asked == Asked::kSync) {
+        items_.erase(items_.begin() + static_cast<std::ptrdiff_t>(i));
+      } else {
+        ++i;
+      }
+    }
+    copy_in_ = true;
+  }
+
+  // ErrorResponse while an extended-protocol item is at the front: the server skips everything up
+  // to the next Sync. `forget(prepared)` is called for every Parse that comes to nothing.
+  template <typename Forget>
+  void skip_to_sync(Forget forget) {
+    copy_in_ = false;
+    while (!items_.empty() && items_.front().asked != Asked::kSync) {
+      const ReplyItem& item = items_.front();
+      if (item.asked == Asked::kParse && item.prepared) forget(*item.prepared);
+      items_.pop_front();
+    }
+    if (items_.empty()) skipping_ = true;
+  }
+
+  [[nodiscard]] bool skipping() const { return skipping_; }
+  [[nodiscard]] bool copying_in() const { return copy_in_; }
+
+ private:
+  void drop_copy_marks() {
+    while (!items_.empty() && items_.front().asked == Asked::kCopyEnd) items_.pop_front();
+  }
+
+  std::deque<ReplyItem> items_;
+  uint64_t next_sequence_ = 1;
+  bool skipping_ = false;  // an error came, and no Sync has been sent since
+  bool copy_in_ = false;   // extended-protocol COPY FROM STDIN, CopyDone not yet sent
+};
+
+}  // namespace pgfresh::proxy

@@ -1,0 +1,164 @@
+#include "proxy/scope.h"
+
+#include <algorithm>
+#include <charconv>
+#include <array>
+
+namespace pgfresh::proxy {
+namespace {
+
+// Scopes kept in the table; each is a few hundred bytes: 4 MB.
+constexpr size_t kScopesMax = 10'000;
+
+// Settings that can change the bytes or the meaning of an answer (PostgreSQL manual, "Client
+// Connection Defaults", "Version and Platform Compatibility"). Settings that only extension
+// functions read are not here: such functions are STABLE or VOLATILE and never cached.
+constexpr std::array kKeyed = {
+    std::string_view{"client_encoding"},
+    std::string_view{"DateStyle"},
+    std::string_view{"IntervalStyle"},
+    std::string_view{"TimeZone"},
+    std::string_view{"timezone_abbreviations"},
+    std::string_view{"extra_float_digits"},
+    std::string_view{"bytea_output"},
+    std::string_view{"xmlbinary"},
+    std::string_view{"xmloption"},
+    std::string_view{"lc_monetary"},
+    std::string_view{"lc_numeric"},
+    std::string_view{"lc_time"},
+    std::string_view{"default_text_search_config"},
+    std::string_view{"array_nulls"},
+    std::string_view{"transform_null_equals"},
+    std::string_view{"standard_conforming_strings"},
+    std::string_view{"backslash_quote"},
+    std::string_view{"quote_all_identifiers"},
+    std::string_view{"search_path"},
+    std::string_view{"role"},
+    std::string_view{"session_authorization"},
+    std::string_view{"row_security"},
+    std::string_view{"gin_fuzzy_search_limit"},
+    std::string_view{"default_transaction_isolation"},
+    std::string_view{"plpgsql.variable_conflict"},
+    std::string_view{"pgfresh.cache"},
+    std::string_view{"pgfresh.max_age"},
+};
+
+// Columns in front of the settings.
+enum Column : size_t { kSessionUser, kCurrentUser, kSchemas, kTemporary, kFixedColumns };
+
+constexpr char kSeparator = '\x1f';
+
+std::string make_probe_sql() {
+  std::string sql =
+      "SELECT session_user, current_user, "
+      "pg_catalog.array_to_string(pg_catalog.current_schemas(true), pg_catalog.chr(31)), "
+      "CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.=) 0 THEN false ELSE "
+      "EXISTS (SELECT 1 FROM pg_catalog.pg_class c WHERE c.relnamespace "
+      "OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) OR "
+      "EXISTS (SELECT 1 FROM pg_catalog.pg_type t WHERE t.typnamespace "
+      "OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) END";
+  for (const std::string_view name : kKeyed) {
+    sql += ", pg_catalog.current_setting('";
+    sql += name;
+    sql += "', true)";
+  }
+  return sql;
+}
+
+void append_field(std::string& bytes, std::string_view field) {
+  bytes += std::to_string(field.size());
+  bytes += ':';
+  bytes += field;
+}
+
+// Encodings whose multi-byte characters contain no ASCII byte, and which PostgreSQL therefore
+// scans as pgfresh does.
+bool ascii_safe_encoding(std::string_view name) {
+  return name == "UTF8" || name == "SQL_ASCII" || name.starts_with("LATIN") ||
+         name.starts_with("WIN125") || name.starts_with("ISO_8859");
+}
+
+std::vector<std::string> split_schemas(std::string_view text) {
+  std::vector<std::string> schemas;
+  while (!text.empty()) {
+    const size_t end = text.find(kSeparator);
+    schemas.emplace_back(text.substr(0, end));
+    if (end == std::string_view::npos) break;
+    text.remove_prefix(end + 1);
+  }
+  return schemas;
+}
+
+// "2s", "500ms", "1min", or a bare number of seconds; 0 when it is none of these.
+int64_t read_age_ms(std::string_view text) {
+  int64_t number = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc{} || number < 0 || number > 1'000'000'000) return 0;
+  const std::string_view unit(rest, static_cast<size_t>(text.data() + text.size() - rest));
+  if (unit == "ms") return number;
+  if (unit.empty() || unit == "s") return number * 1000;
+  if (unit == "min") return number * 60'000;
+  if (unit == "h") return number * 3'600'000;
+  return 0;
+}
+
+}  // namespace
+
+std::string_view probe_sql() {
+  static const std::string sql = make_probe_sql();
+  return sql;
+}
+
+const std::vector<std::string_view>& keyed_settings() {
+  static const std::vector<std::string_view> names(kKeyed.begin(), kKeyed.end());
+  return names;
+}
+
+bool is_keyed_setting(std::string_view name) {
+  return std::find(kKeyed.begin(), kKeyed.end(), name) != kKeyed.end();
+}
+
+std::optional<ProbeAnswer> read_probe(
+    std::string_view database, const std::vector<std::optional<std::string_view>>& row) {
+  if (row.size() != kFixedColumns + kKeyed.size()) return std::nullopt;
+  ProbeAnswer answer;
+  Scope& scope = answer.scope;
+  append_field(scope.bytes, database);
+  append_field(scope.bytes, row[kSessionUser].value_or(""));
+  append_field(scope.bytes, row[kCurrentUser].value_or(""));
+  append_field(scope.bytes, row[kSchemas].value_or(""));
+  scope.search_path = split_schemas(row[kSchemas].value_or(""));
+  answer.opaque = row[kTemporary] != "f";
+  for (size_t i = 0; i < kKeyed.size(); ++i) {
+    const std::string_view name = kKeyed[i];
+    const std::string_view value = row[kFixedColumns + i].value_or("");
+    append_field(scope.bytes, value);
+    if (name == "client_encoding" && !ascii_safe_encoding(value)) answer.opaque = true;
+    if (name == "standard_conforming_strings" && value != "on") answer.opaque = true;
+    if (name == "default_transaction_isolation") {
+      scope.reads_committed = value == "read committed" || value == "read uncommitted";
+    }
+    if (name == "pgfresh.cache") scope.cache_off = value == "off" || value == "false";
+    if (name == "pgfresh.max_age") scope.max_age_ms = read_age_ms(value);
+  }
+  return answer;
+}
+
+ScopeRef ScopeTable::intern(Scope scope) {
+  const std::lock_guard lock(mutex_);
+  if (const auto found = scopes_.find(scope.bytes); found != scopes_.end()) return found->second;
+  if (scopes_.size() >= kScopesMax) {
+    std::erase_if(scopes_, [](const auto& item) { return item.second.use_count() == 1; });
+  }
+  scope.id = next_id_++;
+  auto shared = std::make_shared<const Scope>(std::move(scope));
+  if (scopes_.size() < kScopesMax) scopes_.emplace(shared->bytes, shared);
+  return shared;
+}
+
+size_t ScopeTable::size() const {
+  const std::lock_guard lock(mutex_);
+  return scopes_.size();
+}
+
+}  // namespace pgfresh::proxy

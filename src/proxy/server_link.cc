@@ -1,0 +1,91 @@
+#include "proxy/server_link.h"
+
+namespace pgfresh::proxy {
+
+ServerLink::ServerLink(std::unique_ptr<Stream> stream)
+    : stream_(std::move(stream)), framer_(wire::Side::kBackend, limits::kMessageBytesMax) {}
+
+uint64_t ServerLink::sent(Asked asked, PreparedRef prepared) {
+  switch (asked) {
+    case Asked::kSync:
+    case Asked::kQuery:
+      segment_open_ = false;
+      break;
+    case Asked::kParse:
+    case Asked::kBind:
+    case Asked::kDescribe:
+    case Asked::kExecute:
+    case Asked::kClose:
+      segment_open_ = true;
+      break;
+    case Asked::kCopyEnd:
+      break;
+  }
+  return replies_.push(asked, Purpose::kClient, std::move(prepared));
+}
+
+void ServerLink::inject(std::string_view bytes) {
+  flush();
+  const Slice slice{bytes, nullptr};
+  stream_->write({&slice, 1});
+  bytes_written_ += bytes.size();
+}
+
+void ServerLink::inject_query(std::string_view sql, Purpose purpose) {
+  std::string message;
+  wire::write_query(message, sql);
+  inject(message);
+  replies_.push(Asked::kQuery, purpose);
+}
+
+void ServerLink::inject_parse(const PreparedRef& statement, Purpose purpose) {
+  std::string message;
+  wire::write_parse(message, statement->name, statement->text->statement().text,
+                    statement->parameter_oids);
+  inject(message);
+  segment_open_ = true;
+  replies_.push(Asked::kParse, purpose, statement);
+  note_holds(*statement);
+}
+
+void ServerLink::inject_close_unnamed() {
+  inject(std::string_view("C\0\0\0\6S\0", 7));
+  segment_open_ = true;
+  replies_.push(Asked::kClose, Purpose::kSetup);
+  unnamed_id_ = 0;
+}
+
+void ServerLink::inject_sync() {
+  inject(std::string_view("S\0\0\0\4", 5));
+  segment_open_ = false;
+  replies_.push(Asked::kSync, Purpose::kQuiet);
+}
+
+bool ServerLink::holds(const PreparedStatement& statement) const {
+  if (statement.name.empty()) return unnamed_id_ == statement.id;
+  const auto found = statement_ids_.find(statement.name);
+  return found != statement_ids_.end() && found->second == statement.id;
+}
+
+void ServerLink::note_holds(const PreparedStatement& statement) {
+  if (statement.name.empty()) {
+    unnamed_id_ = statement.id;
+  } else {
+    statement_ids_[statement.name] = statement.id;
+  }
+}
+
+void ServerLink::forget(std::string_view name) {
+  if (name.empty()) {
+    unnamed_id_ = 0;
+  } else {
+    statement_ids_.erase(std::string(name));
+  }
+}
+
+void ServerLink::forget_all() {
+  unnamed_id_ = 0;
+  statement_ids_.clear();
+}
+
+}  // namespace pgfresh::proxy

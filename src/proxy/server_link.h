@@ -1,0 +1,71 @@
+// A server connection while a session borrows it: the stream, what PostgreSQL still owes on it,
+// and which prepared statements it holds. It knows nothing of the client.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "pgfresh/stream.h"
+#include "proxy/outbox.h"
+#include "proxy/prepared.h"
+#include "proxy/reply_queue.h"
+#include "wire/framer.h"
+#include "wire/messages.h"
+
+namespace pgfresh::proxy {
+
+class ServerLink {
+ public:
+  explicit ServerLink(std::unique_ptr<Stream> stream);
+
+  [[nodiscard]] Stream& stream() { return *stream_; }
+  [[nodiscard]] const Stream& stream() const { return *stream_; }
+  [[nodiscard]] wire::Framer& framer() { return framer_; }
+  [[nodiscard]] ReplyQueue& replies() { return replies_; }
+  [[nodiscard]] const ReplyQueue& replies() const { return replies_; }
+  [[nodiscard]] Outbox& outbox() { return outbox_; }
+
+  // Idle: everything sent has been answered, and no extended-protocol segment is open.
+  [[nodiscard]] bool at_rest() const { return replies_.empty() && !segment_open_; }
+  [[nodiscard]] bool segment_open() const { return segment_open_; }
+
+  // Notes that a message of the client is being sent; the bytes go through outbox().
+  uint64_t sent(Asked asked, PreparedRef prepared = nullptr);
+  void sent_flush() { segment_open_ = true; }
+
+  // Sends a message of our own whose answer the client does not see. Flushes what stands before.
+  void inject_query(std::string_view sql, Purpose purpose);
+  void inject_parse(const PreparedRef& statement, Purpose purpose);
+  void inject_close_unnamed();
+  void inject_sync();
+
+  // Bytes written to the server since the last call.
+  [[nodiscard]] uint64_t take_bytes_written() { return std::exchange(bytes_written_, 0); }
+  void flush() { bytes_written_ += outbox_.flush(*stream_); }
+
+  // Statements by name, as far as we sent them.
+  [[nodiscard]] bool holds(const PreparedStatement& statement) const;
+  void note_holds(const PreparedStatement& statement);
+  void forget(std::string_view name);
+  void forget_all();
+  [[nodiscard]] bool holds_unnamed() const { return unnamed_id_ != 0; }
+
+  wire::BackendKey key;  // PostgreSQL's own, for cancel requests
+
+ private:
+  void inject(std::string_view bytes);
+
+  std::unique_ptr<Stream> stream_;
+  wire::Framer framer_;
+  ReplyQueue replies_;
+  Outbox outbox_;
+  bool segment_open_ = false;
+  uint64_t unnamed_id_ = 0;
+  std::unordered_map<std::string, uint64_t> statement_ids_;
+  uint64_t bytes_written_ = 0;
+};
+
+}  // namespace pgfresh::proxy

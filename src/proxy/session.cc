@@ -1,0 +1,286 @@
+#include "proxy/session.h"
+
+#include "base/check.h"
+#include "base/limits.h"
+
+namespace pgfresh::proxy {
+
+Session::Session(Worker& worker, uint64_t id, std::unique_ptr<Stream> stream)
+    : worker_(worker),
+      id_(id),
+      client_(std::move(stream)),
+      client_framer_(wire::Side::kFrontend, worker.settings().message_bytes_max),
+      connected_ns_(worker.now_ns()),
+      active_ns_(connected_ns_) {}
+
+Session::~Session() {
+  if (cancel_key_.pid != 0) worker_.shared().cancels.remove(cancel_key_);
+}
+
+void Session::start() { client_->start(&client_side_); }
+
+SessionInfo Session::info() const {
+  SessionInfo info;
+  info.id = id_;
+  info.user = startup_.get("user");
+  info.database = startup_.get("database");
+  if (info.database.empty()) info.database = info.user;
+  info.application = startup_.get("application_name");
+  info.peer = client_ ? client_->peer() : std::string();
+  info.connected_ns = connected_ns_;
+  info.active_ns = active_ns_;
+  info.hits = hits_;
+  info.queries = queries_;
+  if (server_) {
+    info.has_server = true;
+    info.server_pid = server_->key.pid;
+    info.server_peer = server_->stream().peer();
+    info.server_encrypted = server_->stream().encrypted();
+  }
+  if (state_ != State::kReady) {
+    info.state = state_ == State::kRaw ? "replication" : "login";
+  } else if (block_ == Block::kFlight) {
+    info.state = "waiting";
+  } else if (server_ && !server_->replies().empty()) {
+    info.state = "active";
+  } else {
+    info.state = transaction_.status() == 'I' ? "idle" : "idle in transaction";
+  }
+  return info;
+}
+
+// ── Input ────────────────────────────────────────────────────────────────────────────────────────
+
+void Session::on_client_bytes(std::string_view bytes) {
+  worker_.counters().add(Counter::kBytesFromClients, bytes.size());
+  active_ns_ = worker_.now_ns();
+  if (state_ == State::kClosing || state_ == State::kClosed) return;
+  if (input_.empty() && !blocked()) {
+    take_input(bytes);
+  } else {
+    input_.append(bytes);
+    if (!blocked()) resume_input();
+  }
+  flush();
+}
+
+// Takes messages until the input is used up or something blocks; what is left is kept.
+void Session::take_input(std::string_view bytes) {
+  PGFRESH_CHECK(!taking_input_);
+  if (state_ == State::kStartup) {
+    take_startup(bytes);
+    return;
+  }
+  if (state_ == State::kRaw) {
+    server_->outbox().add(bytes);
+    server_->flush();
+    return;
+  }
+  taking_input_ = true;
+  const std::string_view all = bytes;
+  wire::Frame frame;
+  while (!blocked() && state_ != State::kClosed && state_ != State::kClosing) {
+    const wire::Cut cut = client_framer_.next(bytes, frame);
+    if (cut == wire::Cut::kNeedMore) break;
+    if (cut == wire::Cut::kBroken) {
+      worker_.counters().add(Counter::kProtocolErrors);
+      end("08P01", client_framer_.error());
+      break;
+    }
+    take_client_frame(frame);
+    const bool lies_in_input =
+        frame.bytes.data() >= all.data() && frame.bytes.data() < all.data() + all.size();
+    if (!lies_in_input) {
+      // The framer gives its buffer to the next message: nothing may point there any more.
+      keep_held_bytes();
+      flush();
+    }
+  }
+  taking_input_ = false;
+  if (state_ == State::kClosed || state_ == State::kClosing) return;
+  keep_held_bytes();
+  flush();
+  // A message that must come again was put into input_; what follows it goes behind.
+  input_.append(bytes);
+}
+
+void Session::resume_input() {
+  while (!input_.empty() && !blocked() && !taking_input_) {
+    const std::string bytes = std::exchange(input_, {});
+    take_input(bytes);
+    if (state_ != State::kReady && state_ != State::kLogin) return;
+  }
+}
+
+void Session::block(Block why) {
+  PGFRESH_CHECK(block_ == Block::kNone);
+  block_ = why;
+  client_->pause();
+}
+
+void Session::unblock(Block why) {
+  if (block_ != why) return;
+  block_ = Block::kNone;
+  if (state_ == State::kClosed || state_ == State::kClosing) return;
+  client_->resume();
+  resume_input();
+  flush();
+}
+
+// ── Output ───────────────────────────────────────────────────────────────────────────────────────
+
+void Session::flush() {
+  if (state_ == State::kClosed) return;
+  if (server_ && !server_->outbox().empty()) server_->flush();
+  if (!client_out_.empty()) {
+    worker_.counters().add(Counter::kBytesToClients, client_out_.flush(*client_));
+  }
+  if (server_) worker_.counters().add(Counter::kBytesToServers, server_->take_bytes_written());
+  if (client_->queued_bytes() > limits::kQueueHighBytes) {
+    if (server_) server_->stream().pause();
+    if (block_ == Block::kNone) block(Block::kQueue);
+  }
+  if (server_ && block_ == Block::kNone &&
+      (server_->stream().queued_bytes() > limits::kQueueHighBytes || server_->replies().full())) {
+    block(Block::kQueue);
+  }
+}
+
+void Session::on_client_drained() {
+  if (server_) server_->stream().resume();
+  unblock(Block::kQueue);
+}
+
+void Session::on_server_drained() { unblock(Block::kQueue); }
+
+void Session::send_to_client(std::string_view bytes) {
+  flush();
+  const Slice slice{bytes, nullptr};
+  client_->write({&slice, 1});
+  worker_.counters().add(Counter::kBytesToClients, bytes.size());
+}
+
+// ── The end ──────────────────────────────────────────────────────────────────────────────────────
+
+void Session::on_client_end(std::string_view why) {
+  if (state_ == State::kClosed) return;
+  if (state_ == State::kStartup || state_ == State::kConnecting || state_ == State::kLogin) {
+    worker_.counters().add(Counter::kLoginsFailed);
+  }
+  close(why);
+  destroy_later();
+}
+
+void Session::on_server_end(std::string_view why) {
+  if (state_ == State::kClosed || !server_) return;
+  worker_.counters().add(Counter::kServersFailed);
+  if (state_ == State::kLogin) {
+    // PostgreSQL has said why, or it has not; either way libpq expects the connection to end.
+    worker_.counters().add(Counter::kLoginsFailed);
+  }
+  const bool told = server_->replies().empty() && state_ != State::kLogin;
+  std::string message;
+  if (!told && state_ == State::kReady) {
+    wire::write_error(message, wire::Severity::kFatal, "08006",
+                      "server closed the connection unexpectedly");
+  }
+  close(why, message);
+}
+
+void Session::end(std::string_view sqlstate, std::string_view text) {
+  std::string message;
+  wire::write_error(message, wire::Severity::kFatal, sqlstate, text);
+  close(text, message);
+}
+
+bool Session::end_if_idle() {
+  const bool idle = (state_ == State::kReady && block_ == Block::kNone && held_.empty() &&
+                     transaction_.status() == 'I' && server_ && server_->at_rest() &&
+                     client_framer_.at_boundary()) ||
+                    state_ == State::kStartup || state_ == State::kConnecting ||
+                    state_ == State::kLogin;
+  if (idle) end("57P01", "terminating connection due to administrator command");
+  return idle;
+}
+
+// Lets go of the server and sends the last words; the session goes when the client has gone.
+void Session::close(std::string_view why, std::string_view last_bytes) {
+  if (state_ == State::kClosed || state_ == State::kClosing) return;
+  if (state_ != State::kRaw) flush();
+  if (worker_.shared().log.enabled(LogLevel::kDebug)) {
+    worker_.shared().log.event(LogLevel::kDebug, "session_ended",
+                               {{"session", std::to_string(id_)}, {"why", std::string(why)}});
+  }
+  state_ = State::kClosing;
+  drop_fetch(Reason::kNotQuiet);
+  wait_.reset();
+  wait_timer_.reset();
+  connecting_.reset();
+  release_server();
+  if (!last_bytes.empty()) {
+    const Slice slice{last_bytes, nullptr};
+    client_->write({&slice, 1});
+    worker_.counters().add(Counter::kBytesToClients, last_bytes.size());
+  }
+  client_->resume();
+  client_->finish();
+}
+
+// The server connection goes with the session (session pooling). Slots its transaction holds open
+// wait until PostgreSQL's backend is gone: only then is the outcome certain.
+void Session::release_server() {
+  if (!server_) return;
+  Transaction::Ended ended = transaction_.lost();
+  if (!ended.slots.empty() && domain_ != nullptr) {
+    domain_->settler().lost(server_->key.pid, std::move(ended.slots));
+  }
+  std::string terminate;
+  wire::write_terminate(terminate);
+  const Slice slice{terminate, nullptr};
+  if (state_ != State::kRaw) server_->stream().write({&slice, 1});
+  // The stream may be the one whose event is being handled.
+  auto link = std::make_shared<std::unique_ptr<ServerLink>>(std::move(server_));
+  worker_.loop().defer([link] { link->reset(); });
+}
+
+void Session::destroy_later() {
+  if (state_ == State::kClosed) return;
+  state_ = State::kClosed;
+  worker_.remove(id_);
+}
+
+void Session::settle(Transaction::Ended ended) {
+  if (ended.slots.empty()) return;
+  PGFRESH_CHECK(domain_ != nullptr);
+  if (ended.ddl) {
+    domain_->settler().ddl_ended(std::move(ended.slots));
+  } else {
+    domain_->settler().ended(std::move(ended.slots));
+  }
+}
+
+void Session::check_time(int64_t now_ns) {
+  const Settings& settings = worker_.settings();
+  const bool logging_in = state_ == State::kStartup || state_ == State::kConnecting ||
+                          state_ == State::kLogin;
+  if (logging_in && settings.login_ms_max > 0 &&
+      now_ns - connected_ns_ > settings.login_ms_max * kNsPerMs) {
+    worker_.counters().add(Counter::kLoginsFailed);
+    end("08P01", "login took longer than limits.login_time");
+    return;
+  }
+  if (state_ == State::kReady && settings.idle_ms_max > 0 && server_ &&
+      server_->replies().empty() && block_ == Block::kNone &&
+      now_ns - active_ns_ > settings.idle_ms_max * kNsPerMs) {
+    end("57P05", "terminating connection due to idle-session timeout (limits.idle_time)");
+  }
+}
+
+std::optional<wire::BackendKey> Session::cancel_target() {
+  if (!server_ || state_ != State::kReady) return std::nullopt;
+  if (block_ == Block::kFlight) flight_ended();  // goes to PostgreSQL alone, to be cancelled there
+  if (server_->replies().empty()) return std::nullopt;
+  return server_->key;
+}
+
+}  // namespace pgfresh::proxy

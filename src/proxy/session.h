@@ -1,0 +1,267 @@
+// One client's session: the state machine between its stream and the server connection it borrows.
+//
+// Bytes come in through two streams and go out through two outboxes, written once per event. Each
+// client message is either answered here (a hit, a deferred BEGIN, what pgfresh is asked about
+// itself) or forwarded; the reply queue of the server link says to whom each answer belongs. A hit
+// is only given when nothing sent to PostgreSQL is unanswered, so answers never overtake.
+//
+// Extended-protocol messages are *held* until an Execute shows whether the answer is at hand, or
+// until a Sync, a Flush or a lack of room forces them on; held messages lie in the read buffer and
+// are copied only when the read ends before the decision.
+//
+// The code is in four files by what moves it: session.cc (life and death, input, output),
+// session_login.cc, session_client.cc (messages of the client), session_server.cc (messages of
+// PostgreSQL), session_cache.cc (may this be answered here?).
+//
+// Invariants
+//  - held_ is empty whenever something has been forwarded behind it.
+//  - a deferred BEGIN exists only while the link is at rest; forwarding anything sends it first.
+//  - while input is blocked, unread client bytes wait in input_ and the client stream is paused.
+//  - slots opened for this session are handed to the settler exactly once.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "pgfresh/stream.h"
+#include "proxy/fetch.h"
+#include "proxy/outbox.h"
+#include "proxy/prepared.h"
+#include "proxy/scope.h"
+#include "proxy/server_link.h"
+#include "proxy/transaction.h"
+#include "proxy/worker.h"
+#include "wire/framer.h"
+#include "wire/messages.h"
+
+namespace pgfresh::proxy {
+
+class Session {
+ public:
+  Session(Worker& worker, uint64_t id, std::unique_ptr<Stream> stream);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  void start();
+  [[nodiscard]] uint64_t id() const { return id_; }
+  [[nodiscard]] SessionInfo info() const;
+
+  // Ends the session with a FATAL error of this code and text.
+  void end(std::string_view sqlstate, std::string_view text);
+  // The daemon stops: end if idle outside a transaction. True when the session has ended.
+  bool end_if_idle();
+  // Called once a second.
+  void check_time(int64_t now_ns);
+  // The fetch this session waits for has ended.
+  void flight_ended();
+  // PostgreSQL's key to cancel what this session is waiting for; nothing when it waits for nothing.
+  [[nodiscard]] std::optional<wire::BackendKey> cancel_target();
+
+ private:
+  enum class State : uint8_t {
+    kStartup,     // reading startup packets
+    kConnecting,  // waiting for the server connection
+    kLogin,       // relaying authentication
+    kReady,       // serving
+    kRaw,         // replication: bytes pass unread for good
+    kClosing,     // the last bytes are on their way to the client
+    kClosed,      // waiting to be destroyed
+  };
+  // Why no client message is taken now.
+  enum class Block : uint8_t { kNone, kProbe, kFlight, kQueue };
+
+  class ClientSide final : public Stream::Events {
+   public:
+    explicit ClientSide(Session& session) : session_(session) {}
+    void on_bytes(std::string_view bytes) override { session_.on_client_bytes(bytes); }
+    void on_drained() override { session_.on_client_drained(); }
+    void on_end(std::string_view why) override { session_.on_client_end(why); }
+
+   private:
+    Session& session_;
+  };
+  class ServerSide final : public Stream::Events {
+   public:
+    explicit ServerSide(Session& session) : session_(session) {}
+    void on_bytes(std::string_view bytes) override { session_.on_server_bytes(bytes); }
+    void on_drained() override { session_.on_server_drained(); }
+    void on_end(std::string_view why) override { session_.on_server_end(why); }
+
+   private:
+    Session& session_;
+  };
+
+  // A message held back, in held_'s order.
+  struct Held {
+    char type;                // 'P', 'B', 'D', 'C'
+    std::string_view raw;     // the whole message
+    PreparedRef prepared;     // 'P': the one it defines; 'B', 'D' of a statement: its target
+    bool of_portal = false;   // 'D' of the unnamed portal
+  };
+  // What the cache says to a SELECT.
+  enum class Answer : uint8_t {
+    kHit,      // hit_ is set
+    kForward,  // send it on; fetch_ is set when the answer is to be recorded
+    kWait,     // input is blocked; the same message comes again
+  };
+  // The execution that is asked for.
+  struct Execution {
+    MemoText& text;
+    PreparedStatement* prepared = nullptr;        // null: simple Query
+    const wire::BindMessage* bind = nullptr;      // null: simple Query
+    bool wants_description = true;                // RowDescription is part of the answer
+  };
+  struct LastVerdict {
+    std::string_view verdict = "none";  // "hit", "miss", "bypass", "none"
+    Reason reason = Reason::kNone;
+    int64_t age_ms = 0;
+    std::string_view tier = "";
+    uint64_t query_id = 0;
+  };
+
+  // session.cc
+  void on_client_bytes(std::string_view bytes);
+  void on_client_drained();
+  void on_client_end(std::string_view why);
+  void on_server_drained();
+  void on_server_end(std::string_view why);
+  void take_input(std::string_view bytes);
+  void resume_input();
+  void block(Block why);
+  void unblock(Block why);
+  [[nodiscard]] bool blocked() const { return block_ != Block::kNone; }
+  void flush();
+  void send_to_client(std::string_view bytes);
+  void close(std::string_view why, std::string_view last_bytes = {});
+  void release_server();
+  void destroy_later();
+  void settle(Transaction::Ended ended);
+
+  // session_login.cc
+  void take_startup(std::string_view bytes);
+  void begin_session(wire::StartupMessage startup);
+  void server_connected(std::unique_ptr<Stream> stream, const std::string& error);
+  void take_login_reply(const wire::Frame& frame);
+  void take_authentication(const wire::Frame& frame);
+  void take_login_message(const wire::Frame& frame);
+  void login_done();
+
+  // session_client.cc
+  void take_client_frame(const wire::Frame& frame);
+  void count_query();
+  void take_part(const wire::Frame& frame);
+  void take_query(const wire::Frame& frame);
+  void take_parse(const wire::Frame& frame);
+  void take_bind(const wire::Frame& frame);
+  void take_describe(const wire::Frame& frame);
+  void take_execute(const wire::Frame& frame);
+  void take_close(const wire::Frame& frame);
+  void take_sync(const wire::Frame& frame);
+  void take_flush(const wire::Frame& frame);
+  void forward_query(const wire::Frame& frame, MemoText* text);
+  void forward_execute(const wire::Frame& frame, MemoText* text);
+  void forward_held();
+  void forward_one(const Held& held);
+  void before_forward();
+  void ensure_on_server(const PreparedRef& prepared, std::string_view name);
+  void materialize_prepared();
+  void note_sent(MemoText* text, uint64_t sequence);
+  void note_deallocation(const query::Statement& statement);
+  [[nodiscard]] bool may_answer_here() const;
+  [[nodiscard]] bool may_hold(const MemoText& text) const;
+  void hold(Held held);
+  void keep_held_bytes();
+  bool answer_control(const wire::Frame& frame, MemoText& text, bool extended);
+  void reply_held(std::string_view row_description, const cache::EntryRef& entry);
+  void reply_command(std::string_view tag, bool extended);
+  void reply_show_last(bool extended);
+  void reply_ready();
+  [[nodiscard]] const Held* held_bind() const;
+  [[nodiscard]] const Held* held_portal_description() const;
+
+  // session_server.cc
+  void on_server_bytes(std::string_view bytes);
+  void take_server_frame(const wire::Frame& frame);
+  void take_reply(const wire::Frame& frame);
+  void take_error(const wire::Frame& frame);
+  void take_ready(const wire::Frame& frame);
+  void take_command_complete(const wire::Frame& frame);
+  void take_notice(const wire::Frame& frame);
+  void take_probe_reply(const wire::Frame& frame);
+  void open_slots_of(std::string_view payload);
+  void open_slot(uint32_t slot);
+  void forward_to_client(const wire::Frame& frame);
+
+  // session_cache.cc
+  [[nodiscard]] Answer ask_cache(const Execution& execution);
+  [[nodiscard]] Reason standing_reason(const query::Statement& statement) const;
+  [[nodiscard]] const Resolution* resolve(MemoText& text);
+  [[nodiscard]] query::Effect effect_of(MemoText& text);
+  [[nodiscard]] cache::Key make_key(const Execution& execution, const Resolution& resolution);
+  [[nodiscard]] Answer look_up(const Execution& execution, const Resolution& resolution);
+  [[nodiscard]] Answer start_fetch(const Execution& execution, const Resolution& resolution,
+                                   const cache::Key& key);
+  [[nodiscard]] bool young_enough(const cache::Entry& entry, int64_t now_ns,
+                                  int64_t hint_ttl_ms) const;
+  [[nodiscard]] bool caching() const;
+  [[nodiscard]] bool wants_probe();
+  void bypass(const MemoText& text, Reason reason);
+  void serve_simple();
+  void serve_extended();
+  void note_hit(const cache::Entry& entry);
+  void record(const wire::Frame& frame, uint64_t sequence);
+  void finish_fetch();
+  void drop_fetch(Reason reason);
+  void send_probe();
+
+  // Constant after construction.
+  Worker& worker_;
+  const uint64_t id_;
+  ClientSide client_side_{*this};
+  ServerSide server_side_{*this};
+
+  State state_ = State::kStartup;
+  Block block_ = Block::kNone;
+  bool taking_input_ = false;
+  bool replication_ = false;
+  uint8_t encryption_requests_ = 0;
+
+  std::unique_ptr<Stream> client_;
+  wire::Framer client_framer_;
+  Outbox client_out_;
+  std::string input_;  // client bytes not yet taken
+
+  std::unique_ptr<PendingConnect> connecting_;
+  std::unique_ptr<ServerLink> server_;
+  wire::StartupMessage startup_;
+  wire::BackendKey cancel_key_;
+  freshness::Domain* domain_ = nullptr;  // null: this session is not cached
+
+  Transaction transaction_;
+  ScopeTracker scope_;
+  PreparedTable prepared_;
+  std::unordered_map<std::string, PreparedRef> portals_;  // on the server, until the block ends
+  cache::EntryRef done_portal_;  // the unnamed portal was answered here and has no more rows
+  std::vector<Held> held_;
+  std::string held_bytes_;   // what held_ points to once the read buffer is gone
+  cache::EntryRef hit_;      // between ask_cache and serve
+  std::unique_ptr<Fetch> fetch_;
+  std::unique_ptr<cache::Flights::Wait> wait_;
+  std::unique_ptr<Timer> wait_timer_;
+  bool waited_ = false;      // the message in hand has waited once; it does not wait again
+  bool probed_ = false;      // … has caused one probe; it does not cause another
+  std::optional<ProbeAnswer> probe_answer_;
+  LastVerdict last_;
+
+  int64_t connected_ns_ = 0;
+  int64_t active_ns_ = 0;
+  uint64_t hits_ = 0;
+  uint64_t queries_ = 0;
+};
+
+}  // namespace pgfresh::proxy

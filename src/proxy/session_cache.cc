@@ -1,0 +1,304 @@
+// May this SELECT be answered here? The questions are asked in the order of their cost, and each
+// "no" has its reason. See freshness.md, rules 5 to 7 and "Where a hit, and a fill, is allowed".
+#include <algorithm>
+
+#include "base/check.h"
+#include "proxy/key.h"
+#include "proxy/session.h"
+
+namespace pgfresh::proxy {
+
+bool Session::caching() const {
+  return domain_ != nullptr && worker_.settings().cache_mode == CacheMode::kOn;
+}
+
+// What stands against any look-up now, whatever the session's settings are.
+Reason Session::standing_reason(const query::Statement& statement) const {
+  if (worker_.settings().cache_mode != CacheMode::kOn) return Reason::kOff;
+  if (domain_ == nullptr) return Reason::kNotInstalled;
+  if (!statement.reasons.empty()) {
+    return statement.kind == query::Kind::kSelect ? statement.reasons.front() : Reason::kNone;
+  }
+  if (statement.hint_off) return Reason::kHint;
+  if (!domain_->lease_valid(worker_.now_ns())) {
+    const Reason trouble = domain_->trouble();
+    return trouble == Reason::kNone ? Reason::kNoLease : trouble;
+  }
+  if (domain_->catalog_generation() == 0) return Reason::kNoCatalog;
+  return Reason::kNone;
+}
+
+// One probe for one message, and only while nothing it could disturb is going on.
+bool Session::wants_probe() {
+  return !probed_ && scope_.needs_probe(domain_->settings_epoch()) &&
+         transaction_.status() == 'I' && server_->at_rest();
+}
+
+void Session::send_probe() {
+  worker_.counters().add(Counter::kProbes);
+  probed_ = true;
+  scope_.probe_sent(domain_->settings_epoch());
+  server_->inject_query(probe_sql(), Purpose::kProbe);
+  block(Block::kProbe);
+}
+
+const Resolution* Session::resolve(MemoText& text) {
+  const Scope* scope = scope_.known(domain_->settings_epoch());
+  const query::Catalog* catalog = worker_.catalog(*domain_);
+  if (scope == nullptr || catalog == nullptr) return nullptr;
+  return &text.resolve(*scope, *domain_, *catalog);
+}
+
+// What sending the statement may do, as far as can be known: not knowing is "anything".
+query::Effect Session::effect_of(MemoText& text) {
+  switch (text.statement().kind) {
+    case query::Kind::kEmpty:
+    case query::Kind::kBegin:
+    case query::Kind::kCommit:
+    case query::Kind::kRollback:
+    case query::Kind::kSavepoint:
+    case query::Kind::kShow:
+    case query::Kind::kShowLast:
+    case query::Kind::kNotify:
+      return query::Effect::kPureRead;
+    case query::Kind::kSelect:
+    case query::Kind::kWrite:
+      break;
+    case query::Kind::kDeallocate:
+    case query::Kind::kSession:
+    case query::Kind::kDdl:
+    case query::Kind::kMany:
+    case query::Kind::kUnknown:
+      return query::Effect::kChangesSession;
+  }
+  if (!caching()) return query::Effect::kChangesSession;
+  const Resolution* resolution = resolve(text);
+  return resolution == nullptr ? query::Effect::kChangesSession : resolution->verdict.effect;
+}
+
+Session::Answer Session::ask_cache(const Execution& execution) {
+  const query::Statement& statement = execution.text.statement();
+  Reason reason = standing_reason(statement);
+  if (reason == Reason::kNone && !transaction_.allows_hits()) reason = Reason::kTransaction;
+  if (reason == Reason::kNone && wants_probe()) {
+    send_probe();
+    return Answer::kWait;
+  }
+  probed_ = false;
+  const Resolution* resolution = nullptr;
+  if (reason == Reason::kNone) {
+    const Scope* scope = scope_.known(domain_->settings_epoch());
+    if (scope == nullptr) {
+      reason = scope_.reason();
+    } else if (scope->cache_off) {
+      reason = Reason::kHint;
+    } else {
+      resolution = resolve(execution.text);
+      reason = resolution == nullptr ? Reason::kNoCatalog : resolution->verdict.reason();
+    }
+  }
+  if (reason == Reason::kNone && execution.bind != nullptr &&
+      resolution->verdict.time_parameters) {
+    for (const wire::BindParameter& parameter : wire::bind_parameters(*execution.bind)) {
+      if (parameter.value && query::is_time_word(*parameter.value)) reason = Reason::kTimeLiteral;
+    }
+  }
+  if (reason != Reason::kNone) {
+    waited_ = false;
+    bypass(execution.text, reason);
+    return Answer::kForward;
+  }
+  const Answer answer = look_up(execution, *resolution);
+  if (answer != Answer::kWait) waited_ = false;
+  return answer;
+}
+
+cache::Key Session::make_key(const Execution& execution, const Resolution& resolution) {
+  const bool plain = execution.bind == nullptr ||
+                     is_plain_execution(execution.prepared->parameter_oids, *execution.bind);
+  if (plain) return {resolution.plain_key, resolution.plain_hash};
+  std::string& key = worker_.key_buffer();
+  key = resolution.key_prefix;
+  append_execution(key, execution.prepared->parameter_oids, *execution.bind);
+  return {key, hash128(key)};
+}
+
+Session::Answer Session::look_up(const Execution& execution, const Resolution& resolution) {
+  const cache::Key key = make_key(execution, resolution);
+  if (cache::EntryRef entry = worker_.shared().store.find(key)) {
+    const query::Statement& statement = execution.text.statement();
+    const bool fits =
+        (!execution.wants_description || entry->has_description()) &&
+        (execution.prepared == nullptr || execution.prepared->shape == 0 ||
+         execution.prepared->shape == entry->shape);
+    switch (freshness::judge(domain_->tokens(), entry->stamp)) {
+      case freshness::Judgement::kFresh: {
+        if (!fits) break;
+        const int64_t now_ns = worker_.now_ns();
+        if (!young_enough(*entry, now_ns, statement.hint_ttl_ms.value_or(0))) break;
+        // Asked last, so that it holds at the moment of the answer (rule 11).
+        if (!domain_->lease_valid(now_ns)) break;
+        hit_ = std::move(entry);
+        return Answer::kHit;
+      }
+      case freshness::Judgement::kOpen:
+        bypass(execution.text, Reason::kOpen);
+        return Answer::kForward;
+      case freshness::Judgement::kStale:
+        worker_.counters().add(Counter::kStaleFound);
+        worker_.shared().store.remove(*entry);
+        break;
+    }
+  }
+  return start_fetch(execution, resolution, key);
+}
+
+bool Session::young_enough(const cache::Entry& entry, int64_t now_ns, int64_t hint_ttl_ms) const {
+  if (now_ns >= entry.expires_ns) return false;
+  const int64_t age_ms = (now_ns - entry.stored_ns) / kNsPerMs;
+  if (hint_ttl_ms > 0 && age_ms >= hint_ttl_ms) return false;
+  const Scope* scope = scope_.known(domain_->settings_epoch());
+  return scope->max_age_ms == 0 || age_ms < scope->max_age_ms;
+}
+
+Session::Answer Session::start_fetch(const Execution& execution, const Resolution& resolution,
+                                     const cache::Key& key) {
+  freshness::Stamp stamp;
+  if (!freshness::capture(domain_->tokens(), resolution.slots, stamp)) {
+    bypass(execution.text, Reason::kOpen);
+    return Answer::kForward;
+  }
+  // The snapshot the verdict was made from must be the one in force (rule 12).
+  if (stamp.front().token != resolution.schema_token) {
+    bypass(execution.text, Reason::kNoCatalog);
+    return Answer::kForward;
+  }
+  if (!transaction_.allows_fills()) {
+    bypass(execution.text, Reason::kWrote);
+    return Answer::kForward;
+  }
+  Worker* worker = &worker_;
+  const uint64_t self = id_;
+  cache::Flights::Ticket ticket = worker_.shared().flights.join(key, stamp, [worker, self] {
+    worker->loop().post([worker, self] {
+      if (Session* session = worker->find(self)) session->flight_ended();
+    });
+  });
+  if (ticket.wait && !waited_) {
+    worker_.counters().add(Counter::kFlightsJoined);
+    wait_ = std::move(ticket.wait);
+    waited_ = true;
+    block(Block::kFlight);
+    wait_timer_ = worker_.loop().after(worker_.settings().single_flight_wait_ms, [this] {
+      worker_.counters().add(Counter::kFlightsTimedOut);
+      flight_ended();
+    });
+    return Answer::kWait;
+  }
+  worker_.counters().add(Counter::kMisses);
+  last_ = {"miss", Reason::kNone, 0, "", execution.text.hash()};
+  if (ticket.lead) worker_.counters().add(Counter::kFlightsLed);
+  fetch_ = std::make_unique<Fetch>();
+  fetch_->key = key.bytes;
+  fetch_->hash = key.hash;
+  fetch_->stamp = std::move(stamp);
+  fetch_->table = &domain_->tokens();
+  fetch_->lead = std::move(ticket.lead);
+  fetch_->started_ns = worker_.now_ns();
+  fetch_->ttl_ms = execution.text.statement().hint_ttl_ms.value_or(worker_.settings().ttl_ms);
+  if (execution.prepared != nullptr) fetch_->shape = execution.prepared->shape;
+  return Answer::kForward;
+}
+
+void Session::flight_ended() {
+  if (block_ != Block::kFlight) return;
+  wait_.reset();
+  // This may be the timer's own call.
+  auto timer = std::make_shared<std::unique_ptr<Timer>>(std::move(wait_timer_));
+  worker_.loop().defer([timer] { timer->reset(); });
+  unblock(Block::kFlight);
+}
+
+void Session::bypass(const MemoText& text, Reason reason) {
+  last_ = {"bypass", reason, 0, "", text.hash()};
+  if (reason != Reason::kNotSelect) worker_.counters().add_bypass(reason);
+}
+
+// ── Giving a hit ─────────────────────────────────────────────────────────────────────────────────
+
+void Session::note_hit(const cache::Entry& entry) {
+  ++hits_;
+  entry.hits.fetch_add(1, std::memory_order_relaxed);
+  Counters& counters = worker_.counters();
+  counters.add(Counter::kHitsL1);
+  counters.add(Counter::kHitBytes, entry.body.size());
+  counters.add(Counter::kSavedNs, static_cast<uint64_t>(std::max<int64_t>(0, entry.upstream_ns)));
+  last_.verdict = "hit";
+  last_.reason = Reason::kNone;
+  last_.age_ms = (worker_.now_ns() - entry.stored_ns) / kNsPerMs;
+  last_.tier = "l1";
+}
+
+void Session::serve_simple() {
+  const cache::EntryRef entry = std::move(hit_);
+  note_hit(*entry);
+  prepared_.erase("");
+  done_portal_.reset();
+  client_out_.add(entry, entry->body.view());
+  reply_ready();
+}
+
+void Session::serve_extended() {
+  const cache::EntryRef entry = std::move(hit_);
+  note_hit(*entry);
+  const std::string_view body = entry->body.view();
+  reply_held(body.substr(0, entry->description_bytes), entry);
+  client_out_.add(entry, body.substr(entry->description_bytes));
+  done_portal_ = entry;
+}
+
+// ── Recording an answer ──────────────────────────────────────────────────────────────────────────
+
+void Session::record(const wire::Frame& frame, uint64_t sequence) {
+  if (!fetch_) return;
+  if (sequence != fetch_->answer_sequence && sequence != fetch_->describe_sequence) return;
+  if (frame.type == 'T') {
+    fetch_->description_bytes = frame.size;
+    fetch_->shape = row_shape(frame.bytes);
+  }
+  if (!fetch_->append(frame.bytes, worker_.settings().entry_bytes_max)) {
+    drop_fetch(Reason::kTooLarge);
+  }
+}
+
+void Session::finish_fetch() {
+  const std::unique_ptr<Fetch> fetch = std::move(fetch_);
+  const int64_t now_ns = worker_.now_ns();
+  const Settings& settings = worker_.settings();
+  if (freshness::judge(domain_->tokens(), fetch->stamp) != freshness::Judgement::kFresh ||
+      !domain_->lease_valid(now_ns)) {
+    worker_.counters().add(Counter::kFillsDropped);
+    return;
+  }
+  int64_t ttl_ns = fetch->ttl_ms * kNsPerMs;
+  if (settings.ttl_jitter_percent > 0) {
+    const int64_t share = static_cast<int64_t>(worker_.shared().random64() % 1000);
+    ttl_ns -= ttl_ns / 100 * settings.ttl_jitter_percent * share / 1000;
+  }
+  std::unique_ptr<cache::Flights::Lead> lead = std::move(fetch->lead);
+  if (worker_.shared().store.insert(std::move(*fetch).finish(now_ns, now_ns + ttl_ns))) {
+    worker_.counters().add(Counter::kFills);
+  } else {
+    worker_.counters().add(Counter::kFillsDropped);
+  }
+}
+
+void Session::drop_fetch(Reason reason) {
+  if (!fetch_) return;
+  fetch_.reset();
+  worker_.counters().add(Counter::kFillsDropped);
+  worker_.counters().add_bypass(reason);
+  last_.reason = reason;
+}
+
+}  // namespace pgfresh::proxy

@@ -1,0 +1,277 @@
+// What PostgreSQL sends: told apart by the reply queue, forwarded, recorded, kept from the client
+// where pgfresh asked; and the in-band notices that open the slots of a write before anything
+// behind them is forwarded (freshness.md, rule 4).
+#include "base/check.h"
+#include "freshness/event.h"
+#include "proxy/session.h"
+#include "query/statement.h"
+
+namespace pgfresh::proxy {
+namespace {
+
+constexpr std::string_view kInbandCode = "PF001";
+
+bool is_whole(const wire::Frame& frame) { return frame.bytes.size() == frame.size; }
+
+// DDL that event triggers do not see: roles, databases, server settings (PostgreSQL manual, "Event
+// Trigger Firing Matrix").
+bool escapes_event_triggers(std::string_view tag) {
+  return tag.find("ROLE") != std::string_view::npos ||
+         tag.find("DATABASE") != std::string_view::npos ||
+         tag.find("SYSTEM") != std::string_view::npos ||
+         tag.find("TABLESPACE") != std::string_view::npos;
+}
+
+}  // namespace
+
+void Session::on_server_bytes(std::string_view bytes) {
+  worker_.counters().add(Counter::kBytesFromServers, bytes.size());
+  const std::string_view all = bytes;
+  wire::Frame frame;
+  while (server_ && (state_ == State::kLogin || state_ == State::kReady)) {
+    const wire::Cut cut = server_->framer().next(bytes, frame);
+    if (cut == wire::Cut::kNeedMore) break;
+    if (cut == wire::Cut::kBroken) {
+      worker_.counters().add(Counter::kServersFailed);
+      end("08P01", "the server broke the protocol: " + server_->framer().error());
+      return;
+    }
+    take_server_frame(frame);
+    const bool lies_in_input =
+        frame.bytes.data() >= all.data() && frame.bytes.data() < all.data() + all.size();
+    if (!lies_in_input) flush();
+  }
+  if (state_ == State::kRaw && server_) client_out_.add(bytes);
+  flush();
+}
+
+void Session::take_server_frame(const wire::Frame& frame) {
+  if (state_ == State::kLogin) {
+    take_login_reply(frame);
+    return;
+  }
+  switch (frame.type) {
+    case 'N':
+      take_notice(frame);
+      return;
+    case 'S':
+      if (is_whole(frame)) {
+        const auto status = wire::read_parameter_status(frame.body());
+        if (status && is_keyed_setting(status->first)) scope_.doubt();
+      }
+      drop_fetch(Reason::kNotQuiet);
+      forward_to_client(frame);
+      return;
+    case 'A':
+      drop_fetch(Reason::kNotQuiet);
+      forward_to_client(frame);
+      return;
+    default:
+      take_reply(frame);
+  }
+}
+
+void Session::take_reply(const wire::Frame& frame) {
+  ReplyQueue& replies = server_->replies();
+  if (replies.empty()) {
+    // An error out of the blue: PostgreSQL is ending the session.
+    forward_to_client(frame);
+    return;
+  }
+  const ReplyItem& item = replies.front();
+  if (item.purpose == Purpose::kProbe) {
+    take_probe_reply(frame);
+    return;
+  }
+  const bool shown = item.purpose == Purpose::kClient;
+  const uint64_t sequence = item.sequence;
+  switch (frame.type) {
+    case 'Z':
+      take_ready(frame);
+      return;
+    case 'E':
+      if (frame.first || is_whole(frame)) {
+        take_error(frame);
+      } else {
+        forward_to_client(frame);
+      }
+      return;
+    case 'C':
+      if (is_whole(frame)) {
+        take_command_complete(frame);
+        return;
+      }
+      break;
+    case 'T':
+      if (is_whole(frame)) {
+        if (item.prepared) item.prepared->shape = row_shape(frame.bytes);
+        record(frame, sequence);
+      } else {
+        drop_fetch(Reason::kTooLarge);
+      }
+      if (item.asked == Asked::kDescribe && (is_whole(frame) || frame.last)) replies.pop();
+      break;
+    case 'D':
+      record(frame, sequence);
+      break;
+    case '1':
+    case '2':
+    case '3':
+    case 'n':
+      replies.pop();
+      break;
+    case 'I':
+    case 's':
+      drop_fetch(Reason::kNotQuiet);
+      if (item.asked == Asked::kExecute) replies.pop();
+      break;
+    case 'G':
+      drop_fetch(Reason::kNotQuiet);
+      replies.copy_in_started();
+      break;
+    case 'H':
+      drop_fetch(Reason::kNotQuiet);
+      break;
+    case 'W':
+      // START_REPLICATION on an ordinary session cannot happen; whatever follows is not ours.
+      drop_fetch(Reason::kNotQuiet);
+      forward_to_client(frame);
+      flush();
+      state_ = State::kRaw;
+      return;
+    default:
+      break;
+  }
+  if (shown) forward_to_client(frame);
+}
+
+void Session::take_command_complete(const wire::Frame& frame) {
+  ReplyQueue& replies = server_->replies();
+  const ReplyItem item = replies.front();
+  if (item.asked == Asked::kExecute) replies.pop();
+  const auto tag = wire::read_command_tag(frame.body());
+  if (tag && query::is_ddl_tag(*tag) && domain_ != nullptr) {
+    worker_.counters().add(Counter::kDdlSeen);
+    open_slot(domain_->tokens().slot_of(freshness::schema_tag()));
+    const query::Catalog* catalog = worker_.catalog(*domain_);
+    const bool covered =
+        catalog != nullptr && catalog->event_triggers() && !escapes_event_triggers(*tag);
+    if (!covered) transaction_.saw_ddl();
+  }
+  if (fetch_ && fetch_->answer_sequence == item.sequence) {
+    record(frame, item.sequence);
+    if (fetch_) finish_fetch();
+  }
+  if (item.purpose == Purpose::kClient) forward_to_client(frame);
+}
+
+void Session::take_error(const wire::Frame& frame) {
+  drop_fetch(Reason::kNotQuiet);
+  ReplyQueue& replies = server_->replies();
+  const ReplyItem item = replies.front();
+  if (item.purpose != Purpose::kQuiet) forward_to_client(frame);
+  if (item.asked == Asked::kQuery || item.asked == Asked::kSync) {
+    if (item.purpose == Purpose::kSetup) {
+      // BEGIN itself was refused: the client has been told that it is in a block, and it is not.
+      flush();
+      close("a deferred BEGIN was refused");
+    }
+    return;
+  }
+  replies.skip_to_sync([this](const PreparedStatement& statement) {
+    const PreparedRef known = prepared_.find(statement.name);
+    if (known && known->id == statement.id) prepared_.erase(statement.name);
+    server_->forget(statement.name);
+  });
+}
+
+void Session::take_ready(const wire::Frame& frame) {
+  ReplyQueue& replies = server_->replies();
+  const ReplyItem item = replies.front();
+  const auto status = wire::read_ready(frame.body());
+  if (!status || (item.asked != Asked::kQuery && item.asked != Asked::kSync)) {
+    end("08P01", "the server's answers do not match the requests");
+    return;
+  }
+  replies.pop();
+  settle(transaction_.ready(*status, item.sequence));
+  if (*status == 'I') {
+    worker_.counters().add(Counter::kTransactions);
+    portals_.clear();
+    done_portal_.reset();
+  }
+  if (item.purpose == Purpose::kClient) forward_to_client(frame);
+  if (block_ == Block::kQueue && !replies.full() &&
+      client_->queued_bytes() <= limits::kQueueHighBytes &&
+      server_->stream().queued_bytes() <= limits::kQueueHighBytes) {
+    unblock(Block::kQueue);
+  }
+}
+
+void Session::forward_to_client(const wire::Frame& frame) { client_out_.add(frame.bytes); }
+
+// ── In-band notices ──────────────────────────────────────────────────────────────────────────────
+
+void Session::take_notice(const wire::Frame& frame) {
+  drop_fetch(Reason::kNotQuiet);
+  if (is_whole(frame)) {
+    const auto notice = wire::read_notice(frame.body());
+    if (notice && notice->sqlstate == kInbandCode) {
+      worker_.counters().add(Counter::kNotices);
+      open_slots_of(notice->message);
+      return;
+    }
+  }
+  forward_to_client(frame);
+}
+
+void Session::open_slots_of(std::string_view payload) {
+  if (domain_ == nullptr) return;
+  std::vector<uint64_t> tags;
+  if (const auto event = freshness::parse_event(payload)) {
+    const query::Catalog* catalog = worker_.catalog(*domain_);
+    const query::Oid root = catalog != nullptr ? catalog->root_of(event->relation) : 0;
+    freshness::append_event_tags(*event, root, tags);
+  } else {
+    worker_.counters().add(Counter::kNoticesBroken);
+    tags.push_back(freshness::schema_tag());
+  }
+  for (const uint64_t tag : tags) open_slot(domain_->tokens().slot_of(tag));
+}
+
+void Session::open_slot(uint32_t slot) {
+  domain_->tokens().open(slot);
+  transaction_.hold_open(slot);
+}
+
+// ── The probe ────────────────────────────────────────────────────────────────────────────────────
+
+void Session::take_probe_reply(const wire::Frame& frame) {
+  switch (frame.type) {
+    case 'D':
+      if (is_whole(frame)) {
+        const std::string database(startup_.get("database").empty() ? startup_.get("user")
+                                                                    : startup_.get("database"));
+        const auto row = wire::read_data_row(frame.body());
+        if (row) probe_answer_ = read_probe(database, *row);
+      }
+      return;
+    case 'Z': {
+      const ReplyItem item = server_->replies().front();
+      server_->replies().pop();
+      settle(transaction_.ready(wire::read_ready(frame.body()).value_or('I'), item.sequence));
+      if (probe_answer_ && !probe_answer_->opaque) {
+        scope_.probe_answered(worker_.shared().scopes.intern(std::move(probe_answer_->scope)));
+      } else {
+        scope_.probe_answered_opaque();
+      }
+      probe_answer_.reset();
+      unblock(Block::kProbe);
+      return;
+    }
+    default:
+      return;
+  }
+}
+
+}  // namespace pgfresh::proxy

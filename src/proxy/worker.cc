@@ -1,0 +1,173 @@
+#include "proxy/worker.h"
+
+#include <utility>
+
+#include "proxy/session.h"
+
+namespace pgfresh::proxy {
+namespace {
+
+constexpr int64_t kSweepMs = 1000;
+
+// One cancel request on its way to PostgreSQL: connects, sends 16 bytes, and waits for the server
+// to close, which is how it says that the signal has been sent.
+class CancelCourier final : public PendingConnect, public Stream::Events {
+ public:
+  CancelCourier(Worker& worker, wire::BackendKey key, std::function<void()> done)
+      : worker_(worker), key_(key), done_(std::move(done)) {
+    connecting_ = worker_.connector().connect(
+        [this](std::unique_ptr<Stream> stream, const std::string&) { connected(std::move(stream)); });
+  }
+
+  void on_bytes(std::string_view) override {}
+  void on_drained() override {}
+  void on_end(std::string_view) override { finished(); }
+
+ private:
+  void connected(std::unique_ptr<Stream> stream) {
+    if (!stream) {
+      finished();
+      return;
+    }
+    stream_ = std::move(stream);
+    stream_->start(this);
+    std::string bytes;
+    wire::write_cancel_request(bytes, key_.pid, key_.secret);
+    const Slice slice{bytes, nullptr};
+    stream_->write({&slice, 1});
+  }
+  void finished() {
+    if (done_) std::exchange(done_, nullptr)();
+  }
+
+  Worker& worker_;
+  wire::BackendKey key_;
+  std::function<void()> done_;
+  std::unique_ptr<PendingConnect> connecting_;
+  std::unique_ptr<Stream> stream_;
+};
+
+}  // namespace
+
+Worker::Worker(Loop& loop, Connector& connector, Shared& shared, SettingsRef settings,
+               std::function<void(ConsoleClient)> console)
+    : loop_(loop),
+      connector_(connector),
+      shared_(shared),
+      settings_(std::move(settings)),
+      console_(std::move(console)),
+      memo_(counters_) {
+  sweep_timer_ = loop_.every(kSweepMs, [this] { sweep(); });
+}
+
+Worker::~Worker() = default;
+
+void Worker::accept(std::unique_ptr<Stream> stream) {
+  counters_.add(Counter::kClientsAccepted);
+  shared_.clients.fetch_add(1, std::memory_order_relaxed);
+  const uint64_t id = shared_.next_session.fetch_add(1, std::memory_order_relaxed);
+  auto session = std::make_unique<Session>(*this, id, std::move(stream));
+  Session& started = *session;
+  sessions_.emplace(id, std::move(session));
+  started.start();
+}
+
+void Worker::remove(uint64_t session) {
+  const auto found = sessions_.find(session);
+  if (found == sessions_.end()) return;
+  // Its callback may be on the stack: it goes at the end of this turn.
+  auto gone = std::make_shared<std::unique_ptr<Session>>(std::move(found->second));
+  sessions_.erase(found);
+  shared_.clients.fetch_sub(1, std::memory_order_relaxed);
+  loop_.defer([this, gone] {
+    gone->reset();
+    if (draining_ && sessions_.empty() && drained_) std::exchange(drained_, nullptr)();
+  });
+}
+
+Session* Worker::find(uint64_t session) {
+  const auto found = sessions_.find(session);
+  return found == sessions_.end() ? nullptr : found->second.get();
+}
+
+const query::Catalog* Worker::catalog(const freshness::Domain& domain) {
+  std::shared_ptr<const query::Catalog>& known = catalogs_[&domain];
+  const uint64_t generation = domain.catalog_generation();
+  if (generation == 0) {
+    known.reset();
+  } else if (known == nullptr || known->generation() != generation) {
+    known = domain.catalog();
+  }
+  return known.get();
+}
+
+void Worker::sweep() {
+  const int64_t now_ns = loop_.clock().now_ns();
+  std::vector<uint64_t> ids;
+  ids.reserve(sessions_.size());
+  for (const auto& [id, session] : sessions_) ids.push_back(id);
+  for (const uint64_t id : ids) {
+    Session* session = find(id);
+    if (session == nullptr) continue;
+    session->check_time(now_ns);
+    if (draining_) session->end_if_idle();
+  }
+}
+
+void Worker::drain(std::function<void()> done) {
+  draining_ = true;
+  drained_ = std::move(done);
+  sweep();
+  if (sessions_.empty() && drained_) {
+    std::exchange(drained_, nullptr)();
+    return;
+  }
+  // Idle sessions go at once, the others when their transaction ends.
+  sweep_timer_ = loop_.every(50, [this] { sweep(); });
+  drain_timer_ = loop_.after(settings_->drain_ms_max, [this] { stop(); });
+}
+
+void Worker::stop() {
+  std::vector<uint64_t> ids;
+  for (const auto& [id, session] : sessions_) ids.push_back(id);
+  for (const uint64_t id : ids) {
+    if (Session* session = find(id)) {
+      session->end("57P01", "terminating connection due to administrator command");
+      remove(id);
+    }
+  }
+}
+
+bool Worker::kill(uint64_t session) {
+  Session* found = find(session);
+  if (found == nullptr) return false;
+  found->end("57P01", "terminating connection due to administrator command");
+  return true;
+}
+
+void Worker::cancel(uint64_t session, std::function<void()> done) {
+  Session* found = find(session);
+  const std::optional<wire::BackendKey> key = found ? found->cancel_target() : std::nullopt;
+  if (!key) {
+    done();
+    return;
+  }
+  const uint64_t id = next_cancel_++;
+  cancels_[id] =
+      std::make_unique<CancelCourier>(*this, *key, [this, id, done = std::move(done)] {
+        done();
+        auto gone =
+            std::make_shared<std::unique_ptr<PendingConnect>>(std::move(cancels_[id]));
+        cancels_.erase(id);
+        loop_.defer([gone] { gone->reset(); });
+      });
+}
+
+std::vector<SessionInfo> Worker::sessions() const {
+  std::vector<SessionInfo> infos;
+  infos.reserve(sessions_.size());
+  for (const auto& [id, session] : sessions_) infos.push_back(session->info());
+  return infos;
+}
+
+}  // namespace pgfresh::proxy

@@ -1,0 +1,137 @@
+// One thread's share of the clients: its sessions, its statement memo, its counters. Everything
+// here runs on the worker's loop unless it says "any thread".
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/counters.h"
+#include "cache/flights.h"
+#include "cache/memory_store.h"
+#include "freshness/domain.h"
+#include "pgfresh/log.h"
+#include "pgfresh/loop.h"
+#include "pgfresh/stream.h"
+#include "proxy/cancel.h"
+#include "proxy/memo.h"
+#include "proxy/scope.h"
+#include "proxy/settings.h"
+#include "wire/messages.h"
+
+namespace pgfresh::proxy {
+
+class Session;
+
+// What all workers share. The referents outlive every worker; each is thread-safe.
+struct Shared {
+  cache::MemoryStore& store;
+  cache::Flights& flights;
+  ScopeTable& scopes;
+  CancelRegistry& cancels;
+  Log& log;
+  // The domain of a database, made when it is not there; null when there are too many.
+  std::function<freshness::Domain*(const std::string& database)> domain_of;
+  std::function<uint64_t()> random64;
+  std::atomic<uint64_t> clients{0};        // connected, of all workers
+  std::atomic<uint64_t> next_session{1};
+};
+
+// A client that asked for the console's database: its stream, what it sent to begin with, and what
+// has been read behind that.
+struct ConsoleClient {
+  std::unique_ptr<Stream> stream;
+  wire::StartupMessage startup;
+  std::string unread;
+};
+
+// One session as SHOW CLIENTS and SHOW SERVERS tell it.
+struct SessionInfo {
+  uint64_t id = 0;
+  std::string user;
+  std::string database;
+  std::string application;
+  std::string state;  // "login", "idle", "active", "idle in transaction", "waiting"
+  std::string peer;
+  int64_t connected_ns = 0;  // the loop's clock
+  int64_t active_ns = 0;     // last message
+  bool has_server = false;
+  uint32_t server_pid = 0;
+  std::string server_peer;
+  bool server_encrypted = false;
+  uint64_t hits = 0;
+  uint64_t queries = 0;
+};
+
+class Worker {
+ public:
+  // `console` takes over clients of the console's database; it is called on the worker's loop.
+  Worker(Loop& loop, Connector& connector, Shared& shared, SettingsRef settings,
+         std::function<void(ConsoleClient)> console);
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  // A new client; the stream is not started.
+  void accept(std::unique_ptr<Stream> stream);
+
+  // No new clients; sessions end when they are idle, the rest after settings().drain_ms_max.
+  // `done` is called when the last is gone.
+  void drain(std::function<void()> done);
+  // Ends every session now.
+  void stop();
+
+  void set_settings(SettingsRef settings) { settings_ = std::move(settings); }
+  // False when there is no such session here.
+  bool kill(uint64_t session);
+  // Passes a cancel request on to the session; `done` is called, on this loop, when PostgreSQL has
+  // taken it or it has come to nothing.
+  void cancel(uint64_t session, std::function<void()> done);
+  [[nodiscard]] std::vector<SessionInfo> sessions() const;
+
+  // For sessions.
+  [[nodiscard]] Loop& loop() { return loop_; }
+  [[nodiscard]] int64_t now_ns() const { return loop_.clock().now_ns(); }
+  [[nodiscard]] Connector& connector() { return connector_; }
+  [[nodiscard]] Shared& shared() { return shared_; }
+  [[nodiscard]] const Settings& settings() const { return *settings_; }
+  [[nodiscard]] Counters& counters() { return counters_; }
+  [[nodiscard]] const Counters& counters() const { return counters_; }  // any thread
+  [[nodiscard]] Memo& memo() { return memo_; }
+  [[nodiscard]] bool draining() const { return draining_; }
+  // The session is closed and will be destroyed at the end of this turn.
+  void remove(uint64_t session);
+  void hand_to_console(ConsoleClient client) { console_(std::move(client)); }
+  // The worker's own view of a domain's snapshot, fetched only when its generation changes.
+  [[nodiscard]] const query::Catalog* catalog(const freshness::Domain& domain);
+  // For a wake-up from another thread: null when the session is gone.
+  [[nodiscard]] Session* find(uint64_t session);
+  // A key buffer to build in, so that a look-up allocates nothing.
+  [[nodiscard]] std::string& key_buffer() { return key_buffer_; }
+
+ private:
+  void sweep();
+
+  Loop& loop_;
+  Connector& connector_;
+  Shared& shared_;
+  SettingsRef settings_;
+  std::function<void(ConsoleClient)> console_;
+  Counters counters_;
+  Memo memo_;
+  std::unordered_map<uint64_t, std::unique_ptr<Session>> sessions_;
+  std::unordered_map<const freshness::Domain*, std::shared_ptr<const query::Catalog>> catalogs_;
+  std::string key_buffer_;
+  std::unique_ptr<Timer> sweep_timer_;
+  std::unique_ptr<Timer> drain_timer_;
+  bool draining_ = false;
+  std::function<void()> drained_;
+  std::unordered_map<uint64_t, std::unique_ptr<PendingConnect>> cancels_;
+  uint64_t next_cancel_ = 1;
+};
+
+}  // namespace pgfresh::proxy
