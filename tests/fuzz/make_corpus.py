@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Writes the seed corpora of the fuzz targets: one small file for each thing worth starting from.
+
+What each input consists of stands at the head of the target's source. Run from anywhere; files of
+other names in the corpus folders are left alone.
+"""
+
+import pathlib
+import struct
+
+CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
+
+
+def msg(kind: str, body: bytes = b"") -> bytes:
+    return kind.encode() + struct.pack("!I", len(body) + 4) + body
+
+
+def packet(code: int, body: bytes = b"") -> bytes:
+    return struct.pack("!II", len(body) + 8, code) + body
+
+
+def row(*values: bytes | None) -> bytes:
+    body = struct.pack("!H", len(values))
+    for value in values:
+        body += struct.pack("!i", -1) if value is None else struct.pack("!I", len(value)) + value
+    return body
+
+
+def bind(formats: list[int], values: list[bytes | None], results: list[int]) -> bytes:
+    def codes(numbers):
+        return struct.pack(f"!H{len(numbers)}H", len(numbers), *numbers)
+
+    return b"portal\0stmt\0" + codes(formats) + row(*values) + codes(results)
+
+
+def notice(**fields: str) -> bytes:
+    return b"".join(k.encode() + v.encode() + b"\0" for k, v in fields.items()) + b"\0"
+
+
+def sasl_initial(message: bytes, mechanism: bytes = b"SCRAM-SHA-256") -> bytes:
+    return mechanism + b"\0" + struct.pack("!I", len(message)) + message
+
+
+STARTUPS = {
+    "ssl": packet(80877103),
+    "gss": packet(80877104),
+    "cancel": packet(80877102, struct.pack("!II", 4711, 0xDEADBEEF)),
+    "login": packet(3 << 16, b"user\0ada\0database\0clinic\0application_name\0psql\0\0"),
+    "minor_2": packet(3 << 16 | 2, b"user\0ada\0_pq_.option\0on\0\0"),
+    "version_2": packet(2 << 16, bytes(288)),
+    "http": b"GET / HTTP/1.1\r\n\r\n",
+    "no_terminator": packet(3 << 16, b"user\0ada\0"),
+}
+
+FRONTEND = {
+    "query": msg("Q", b"select 1\0"),
+    "parse": msg("P", b"stmt\0select $1\0" + struct.pack("!HI", 1, 20)),
+    "bind_null_binary": msg("B", bind([0, 1], [None, b"\0\0\0\7"], [1])),
+    "bind_plain": msg("B", bind([], [], [])),
+    "bind_one_format": msg("B", bind([1], [b"a", b"bc"], [0, 1])),
+    "describe": msg("D", b"Sstmt\0"),
+    "close": msg("C", b"Pportal\0"),
+    "execute": msg("E", b"portal\0" + struct.pack("!I", 100)),
+}
+
+BACKEND = {
+    "error": msg("E", notice(S="ERROR", V="ERROR", C="42P01", M="no such table", P="15")),
+    "inband": msg("N", notice(S="INFO", V="INFO", C="PF001", M="4711:16400:any")),
+    "key": msg("K", struct.pack("!II", 4711, 0xDEADBEEF)),
+    "status": msg("S", b"TimeZone\0Asia/Kolkata\0"),
+    "tag": msg("C", b"INSERT 0 1\0"),
+    "ready": msg("Z", b"T"),
+    "row": msg("D", row(b"1", None, b"", b"Ada")),
+    "auth_sasl": msg("R", struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0"),
+}
+
+
+def framer() -> dict[str, bytes]:
+    front_side, back_side, small_max = b"\x00", b"\x01", b"\x04"
+    byte_by_byte, uneven = b"\1" * 8, bytes([3, 5, 0, 255, 7, 1, 64, 2])
+    front = b"".join(FRONTEND.values()) + msg("S") + msg("H") + msg("X")
+    copy_in = msg("d", b"1\tAda\n") + msg("d") + msg("c") + msg("f", b"no\0") + msg("F", bytes(12))
+    back = b"".join(BACKEND.values())
+    rest = "".join("123nstIv") + "VAtTGHW"
+    return {
+        "frontend": front_side + uneven + front,
+        "frontend_small_max": small_max + uneven + front,
+        "copy_in": front_side + byte_by_byte + copy_in,
+        "backend": back_side + uneven + back,
+        "backend_other_types": back_side + byte_by_byte + b"".join(msg(t, b"\0\0") for t in rest),
+        "large_row_begins": back_side + uneven + msg("D", bytes(200))[:90],
+        "over_whole_max": front_side + uneven + b"Q" + struct.pack("!I", 70_000) + b"select",
+        "bad_length": back_side + uneven + msg("Z", b"I") + b"D\0\0\0\3",
+        "bad_type": front_side + uneven + msg("S") + b"GET / HTTP/1.1",
+    }
+
+
+SCRAM = {
+    "secret": b"\1SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$"
+    b"WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:"
+    b"wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
+    "exchange": b"\0" + sasl_initial(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO")
+    + b"\xfedHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
+    "exchange_y": b"\0" + sasl_initial(b"y,,n=,r=a,x=1")
+    + b"\xfec=eSws,r=aMDEyMzQ1Njc4OWFiY2RlZmdo,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
+    "binding": b"\0" + sasl_initial(b"p=tls-server-end-point,,n=,r=a"),
+    "authzid": b"\0" + sasl_initial(b"n,a=other,n=,r=a"),
+    "no_response": b"\0SCRAM-SHA-256\0\xff\xff\xff\xff",
+}
+
+
+def write(target: str, seeds: dict[str, bytes]) -> None:
+    folder = CORPUS / target
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in seeds.items():
+        (folder / name).write_bytes(content)
+
+
+def main() -> None:
+    without_length = {"frontend": FRONTEND, "backend": BACKEND}
+    for target, messages in without_length.items():
+        write(target, {name: bytes_[:1] + bytes_[5:] for name, bytes_ in messages.items()})
+    write("framer", framer())
+    write("startup", STARTUPS)
+    write("scram", SCRAM)
+
+
+if __name__ == "__main__":
+    main()
