@@ -15,24 +15,24 @@
 namespace pgfresh::freshness {
 
 struct FeedOptions {
-  int64_t staleness_ms = 1000;         // Δ: the lease's length
-  int64_t catalog_poll_ms = 5000;      // between looks at the catalog's fingerprint
-  int64_t audit_ms = 60'000;           // between re-readings of the whole catalog
-  int64_t reconnect_ms_min = 50;       // back-off, doubled up to the maximum, with jitter
+  int64_t staleness_ms = 1000;     // Δ: the lease's length
+  int64_t catalog_poll_ms = 5000;  // between looks at the catalog's fingerprint
+  int64_t audit_ms = 60'000;       // between re-readings of the whole catalog
+  int64_t reconnect_ms_min = 50;   // back-off, doubled up to the maximum, with jitter
   int64_t reconnect_ms_max = 5000;
 };
 
 struct FeedStatus {
   std::string database;
-  std::string state;              // "off", "connecting", "starting", "live", "lost"
-  std::string trouble;            // why it is not live, else empty
-  uint64_t sessions = 0;          // feed sessions begun
-  uint64_t events = 0;            // events applied
-  uint64_t garbled = 0;           // payloads that could not be read
-  uint64_t fences = 0;            // completed
-  int64_t fence_us_last = 0;      // round trip of the last fence
-  int64_t lease_left_ms = 0;      // negative: expired
-  int64_t unsettled = 0;          // transactions waiting to be settled
+  std::string state;          // "off", "connecting", "starting", "live", "lost"
+  std::string trouble;        // why it is not live, else empty
+  uint64_t sessions = 0;      // feed sessions begun
+  uint64_t events = 0;        // events applied
+  uint64_t garbled = 0;       // payloads that could not be read
+  uint64_t fences = 0;        // completed
+  int64_t fence_us_last = 0;  // round trip of the last fence
+  int64_t lease_left_ms = 0;  // negative: expired
+  int64_t unsettled = 0;      // transactions waiting to be settled
   int64_t open_slots = 0;
   uint64_t catalog_loads = 0;
   uint64_t catalog_generation = 0;

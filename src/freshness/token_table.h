@@ -1,5 +1,12 @@
 // The slots of one database: for each, the token of the last event that touched it, and how many
 // unsettled transactions of this proxy have written one of its tags. See freshness.md, "Words".
+//
+// A token names the events that touched the slot since the base: each event mixes its xid8 into
+// the token before it, and the first into the base. So every event leaves a token that was never
+// seen before, also when the xid has been seen: because anybody may NOTIFY anything (an old
+// payload repeated, or a future xid, must not bring an entry back to life), and because a server
+// that crashed or was restored may hand out an xid again. Tables of equal base that are fed the
+// same stream hold equal tokens, whoever owns them.
 #pragma once
 
 #include <atomic>
@@ -16,23 +23,26 @@ using Oid = uint32_t;
 [[nodiscard]] uint64_t any_tag(Oid root);
 [[nodiscard]] uint64_t whole_tag(Oid root);
 [[nodiscard]] uint64_t key_tag(Oid root, int16_t column, std::string_view canonical_value);
-[[nodiscard]] uint64_t schema_tag();
+[[nodiscard]] constexpr uint64_t schema_tag() { return 0; }
 
 // Tokens are written by the feed's thread alone; open counts by any thread; both are read by all.
 class TokenTable {
  public:
   // 2^slot_bits slots; 12 bytes each, of which only touched pages are resident.
-  // REQUIRES: 2 <= slot_bits <= 24.
+  // REQUIRES: 2 <= slot_bits <= 24; base as in rebase().
   TokenTable(int slot_bits, uint64_t base);
   ~TokenTable();
   TokenTable(const TokenTable&) = delete;
   TokenTable& operator=(const TokenTable&) = delete;
 
+  // Slot 0 is schema_tag()'s alone: its token changes with a DDL event or a new base, and never
+  // because of a write, or the catalog would have to be read again after each of these.
   [[nodiscard]] uint32_t slot_of(uint64_t tag) const {
-    return static_cast<uint32_t>(tag >> (64 - slot_bits_));
+    const auto slot = static_cast<uint32_t>(tag >> (64 - slot_bits_));
+    return slot != 0 || tag == schema_tag() ? slot : 1;
   }
 
-  // The slot's token: the xid8 of the last event, or the base.
+  // The slot's token: what the events since the base have made of it, or the base.
   [[nodiscard]] uint64_t token(uint32_t slot) const {
     const uint64_t own = tokens_[slot].load(std::memory_order_acquire);
     return own != 0 ? own : base_.load(std::memory_order_acquire);
@@ -55,6 +65,8 @@ class TokenTable {
   [[nodiscard]] int64_t open_total() const { return open_total_.load(std::memory_order_relaxed); }
 
  private:
+  [[nodiscard]] size_t slots() const { return size_t{1} << slot_bits_; }
+
   const int slot_bits_;
   std::atomic<uint64_t>* tokens_;  // 2^slot_bits, zero: the base; memory of its own mapping
   std::atomic<uint32_t>* opens_;

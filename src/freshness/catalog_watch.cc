@@ -1,0 +1,233 @@
+// Order of urgency: a publication lets other proxies and our own clients see a DDL; a look at
+// lost backends closes slots; then the catalog itself; then the poll.
+//
+// A reading is two statements, the fingerprint first: a change between the two makes the next poll
+// look once too often, where the other order would make it look once too rarely.
+#include "freshness/catalog_watch.h"
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include "query/catalog.h"
+
+namespace pgfresh::freshness {
+namespace {
+
+constexpr int64_t kStatementPatienceNs = 30 * kNsPerSecond;
+constexpr int64_t kLookMsMin = 20;
+constexpr int64_t kLookMsMax = 1000;
+constexpr int64_t kLoadPauseNsMax = 5 * kNsPerSecond;
+
+// pg_current_xact_id() gives this very transaction an xid, as rule 1 wants it in the payload.
+constexpr std::string_view kPublishSql =
+    "SELECT pg_catalog.pg_notify('pgfresh', '1 ' || pg_catalog.pg_current_xact_id()::text || ' s')";
+constexpr std::string_view kInstalledSql =
+    "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'pgfresh'";
+
+std::string look_sql(const std::vector<uint32_t>& pids) {
+  std::string sql = "SELECT pid, backend_start FROM pg_catalog.pg_stat_activity WHERE pid IN (0";
+  for (const uint32_t pid : pids) sql += "," + std::to_string(pid);
+  return sql + ")";
+}
+
+std::vector<Settlement::Seen> read_backends(const SqlRows& rows) {
+  std::vector<Settlement::Seen> seen;
+  for (const auto& row : rows.rows) {
+    if (row.empty() || !row[0].has_value()) continue;
+    Settlement::Seen one;
+    std::from_chars(row[0]->data(), row[0]->data() + row[0]->size(), one.pid);
+    if (row.size() > 1) one.started = row[1].value_or("");
+    seen.push_back(std::move(one));
+  }
+  return seen;
+}
+
+// Empty when there is no such row, which no fingerprint is.
+std::string single_value(const SqlRows& rows) {
+  if (rows.rows.empty() || rows.rows[0].empty()) return {};
+  return rows.rows[0][0].value_or("");
+}
+
+}  // namespace
+
+CatalogWatch::CatalogWatch(const std::string& database, Loop& loop, SqlClientFactory& factory,
+                           const std::function<uint64_t()>& random64, Settlement& settlement,
+                           Owner& owner)
+    : loop_(loop),
+      settlement_(settlement),
+      owner_(owner),
+      line_(database, loop, factory, random64, *this),
+      wake_(loop, [this] { pump(); }) {}
+
+void CatalogWatch::tick() {
+  line_.drop_if_silent(kStatementPatienceNs);
+  pump();
+}
+
+void CatalogWatch::request_load() {
+  if (std::exchange(load_wanted_, true)) return;
+  // Not now: events that came in the same packet shall be applied before the token is noted.
+  const int64_t due_ns = std::max(loop_.clock().now_ns(), load_not_before_ns_);
+  if (!wake_.is_set() || wake_.due_ns() > due_ns) wake_.set(due_ns);
+}
+
+void CatalogWatch::publish(SlotBatch& slots) {
+  to_publish_.take(slots);
+  publish_wanted_ = true;
+  pump();
+}
+
+void CatalogWatch::look_for_backends() {
+  look_delay_ms_ = kLookMsMin;
+  look_due_ns_ = loop_.clock().now_ns();
+  pump();
+}
+
+void CatalogWatch::on_line_ready(Line& /*line*/) { pump(); }
+
+void CatalogWatch::on_line_notification(Line& /*line*/, std::string_view /*channel*/,
+                                        std::string_view /*payload*/) {}
+
+// Whether a publication under way was committed is unknown: it is made again. A reading under way
+// is void; the owner knows whether it still wants one.
+void CatalogWatch::on_line_lost(Line& /*line*/, std::string_view why) {
+  if (publishing_under_way_) {
+    publishing_under_way_ = false;
+    to_publish_.take(publishing_);
+    publish_wanted_ = true;
+  }
+  if (loading_) {
+    loading_ = false;
+    load_wanted_ = true;
+  }
+  owner_.on_watch_lost(why);
+}
+
+void CatalogWatch::pump() {
+  const int64_t now_ns = loop_.clock().now_ns();
+  if (line_.idle()) {
+    if (publish_wanted_) {
+      send_publication();
+    } else if (settlement_.backends_waited_for() && now_ns >= look_due_ns_) {
+      send_look();
+    } else if (load_wanted_ && now_ns >= load_not_before_ns_) {
+      send_load();
+    } else if (poll_wanted_) {
+      send_poll();
+    }
+  }
+  wake_when_due();
+}
+
+// For what only time holds back; everything else is pumped by what it waits for.
+void CatalogWatch::wake_when_due() {
+  if (!line_.idle()) return;
+  int64_t due_ns = INT64_MAX;
+  if (settlement_.backends_waited_for()) due_ns = std::min(due_ns, look_due_ns_);
+  if (load_wanted_) due_ns = std::min(due_ns, load_not_before_ns_);
+  if (due_ns == INT64_MAX || (wake_.is_set() && wake_.due_ns() <= due_ns)) return;
+  wake_.set(due_ns);
+}
+
+void CatalogWatch::send_publication() {
+  publish_wanted_ = false;
+  publishing_under_way_ = true;
+  publishing_.take(to_publish_);
+  line_.query(kPublishSql, [this](const SqlResult& result) {
+    publishing_under_way_ = false;
+    SlotBatch slots;
+    slots.take(publishing_);
+    if (result.error.empty()) {
+      line_.confirm();
+      owner_.on_published(slots);
+    } else {
+      owner_.on_publish_failed(result.error, slots);
+    }
+    pump();
+  });
+}
+
+void CatalogWatch::send_look() {
+  line_.query(look_sql(settlement_.begin_look()), [this](const SqlResult& result) {
+    if (result.error.empty()) {
+      settlement_.look_completed(read_backends(result.rows));
+      owner_.on_backends_looked_for();
+    }
+    look_due_ns_ = loop_.clock().now_ns() + look_delay_ms_ * kNsPerMs;
+    look_delay_ms_ = std::min(look_delay_ms_ * 2, kLookMsMax);
+    pump();
+  });
+}
+
+CatalogWatch::Reading CatalogWatch::begin_reading() const {
+  return {loop_.clock().now_ns(), owner_.schema_token(), owner_.schema_events(), {}};
+}
+
+void CatalogWatch::send_load() {
+  load_wanted_ = false;
+  loading_ = true;
+  line_.query(query::Catalog::fingerprint_sql(),
+              [this, reading = begin_reading()](const SqlResult& result) mutable {
+                if (result.error.empty()) {
+                  reading.fingerprint = single_value(result.rows);
+                  send_load_second_half(reading);
+                  return;
+                }
+                load_ended(reading);
+                owner_.on_catalog_failed(result.error);
+                pump();
+              });
+}
+
+void CatalogWatch::send_load_second_half(const Reading& reading) {
+  line_.query(query::Catalog::load_sql(), [this, reading](const SqlResult& result) {
+    load_ended(reading);
+    if (result.error.empty()) {
+      line_.confirm();
+      take_fingerprint(reading);
+      owner_.on_catalog_read(result.rows, reading.token);
+    } else {
+      owner_.on_catalog_failed(result.error);
+    }
+    pump();
+  });
+}
+
+void CatalogWatch::load_ended(const Reading& reading) {
+  const int64_t now_ns = loop_.clock().now_ns();
+  loading_ = false;
+  ++loads_;
+  load_ns_last_ = now_ns - reading.begun_ns;
+  load_not_before_ns_ = now_ns + std::min(load_ns_last_, kLoadPauseNsMax);
+}
+
+void CatalogWatch::send_poll() {
+  poll_wanted_ = false;
+  if (installed_ == Installed::kNo) {
+    line_.query(kInstalledSql, [this](const SqlResult& result) {
+      if (result.error.empty() && !result.rows.rows.empty()) request_load();
+      pump();
+    });
+    return;
+  }
+  line_.query(query::Catalog::fingerprint_sql(),
+              [this, reading = begin_reading()](const SqlResult& result) mutable {
+                if (result.error.empty()) {
+                  reading.fingerprint = single_value(result.rows);
+                  take_fingerprint(reading);
+                }
+                pump();
+              });
+}
+
+void CatalogWatch::take_fingerprint(const Reading& reading) {
+  looked_ns_ = reading.begun_ns;
+  const bool changed = !fingerprint_.empty() && reading.fingerprint != fingerprint_;
+  fingerprint_ = reading.fingerprint;
+  if (!changed) return;
+  owner_.on_settings_changed();
+  owner_.on_fingerprint_changed(reading.schema_events);
+}
+
+}  // namespace pgfresh::freshness

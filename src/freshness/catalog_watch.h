@@ -1,0 +1,130 @@
+// The second control connection of a database: everything the feed must not wait for. It reads the
+// catalog, polls its fingerprint, publishes schema events, looks for backends of lost connections.
+// One statement at a time, the most urgent first; each wish is a flag, so there is no queue to
+// grow.
+//
+// Decides nothing about freshness: what it has read goes to its owner, with the token of schema(D)
+// in force when the reading began.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "freshness/alarm.h"
+#include "freshness/line.h"
+#include "freshness/settle.h"
+
+namespace pgfresh::freshness {
+
+class CatalogWatch final : private Line::Owner {
+ public:
+  enum class Installed : uint8_t { kNo, kYes };
+
+  class Owner {
+   public:
+    virtual ~Owner() = default;
+    [[nodiscard]] virtual uint64_t schema_token() const = 0;
+    // The catalog as it was at some moment after schema_token() was `token`.
+    virtual void on_catalog_read(const SqlRows& rows, uint64_t token) = 0;
+    virtual void on_catalog_failed(std::string_view why) = 0;
+    // The fingerprint is not the one before; where a reading of the catalog found it, its
+    // on_catalog_read follows. `schema_events` is what schema_events() gave when it was asked for.
+    virtual void on_fingerprint_changed(uint64_t schema_events) = 0;
+    [[nodiscard]] virtual uint64_t schema_events() const = 0;
+    // Settings and privileges may have changed behind the sessions' backs.
+    virtual void on_settings_changed() = 0;
+    // The schema event is committed: its notification comes before the end of any fence begun
+    // from now on. `slots` waited for it.
+    virtual void on_published(SlotBatch& slots) = 0;
+    virtual void on_publish_failed(std::string_view why, SlotBatch& slots) = 0;
+    // Some backends were found gone; settlement() may have slots for the next fence.
+    virtual void on_backends_looked_for() = 0;
+    virtual void on_watch_lost(std::string_view why) = 0;
+  };
+
+  CatalogWatch(const std::string& database, Loop& loop, SqlClientFactory& factory,
+               const std::function<uint64_t()>& random64, Settlement& settlement, Owner& owner);
+
+  void start() { line_.start(); }
+  void set_backoff(const Line::Backoff& backoff) { line_.set_backoff(backoff); }
+  // Called every few hundred milliseconds: gives up on a silent server.
+  void tick();
+
+  // Reads the catalog, beginning after the present turn of the loop. Readings take at most half
+  // of this connection's time, however many schema events come.
+  void request_load();
+  void cancel_load() { load_wanted_ = false; }
+  [[nodiscard]] bool loading() const { return loading_ || load_wanted_; }
+  // Compares the fingerprint with the last one.
+  void request_poll() {
+    poll_wanted_ = true;
+    pump();
+  }
+  // The schema pgfresh was not there when the catalog was read: polls look for it, and when they
+  // find it, they read the catalog.
+  void set_installed(Installed installed) { installed_ = installed; }
+  void publish(SlotBatch& slots);
+  // The settlement waits for one more backend.
+  void look_for_backends();
+
+  // When the last successful look at the fingerprint was begun; 0: never.
+  [[nodiscard]] int64_t looked_ns() const { return looked_ns_; }
+  [[nodiscard]] int64_t unpublished() const {
+    return to_publish_.transactions() + publishing_.transactions();
+  }
+  [[nodiscard]] uint64_t loads() const { return loads_; }
+  [[nodiscard]] int64_t load_ns_last() const { return load_ns_last_; }
+
+ private:
+  // A look at the fingerprint, and what held when it was begun.
+  struct Reading {
+    int64_t begun_ns = 0;
+    uint64_t token = 0;
+    uint64_t schema_events = 0;
+    std::string fingerprint;
+  };
+
+  void on_line_ready(Line& line) override;
+  void on_line_notification(Line& line, std::string_view channel,
+                            std::string_view payload) override;
+  void on_line_lost(Line& line, std::string_view why) override;
+
+  void pump();
+  void wake_when_due();
+  void send_publication();
+  void send_look();
+  void send_load();
+  void send_load_second_half(const Reading& reading);
+  void load_ended(const Reading& reading);
+  void send_poll();
+  [[nodiscard]] Reading begin_reading() const;
+  void take_fingerprint(const Reading& reading);
+
+  Loop& loop_;
+  Settlement& settlement_;
+  Owner& owner_;
+  Line line_;
+  Alarm wake_;
+
+  bool load_wanted_ = false;
+  bool loading_ = false;
+  int64_t load_not_before_ns_ = 0;
+  bool poll_wanted_ = false;
+  Installed installed_ = Installed::kYes;
+  bool publish_wanted_ = false;
+  bool publishing_under_way_ = false;
+  SlotBatch to_publish_;
+  SlotBatch publishing_;
+  int64_t look_due_ns_ = 0;
+  int64_t look_delay_ms_ = 0;
+
+  std::string fingerprint_;  // the last one seen; empty: none yet
+  int64_t looked_ns_ = 0;
+  uint64_t loads_ = 0;
+  int64_t load_ns_last_ = 0;
+};
+
+}  // namespace pgfresh::freshness

@@ -1,0 +1,22 @@
+// The catalog snapshot's place in the domain. The generation is written behind the pointer, under
+// the same lock: who reads a generation and then fetches finds that snapshot or a later one.
+#include "freshness/domain.h"
+
+namespace pgfresh::freshness {
+
+std::shared_ptr<const query::Catalog> Domain::catalog() const {
+  const std::lock_guard lock(catalog_mutex_);
+  return catalog_;
+}
+
+void Domain::publish_catalog(std::shared_ptr<const query::Catalog> catalog) {
+  const uint64_t generation = catalog == nullptr ? 0 : catalog->generation();
+  {
+    const std::lock_guard lock(catalog_mutex_);
+    catalog_.swap(catalog);
+    catalog_generation_.store(generation, std::memory_order_release);
+  }
+  // The snapshot before it, when this was its last owner, is freed here, outside the lock.
+}
+
+}  // namespace pgfresh::freshness

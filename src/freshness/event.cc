@@ -1,0 +1,146 @@
+// Reads and writes event payloads. The reader goes once from left to right, allocates only for
+// what it has read, and accepts exactly what the grammar of event.h says: one blank, no leading
+// zeros, nothing behind the end. Whether the relation exists is not its business.
+#include "freshness/event.h"
+
+#include <limits>
+
+#include "base/check.h"
+#include "base/limits.h"
+
+namespace pgfresh::freshness {
+namespace {
+
+constexpr uint64_t kXidMax = (uint64_t{1} << 63) - 1;
+constexpr uint64_t kOidMax = std::numeric_limits<Oid>::max();
+constexpr uint64_t kAttributeMax = std::numeric_limits<int16_t>::max();
+
+class Reader {
+ public:
+  explicit Reader(std::string_view text) : rest_(text) {}
+
+  [[nodiscard]] bool at_end() const { return rest_.empty(); }
+
+  [[nodiscard]] bool literal(char wanted) {
+    if (rest_.empty() || rest_.front() != wanted) return false;
+    rest_.remove_prefix(1);
+    return true;
+  }
+
+  [[nodiscard]] bool number(uint64_t min, uint64_t max, uint64_t& out) {
+    size_t digits = 0;
+    uint64_t value = 0;
+    while (digits < rest_.size() && rest_[digits] >= '0' && rest_[digits] <= '9') {
+      const auto digit = static_cast<uint64_t>(rest_[digits] - '0');
+      if (value > (max - digit) / 10 || digit > max) return false;
+      value = value * 10 + digit;
+      ++digits;
+    }
+    if (digits == 0 || value < min || (digits > 1 && rest_.front() == '0')) return false;
+    rest_.remove_prefix(digits);
+    out = value;
+    return true;
+  }
+
+  // A blank and a number.
+  [[nodiscard]] bool next_number(uint64_t min, uint64_t max, uint64_t& out) {
+    return literal(' ') && number(min, max, out);
+  }
+
+  [[nodiscard]] bool next_value(std::string_view& out) {
+    uint64_t length = 0;
+    if (!next_number(0, limits::kEventBytesMax, length) || !literal(':')) return false;
+    if (length > rest_.size()) return false;
+    out = rest_.substr(0, length);
+    rest_.remove_prefix(length);
+    return true;
+  }
+
+ private:
+  std::string_view rest_;
+};
+
+bool read_column(Reader& reader, Event::Column& column) {
+  uint64_t number = 0;
+  uint64_t values = 0;
+  if (!reader.next_number(1, kAttributeMax, number)) return false;
+  if (!reader.next_number(0, limits::kEventKeysMax, values)) return false;
+  column.number = static_cast<int16_t>(number);
+  for (uint64_t i = 0; i < values; ++i) {
+    std::string_view value;
+    if (!reader.next_value(value)) return false;
+    column.values.push_back(value);
+  }
+  return true;
+}
+
+bool read_relation(Reader& reader, Event& event) {
+  uint64_t relation = 0;
+  if (!reader.next_number(1, kOidMax, relation)) return false;
+  event.relation = static_cast<Oid>(relation);
+  return true;
+}
+
+bool read_rows(Reader& reader, Event& event) {
+  uint64_t columns = 0;
+  if (!read_relation(reader, event)) return false;
+  if (!reader.next_number(0, kAttributeMax, columns)) return false;
+  for (uint64_t i = 0; i < columns; ++i) {
+    if (!read_column(reader, event.columns.emplace_back())) return false;
+  }
+  return true;
+}
+
+bool read_kind(Reader& reader, Event& event) {
+  if (!reader.literal(' ')) return false;
+  if (reader.literal('r')) {
+    event.kind = Event::Kind::kRows;
+    return read_rows(reader, event);
+  }
+  if (reader.literal('w')) {
+    event.kind = Event::Kind::kWhole;
+    return read_relation(reader, event);
+  }
+  event.kind = Event::Kind::kSchema;
+  return reader.literal('s');
+}
+
+}  // namespace
+
+std::optional<Event> parse_event(std::string_view payload) {
+  if (payload.size() > limits::kEventBytesMax) return std::nullopt;
+  Reader reader(payload);
+  Event event;
+  if (!reader.literal('1') || !reader.next_number(1, kXidMax, event.xid)) return std::nullopt;
+  if (!read_kind(reader, event) || !reader.at_end()) return std::nullopt;
+  return event;
+}
+
+std::string format_schema_event(uint64_t xid) {
+  PGFRESH_CHECK(xid != 0 && xid <= kXidMax);
+  return "1 " + std::to_string(xid) + " s";
+}
+
+void append_event_tags(const Event& event, Oid root, std::vector<uint64_t>& tags) {
+  if (event.kind == Event::Kind::kSchema || root == 0) {
+    tags.push_back(schema_tag());
+    return;
+  }
+  tags.push_back(any_tag(root));
+  if (event.relation != root) tags.push_back(any_tag(event.relation));
+  if (event.kind == Event::Kind::kWhole) {
+    tags.push_back(whole_tag(root));
+    if (event.relation != root) tags.push_back(whole_tag(event.relation));
+    return;
+  }
+  // A member of a tree may number its columns differently from the root, so the keys of a row
+  // that was written to a member directly are not the root's: say "which rows: unknown" there.
+  if (event.relation != root) tags.push_back(whole_tag(root));
+  for (const Event::Column& column : event.columns) {
+    for (const std::string_view value : column.values) {
+      tags.push_back(key_tag(event.relation, column.number, value));
+    }
+  }
+}
+
+}  // namespace pgfresh::freshness

@@ -1,0 +1,105 @@
+// The door of the feed: workers put what they have into an inbox under a mutex, and the first to
+// find it unannounced posts one task to the control loop, which empties it. The state machine
+// behind the door (feed_core.h) knows one thread only.
+#include "freshness/feed.h"
+
+#include <atomic>
+#include <mutex>
+#include <utility>
+
+#include "freshness/feed_core.h"
+
+namespace pgfresh::freshness {
+namespace {
+
+struct Lost {
+  uint32_t backend_pid = 0;
+  std::vector<uint32_t> slots;
+};
+
+// What the workers have handed over and the control loop has not seen yet.
+struct Inbox {
+  SlotBatch ended;
+  SlotBatch ddl_ended;
+  std::vector<Lost> lost;  // one for each server connection that broke
+};
+
+}  // namespace
+
+struct Feed::Impl : std::enable_shared_from_this<Impl> {
+  Impl(Domain& domain, Loop& loop_in, SqlClientFactory& factory, const FeedOptions& options,
+       std::function<uint64_t()> random64, std::function<void(uint32_t)> on_touched)
+      : loop(loop_in),
+        core(std::make_unique<FeedCore>(domain, loop_in, factory, options, std::move(random64),
+                                        std::move(on_touched))) {}
+
+  // `put` runs under the lock.
+  template <typename Put>
+  void hand_over(Put put) {
+    {
+      const std::lock_guard lock(mutex);
+      put(inbox);
+      if (std::exchange(announced, true)) return;
+    }
+    loop.post([self = shared_from_this()] { self->empty_inbox(); });
+  }
+
+  void empty_inbox() {
+    Inbox letters;
+    {
+      const std::lock_guard lock(mutex);
+      std::swap(letters, inbox);
+      announced = false;
+    }
+    if (core == nullptr) return;  // the feed is gone
+    core->start();
+    if (!letters.ended.empty()) core->ended(letters.ended);
+    if (!letters.ddl_ended.empty()) core->ddl_ended(letters.ddl_ended);
+    for (const Lost& one : letters.lost) core->lost(one.backend_pid, one.slots);
+  }
+
+  Loop& loop;
+  std::unique_ptr<FeedCore> core;  // control loop only
+  std::atomic<bool> wanted{false};
+
+  std::mutex mutex;  // the two below
+  Inbox inbox;
+  bool announced = false;
+};
+
+Feed::Feed(Domain& domain, Loop& loop, SqlClientFactory& factory, FeedOptions options,
+           std::function<uint64_t()> random64, std::function<void(uint32_t slot)> on_touched)
+    : impl_(std::make_shared<Impl>(domain, loop, factory, options, std::move(random64),
+                                   std::move(on_touched))) {}
+
+Feed::~Feed() { impl_->core.reset(); }
+
+void Feed::ended(std::vector<uint32_t> slots) {
+  if (slots.empty()) return;
+  impl_->hand_over([&](Inbox& inbox) { inbox.ended.add(slots); });
+}
+
+void Feed::lost(uint32_t backend_pid, std::vector<uint32_t> slots) {
+  if (slots.empty()) return;
+  impl_->hand_over([&](Inbox& inbox) {
+    inbox.lost.push_back(Lost{backend_pid, std::move(slots)});
+  });
+}
+
+// Without slots too: the event is to be published.
+void Feed::ddl_ended(std::vector<uint32_t> slots) {
+  impl_->hand_over([&](Inbox& inbox) { inbox.ddl_ended.add(slots); });
+}
+
+void Feed::wanted() {
+  if (impl_->wanted.exchange(true)) return;
+  impl_->hand_over([](Inbox&) {});
+}
+
+FeedStatus Feed::status() const { return impl_->core->status(); }
+
+void Feed::set_options(const FeedOptions& options) { impl_->core->set_options(options); }
+
+void Feed::forget() { impl_->core->forget(); }
+
+}  // namespace pgfresh::freshness

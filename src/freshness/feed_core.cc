@@ -1,0 +1,499 @@
+// See feed_core.h for the invariants. Not done here: joining a fleet (rule 10's second half) and
+// publishing for carrying sessions (rules 14 to 16).
+#include "freshness/feed_core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/hash.h"
+#include "query/catalog.h"
+
+namespace pgfresh::freshness {
+namespace {
+
+constexpr std::string_view kChannel = "pgfresh";
+constexpr std::string_view kLaterVersion = "2 ";  // control words of versions to come
+constexpr uint64_t kTopBit = uint64_t{1} << 63;
+
+constexpr int64_t kBasePauseNs = 100 * kNsPerMs;
+constexpr size_t kTroubleBytesMax = 200;
+
+// Events waiting for a catalog: a minute of 300 a second, or 2,000 of the longest, 16 MB.
+constexpr size_t kQueueEventsMax = 20'000;
+constexpr size_t kQueueBytesMax = 16 * 1024 * 1024;
+
+// Fences follow one another without a pause while transactions wait, but not for ever: at a
+// round trip of 50 µs, unpaused fences under a steady stream of writes would take a core.
+constexpr int kFencesInARowMax = 16;
+constexpr int64_t kFencePauseNs = kNsPerMs;
+
+// The feed may be silent for this many times the staleness; the lease has long expired then.
+constexpr int kSilenceFactor = 3;
+// So many polls may fail before changes without an event are no longer noticed in time.
+constexpr int kPollsMissedMax = 3;
+
+FeedOptions sane(FeedOptions options) {
+  options.staleness_ms = std::max<int64_t>(options.staleness_ms, 10);
+  options.catalog_poll_ms = std::max<int64_t>(options.catalog_poll_ms, 100);
+  options.audit_ms = std::max<int64_t>(options.audit_ms, 1000);
+  options.reconnect_ms_min = std::max<int64_t>(options.reconnect_ms_min, 1);
+  options.reconnect_ms_max = std::max(options.reconnect_ms_max, options.reconnect_ms_min);
+  return options;
+}
+
+// Without regard to the order of the rows, which no ORDER BY may promise.
+uint64_t content_hash(const SqlRows& rows) {
+  uint64_t sum = rows.rows.size();
+  std::string line;
+  for (const auto& row : rows.rows) {
+    line.clear();
+    for (const auto& cell : row) {
+      line += cell.has_value() ? std::to_string(cell->size()) + ":" + *cell : "-";
+    }
+    sum += hash64(line);
+  }
+  return sum;
+}
+
+}  // namespace
+
+FeedCore::FeedCore(Domain& domain, Loop& loop, SqlClientFactory& factory,
+                   const FeedOptions& options, std::function<uint64_t()> random64,
+                   std::function<void(uint32_t slot)> on_touched)
+    : domain_(domain),
+      loop_(loop),
+      random64_(std::move(random64)),
+      on_touched_(std::move(on_touched)),
+      settlement_(domain.tokens()),
+      line_(domain.database(), loop, factory, random64_, *this),
+      watch_(domain.database(), loop, factory, random64_, settlement_, *this),
+      fence_pause_(loop, [this] { begin_wanted_fence(); }),
+      base_pause_(loop, [this] { new_base(); }) {
+  set_options(options);
+}
+
+FeedCore::~FeedCore() {
+  end_lease();
+  domain_.set_trouble(Reason::kNoLease);
+}
+
+void FeedCore::set_options(const FeedOptions& options) {
+  options_ = sane(options);
+  const Line::Backoff backoff{options_.reconnect_ms_min, options_.reconnect_ms_max};
+  line_.set_backoff(backoff);
+  watch_.set_backoff(backoff);
+  if (!line_.started()) return;
+  const int64_t period_ms = std::max<int64_t>(options_.staleness_ms / 4, 1);
+  ticker_ = loop_.every(period_ms, [this] { tick(); });
+  ticked_ns_ = now_ns();
+  next_poll_ns_ = now_ns() + options_.catalog_poll_ms * kNsPerMs;
+  next_audit_ns_ = now_ns() + options_.audit_ms * kNsPerMs;
+}
+
+void FeedCore::start() {
+  if (line_.started()) return;
+  line_.start();
+  watch_.start();
+  set_options(options_);
+}
+
+// The idle cadence. A process that slept finds its connections "silent" before it has read what
+// lies in their sockets: it gets one more period to do so.
+void FeedCore::tick() {
+  const int64_t now = now_ns();
+  const bool slept = now - ticked_ns_ > staleness_ns();
+  ticked_ns_ = now;
+  if (!slept) {
+    line_.drop_if_silent(kSilenceFactor * staleness_ns());
+    watch_.tick();
+  }
+  begin_fence();
+  if (!domain_.lease_valid(now) && domain_.trouble() == Reason::kNone) {
+    domain_.set_trouble(Reason::kNoLease);
+  }
+  if (!listening_) return;
+  if (now >= next_audit_ns_) {
+    next_audit_ns_ = now + options_.audit_ms * kNsPerMs;
+    watch_.request_load();
+  }
+  if (now >= next_poll_ns_) {
+    next_poll_ns_ = now + options_.catalog_poll_ms * kNsPerMs;
+    if (current_) {
+      watch_.request_poll();
+    } else if (!watch_.loading()) {
+      watch_.request_load();  // the last one failed
+    }
+  }
+}
+
+// ---- the feed session ----
+
+void FeedCore::on_line_ready(Line& /*line*/) {
+  line_.query("LISTEN pgfresh", [this](const SqlResult& result) {
+    if (result.error.empty()) {
+      begin_session();
+    } else {
+      line_.drop(result.error);
+    }
+  });
+}
+
+void FeedCore::begin_session() {
+  listening_ = true;
+  lease_from_ns_ = 0;
+  ++counts_.sessions;
+  line_.confirm();
+  new_base();
+  begin_fence();
+}
+
+void FeedCore::on_line_lost(Line& /*line*/, std::string_view why) {
+  end_lease();
+  listening_ = false;
+  fence_under_way_ = false;
+  lease_from_ns_ = 0;
+  base_wanted_ = false;
+  base_pause_.cancel();
+  fence_pause_.cancel();
+  suspicion_.reset();
+  settlement_.fence_lost();
+  watch_.cancel_load();
+  withdraw_catalog();
+  domain_.set_trouble(Reason::kNoLease);
+  note_trouble("feed connection", why);
+}
+
+// ---- fences ----
+
+void FeedCore::begin_fence() {
+  if (!listening_ || fence_under_way_ || !line_.idle()) return;
+  fence_under_way_ = true;
+  fence_begun_ns_ = now_ns();
+  ++fences_begun_;
+  settlement_.fence_begun();
+  line_.query("", [this](const SqlResult& result) { on_fence(result); });
+}
+
+void FeedCore::begin_wanted_fence() {
+  if (settlement_.fence_wanted()) begin_fence();
+}
+
+void FeedCore::on_fence(const SqlResult& result) {
+  fence_under_way_ = false;
+  if (!result.error.empty()) {
+    line_.drop(result.error);
+    return;
+  }
+  ++counts_.fences;
+  counts_.fence_us_last = (now_ns() - fence_begun_ns_) / 1000;
+  lease_from_ns_ = fence_begun_ns_;
+  settlement_.fence_completed();
+  settle_suspicion();
+  renew_lease();
+  if (!settlement_.fence_wanted() && !suspicion_.has_value()) {
+    fences_in_a_row_ = 0;
+    return;
+  }
+  if (++fences_in_a_row_ <= kFencesInARowMax) {
+    begin_fence();
+    return;
+  }
+  fences_in_a_row_ = 0;
+  fence_pause_.set(now_ns() + kFencePauseNs);
+}
+
+void FeedCore::settle_suspicion() {
+  if (!suspicion_.has_value() || suspicion_->fence > fences_begun_) return;
+  const bool unexplained = suspicion_->schema_events == schema_events_;
+  suspicion_.reset();
+  if (!unexplained || !current_) return;
+  SlotBatch none;
+  watch_.publish(none);
+}
+
+// ---- events ----
+
+void FeedCore::on_line_notification(Line& /*line*/, std::string_view channel,
+                                    std::string_view payload) {
+  // Before LISTEN has completed everything is older than the base to come.
+  if (channel == kChannel && listening_) on_payload(payload);
+}
+
+void FeedCore::on_payload(std::string_view payload) {
+  if (payload.starts_with(kLaterVersion)) return;
+  const std::optional<Event> event = parse_event(payload);
+  if (!event.has_value()) {
+    ++counts_.garbled;
+    forget_soon();
+    return;
+  }
+  if (base_wanted_) return;  // the base to come covers it
+  if (event->kind == Event::Kind::kSchema) {
+    ++counts_.events;
+    on_schema_event(event->xid);
+    return;
+  }
+  if (!current_) {
+    enqueue(payload);
+    return;
+  }
+  const std::shared_ptr<const query::Catalog> catalog = domain_.catalog();
+  const Oid root = catalog->root_of(event->relation);
+  if (root != 0) {
+    apply(*event, root);
+    return;
+  }
+  // Written before we knew it: the schema has changed. The event itself waits for its root.
+  on_schema_event(event->xid);
+  enqueue(payload);
+}
+
+void FeedCore::on_schema_event(uint64_t xid) {
+  ++schema_events_;
+  touch_schema(xid);
+  end_lease();
+  withdraw_catalog();
+  domain_.set_trouble(obstacle());
+  watch_.request_load();
+}
+
+void FeedCore::touch_schema(uint64_t xid) { touch(domain_.tokens().slot_of(schema_tag()), xid); }
+
+void FeedCore::touch(uint32_t slot, uint64_t xid) {
+  domain_.tokens().touch(slot, xid);
+  if (on_touched_) on_touched_(slot);
+}
+
+void FeedCore::enqueue(std::string_view payload) {
+  if (queue_.size() >= kQueueEventsMax || queue_bytes_ + payload.size() > kQueueBytesMax) {
+    note_trouble("events", "too many came while the catalog was being read");
+    forget_soon();
+    return;
+  }
+  queue_.emplace_back(payload);
+  queue_bytes_ += payload.size();
+}
+
+// A relation that a catalog read after its event does not know is gone, or was never there:
+// nothing can depend on it but by its own oid.
+void FeedCore::apply_queue(const query::Catalog& catalog) {
+  while (!queue_.empty()) {
+    const std::optional<Event> event = parse_event(queue_.front());
+    PGFRESH_CHECK(event.has_value());
+    const Oid root = catalog.root_of(event->relation);
+    apply(*event, root != 0 ? root : event->relation);
+    queue_.pop_front();
+  }
+  queue_bytes_ = 0;
+}
+
+void FeedCore::apply(const Event& event, Oid root) {
+  ++counts_.events;
+  tags_.clear();
+  slots_.clear();
+  append_event_tags(event, root, tags_);
+  for (const uint64_t tag : tags_) slots_.push_back(domain_.tokens().slot_of(tag));
+  std::sort(slots_.begin(), slots_.end());
+  slots_.erase(std::unique(slots_.begin(), slots_.end()), slots_.end());
+  for (const uint32_t slot : slots_) touch(slot, event.xid);
+}
+
+// ---- forgetting ----
+
+void FeedCore::forget() { forget_soon(); }
+
+// At once in effect, by the lease and by the token of schema(D); the new base itself, and the
+// reading of the catalog that it brings with it, come at most every kBasePauseNs.
+void FeedCore::forget_soon() {
+  if (!listening_) return;  // a new base comes with the next session
+  const int64_t due_ns = base_ns_ + kBasePauseNs;
+  if (now_ns() >= due_ns) {
+    new_base();
+    return;
+  }
+  end_lease();
+  if (!std::exchange(base_wanted_, true)) touch_schema(random64_() / 2 | 1);
+  current_ = false;
+  domain_.set_trouble(Reason::kNoLease);
+  if (!base_pause_.is_set()) base_pause_.set(due_ns);
+}
+
+// The snapshot stays published, if there is one: the schema has not changed, its token has. Nobody
+// serves by it, because it does not carry the present token, and because there is no lease.
+void FeedCore::new_base() {
+  PGFRESH_CHECK(listening_);
+  end_lease();
+  base_wanted_ = false;
+  base_pause_.cancel();
+  base_ns_ = now_ns();
+  schema_events_awaited_ = 0;
+  uint64_t base = random64_() | kTopBit;
+  if (base == domain_.tokens().base()) base ^= 1;
+  domain_.tokens().rebase(base);
+  queue_.clear();
+  queue_bytes_ = 0;
+  current_ = false;
+  domain_.set_trouble(obstacle());
+  watch_.request_load();
+}
+
+// ---- catalog ----
+
+uint64_t FeedCore::schema_token() const {
+  const TokenTable& tokens = domain_.tokens();
+  return tokens.token(tokens.slot_of(schema_tag()));
+}
+
+void FeedCore::on_catalog_read(const SqlRows& rows, uint64_t token) {
+  if (!listening_ || base_wanted_) return;              // read again with the base to come
+  if (schema_events_ < schema_events_awaited_) return;  // and again with that event
+  if (token != schema_token()) {
+    watch_.request_load();
+    return;
+  }
+  if (!current_) {
+    adopt_catalog(rows, token);
+    return;
+  }
+  // An audit.
+  if (content_hash(rows) == content_hash_) return;
+  if (!domain_.catalog()->installed()) {
+    adopt_catalog(rows, token);  // nothing was served by the old one
+    return;
+  }
+  // Changed, and no event said so: all proxies shall know, and until they do nothing is served.
+  note_trouble("catalog", "changed without an event");
+  end_lease();
+  withdraw_catalog();
+  domain_.set_trouble(obstacle());
+  schema_events_awaited_ = schema_events_ + 1;
+  SlotBatch none;
+  watch_.publish(none);
+}
+
+void FeedCore::adopt_catalog(const SqlRows& rows, uint64_t token) {
+  auto built = query::Catalog::build(rows, generation_ + 1, token);
+  if (!built.has_value()) {
+    on_catalog_failed(built.error());
+    return;
+  }
+  const std::shared_ptr<const query::Catalog> catalog = *std::move(built);
+  ++generation_;
+  content_hash_ = content_hash(rows);
+  apply_queue(*catalog);
+  domain_.publish_catalog(catalog);
+  current_ = true;
+  watch_.set_installed(catalog->installed() ? CatalogWatch::Installed::kYes
+                                            : CatalogWatch::Installed::kNo);
+  counts_.catalog_generation = generation_;
+  counts_.event_triggers = catalog->event_triggers();
+  counts_.relations_watched = 0;
+  for (const auto& [oid, relation] : catalog->relations()) {
+    counts_.relations_watched += relation.watched ? 1U : 0U;
+  }
+  renew_lease();
+}
+
+void FeedCore::on_catalog_failed(std::string_view why) { note_trouble("catalog", why); }
+
+void FeedCore::on_watch_lost(std::string_view why) { note_trouble("catalog connection", why); }
+
+// An event that explains it may be on its way; a fence begun now brings it in. Where no catalog is
+// current, nothing was served since the last change, and what is being read has this one in it.
+void FeedCore::on_fingerprint_changed(uint64_t schema_events) {
+  if (!listening_ || !current_) return;
+  suspicion_ = Suspicion{fences_begun_ + 1, schema_events};
+  begin_fence();
+}
+
+void FeedCore::withdraw_catalog() {
+  current_ = false;
+  domain_.publish_catalog(nullptr);
+  counts_.catalog_generation = 0;
+}
+
+// ---- settling ----
+
+void FeedCore::ended(SlotBatch& slots) {
+  settlement_.at_next_fence(slots);
+  begin_wanted_fence();
+}
+
+void FeedCore::ddl_ended(SlotBatch& slots) { watch_.publish(slots); }
+
+void FeedCore::lost(uint32_t backend_pid, const std::vector<uint32_t>& slots) {
+  settlement_.lost(backend_pid, slots);
+  watch_.look_for_backends();
+}
+
+void FeedCore::on_published(SlotBatch& slots) { ended(slots); }
+
+// Other proxies will find out by their polls; this one need not wait for its own.
+void FeedCore::on_publish_failed(std::string_view why, SlotBatch& slots) {
+  note_trouble("publishing a schema event", why);
+  withdraw_catalog();
+  forget_soon();
+  ended(slots);
+}
+
+// ---- lease ----
+
+// What stands against a lease, apart from the fences.
+Reason FeedCore::obstacle() const {
+  if (!listening_ || base_wanted_) return Reason::kNoLease;
+  if (!current_) return Reason::kNoCatalog;
+  if (!domain_.catalog()->installed()) return Reason::kNotInstalled;
+  const int64_t unseen_ns = now_ns() - watch_.looked_ns();
+  if (unseen_ns > kPollsMissedMax * options_.catalog_poll_ms * kNsPerMs) return Reason::kNoLease;
+  return Reason::kNone;
+}
+
+void FeedCore::renew_lease() {
+  Reason reason = obstacle();
+  if (reason == Reason::kNone && lease_from_ns_ == 0) reason = Reason::kNoLease;
+  if (reason == Reason::kNone) {
+    domain_.set_lease(lease_from_ns_ + staleness_ns());
+    trouble_text_.clear();
+  } else {
+    end_lease();
+  }
+  domain_.set_trouble(reason);
+}
+
+void FeedCore::end_lease() { domain_.set_lease(0); }
+
+// ---- status ----
+
+void FeedCore::note_trouble(std::string_view what, std::string_view why) {
+  trouble_text_ = std::string(what) + ": " + std::string(why.substr(0, kTroubleBytesMax));
+}
+
+FeedStatus FeedCore::status() const {
+  FeedStatus status = counts_;
+  const int64_t now = now_ns();
+  const Reason reason = obstacle();
+  const bool live = reason == Reason::kNone && domain_.lease_valid(now);
+  status.database = domain_.database();
+  if (!line_.started()) {
+    status.state = "off";
+  } else if (live) {
+    status.state = "live";
+  } else if (listening_) {
+    status.state = "starting";
+  } else {
+    status.state = counts_.sessions == 0 ? "connecting" : "lost";
+  }
+  if (line_.started() && !live) {
+    status.trouble = trouble_text_.empty() ? std::string(reason_text(reason)) : trouble_text_;
+    if (reason == Reason::kNotInstalled) status.trouble = reason_text(reason);
+  }
+  status.lease_left_ms = (domain_.lease_until_ns() - now) / kNsPerMs;
+  status.unsettled = settlement_.transactions() + watch_.unpublished();
+  status.open_slots = domain_.tokens().open_total();
+  status.catalog_loads = watch_.loads();
+  status.catalog_load_us_last = watch_.load_ns_last() / 1000;
+  return status;
+}
+
+}  // namespace pgfresh::freshness

@@ -1,0 +1,150 @@
+// The feed's state machine, on the control loop alone: the LISTENing connection with its fences,
+// what events do to tokens, when a catalog is current, and whether there may be a lease.
+//
+// Invariants:
+//  - A lease is given only while LISTENing, with a catalog that was read under the present token
+//    of schema(D), and every event before the fence it counts from applied. It is taken away
+//    before a token is, and before a catalog is withdrawn.
+//  - Events are applied in stream order. While no catalog is current they wait in a bounded queue
+//    and are applied with the new catalog before it is published.
+//  - Whoever passed the lease check a moment before it was taken away is stopped by the token of
+//    schema(D): every stamp has it, and everything that suspends the applying of events changes it.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "freshness/catalog_watch.h"
+#include "freshness/domain.h"
+#include "freshness/event.h"
+#include "freshness/feed.h"
+#include "freshness/line.h"
+#include "freshness/settle.h"
+
+namespace pgfresh::freshness {
+
+class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
+ public:
+  FeedCore(Domain& domain, Loop& loop, SqlClientFactory& factory, const FeedOptions& options,
+           std::function<uint64_t()> random64, std::function<void(uint32_t slot)> on_touched);
+  ~FeedCore() override;
+
+  void start();  // again: nothing
+  void set_options(const FeedOptions& options);
+  void forget();
+
+  // From the Settler; slots as described there.
+  void ended(SlotBatch& slots);
+  void ddl_ended(SlotBatch& slots);
+  void lost(uint32_t backend_pid, const std::vector<uint32_t>& slots);
+
+  [[nodiscard]] FeedStatus status() const;
+
+ private:
+  // Line::Owner: the LISTENing connection
+  void on_line_ready(Line& line) override;
+  void on_line_notification(Line& line, std::string_view channel,
+                            std::string_view payload) override;
+  void on_line_lost(Line& line, std::string_view why) override;
+
+  // CatalogWatch::Owner
+  [[nodiscard]] uint64_t schema_token() const override;
+  [[nodiscard]] uint64_t schema_events() const override { return schema_events_; }
+  void on_catalog_read(const SqlRows& rows, uint64_t token) override;
+  void on_catalog_failed(std::string_view why) override;
+  void on_fingerprint_changed(uint64_t schema_events) override;
+  void on_settings_changed() override { domain_.bump_settings_epoch(); }
+  void on_published(SlotBatch& slots) override;
+  void on_publish_failed(std::string_view why, SlotBatch& slots) override;
+  void on_backends_looked_for() override { begin_wanted_fence(); }
+  void on_watch_lost(std::string_view why) override;
+
+  void tick();
+  void begin_session();
+
+  // Fences
+  void begin_fence();
+  void begin_wanted_fence();
+  void on_fence(const SqlResult& result);
+  void settle_suspicion();
+
+  // Events
+  void on_payload(std::string_view payload);
+  void on_schema_event(uint64_t xid);
+  void enqueue(std::string_view payload);
+  void apply_queue(const query::Catalog& catalog);
+  void apply(const Event& event, Oid root);
+  void touch(uint32_t slot, uint64_t xid);
+  void touch_schema(uint64_t xid);
+
+  // A new base: now, and as soon as the pause between two of them allows.
+  void new_base();
+  void forget_soon();
+
+  // Lease and catalog
+  [[nodiscard]] Reason obstacle() const;
+  void renew_lease();
+  void end_lease();
+  void withdraw_catalog();
+  void adopt_catalog(const SqlRows& rows, uint64_t token);
+  void note_trouble(std::string_view what, std::string_view why);
+
+  [[nodiscard]] int64_t now_ns() const { return loop_.clock().now_ns(); }
+  [[nodiscard]] int64_t staleness_ns() const { return options_.staleness_ms * kNsPerMs; }
+
+  Domain& domain_;
+  Loop& loop_;
+  const std::function<uint64_t()> random64_;
+  const std::function<void(uint32_t)> on_touched_;
+  FeedOptions options_;
+  Settlement settlement_;
+  Line line_;
+  CatalogWatch watch_;
+  std::unique_ptr<Timer> ticker_;
+  int64_t ticked_ns_ = 0;
+  int64_t next_poll_ns_ = 0;
+  int64_t next_audit_ns_ = 0;
+
+  // The feed session. `listening_`: LISTEN has completed and the connection lives.
+  bool listening_ = false;
+  bool fence_under_way_ = false;
+  int64_t fence_begun_ns_ = 0;
+  uint64_t fences_begun_ = 0;
+  int64_t lease_from_ns_ = 0;  // begin of the last fence completed in this session; 0: none
+  int fences_in_a_row_ = 0;
+  Alarm fence_pause_;
+
+  // New bases.
+  bool base_wanted_ = false;
+  int64_t base_ns_ = 0;  // when the last one was taken
+  Alarm base_pause_;
+
+  // Catalog. `current_`: the published snapshot belongs to the present token of schema(D).
+  bool current_ = false;
+  uint64_t generation_ = 0;
+  uint64_t content_hash_ = 0;  // of the rows the current snapshot was built from
+  std::deque<std::string> queue_;
+  size_t queue_bytes_ = 0;
+  uint64_t schema_events_ = 0;
+  uint64_t schema_events_awaited_ = 0;  // no snapshot is adopted before so many have come
+
+  // A fingerprint that no event has explained yet: published as a schema event if none has come
+  // by the end of that fence.
+  struct Suspicion {
+    uint64_t fence = 0;
+    uint64_t schema_events = 0;
+  };
+  std::optional<Suspicion> suspicion_;
+
+  std::vector<uint64_t> tags_;   // scratch
+  std::vector<uint32_t> slots_;  // scratch
+
+  std::string trouble_text_;
+  FeedStatus counts_;  // its counters alone
+};
+
+}  // namespace pgfresh::freshness
