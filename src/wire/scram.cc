@@ -59,20 +59,17 @@ std::string to_base64(std::string_view bytes) {
   return text;
 }
 
-// Strict: EVP_DecodeBlock alone would skip white space and count the padding as bytes.
+// Strict, by encoding again: EVP_DecodeBlock alone would skip white space, count the padding as
+// bytes, and take several spellings of the same bytes.
 std::optional<std::string> from_base64(std::string_view text) {
   if (text.empty() || text.size() % 4 != 0 || text.size() > kResponseBytesMax) return std::nullopt;
-  size_t padding = 0;
-  while (padding < 2 && text[text.size() - 1 - padding] == '=') ++padding;
-  constexpr std::string_view kAlphabet =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  const std::string_view digits = text.substr(0, text.size() - padding);
-  if (digits.find_first_not_of(kAlphabet) != std::string_view::npos) return std::nullopt;
+  const size_t padding = text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0;
   std::string bytes(text.size() / 4 * 3, '\0');
   const int size =
       EVP_DecodeBlock(unsigned_data(bytes), unsigned_data(text), static_cast<int>(text.size()));
   if (size < 0 || static_cast<size_t>(size) < padding) return std::nullopt;
   bytes.resize(static_cast<size_t>(size) - padding);
+  if (to_base64(bytes) != text) return std::nullopt;
   return bytes;
 }
 

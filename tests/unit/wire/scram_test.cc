@@ -115,6 +115,8 @@ TEST_CASE("scram: a stored secret is read, and only of the right form") {
   CHECK_FALSE(with("gQ==$", "g===$"));
   CHECK_FALSE(with("W22Z", " W22"));
   CHECK_FALSE(with("W22ZaJ0SNY7soEsUEjb6gQ==", ""));
+  CHECK_FALSE(with("W22ZaJ0SNY7soEsUEjb6gQ==", "===="));
+  CHECK_FALSE(with("gQ==$", "gR==$"));  // other unused bits: a second spelling of the same bytes
   CHECK_FALSE(with("WG5d", ""));
   CHECK_FALSE(with("2dU=", "2dU=AAAA"));
   CHECK_FALSE(ScramSecret::parse("").has_value());
@@ -193,6 +195,16 @@ TEST_CASE("scram: final messages that are refused") {
   CHECK_FALSE(accepted("c=biws,r=" + kServerNonce, ""));
   CHECK_FALSE(accepted("c=biws,r=abc", ""));
   CHECK_FALSE(accepted("c=biws", ""));
+
+  // The right proof, spelled with other unused bits: its last digit, before "=", one higher.
+  ScramServer respelled = server();
+  REQUIRE(respelled.first(initial("n,," + bare)).has_value());
+  std::string proof = proof_for(bare + "," + first + "," + good);
+  REQUIRE(proof.ends_with('='));
+  const std::string_view digits =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  proof[proof.size() - 2] = digits[digits.find(proof[proof.size() - 2]) + 1];
+  CHECK_FALSE(respelled.final(good + ",p=" + proof).has_value());
 
   const auto answer = [&](const std::string& body) {
     ScramServer exchange = server();
