@@ -33,14 +33,22 @@ class Flights {
     std::unique_ptr<Wait> wait;  // key has another stamp or too many waiters: go alone
   };
 
+  static constexpr size_t kWaitersMax = 1024;  // of one flight
+
+  // REQUIRES: shards is a power of two.
   explicit Flights(size_t shards);
   ~Flights();
 
+  // `stamp` belongs to the same domain wherever keys are equal: the database is part of the key.
   [[nodiscard]] Ticket join(const Key& key, const freshness::Stamp& stamp, Wake wake);
   [[nodiscard]] uint64_t in_flight() const;
 
  private:
+  struct Flight;
   struct Shard;
+  class LeadPlace;
+  class WaitPlace;
+
   std::vector<std::shared_ptr<Shard>> shards_;
 };
 

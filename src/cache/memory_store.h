@@ -1,7 +1,14 @@
-// L1: entries in this process's memory, sharded by key hash, bounded in bytes. Any thread.
+// L1: entries in this process's memory, sharded by key hash, bounded in bytes. Any thread; a shard
+// is a mutex around its tables, held for a look-up or for a bounded number of changes, never while
+// an entry is freed.
 //
-// Eviction is <the implementer says which and why, in this comment>: it must be resistant to scans, and a
-// hit must not take a lock for writing anything but a mark.
+// Eviction is S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023).
+// A new entry enters a small queue of a tenth of the room and moves on to the main queue only if
+// it was hit there, or if its key had been evicted a short while ago. So a scan, a report that
+// reads ten thousand rows once, passes through the tenth and leaves the rest alone; SIEVE, which
+// is simpler, lets a scan through everything that has not been hit since its hand last passed. A
+// hit writes one mark, up to three, in the entry's place and moves nothing.
+//
 #pragma once
 
 #include <cstddef>
@@ -44,6 +51,8 @@ class MemoryStore {
 
  private:
   struct Shard;
+  [[nodiscard]] Shard& shard_of(const Hash128& hash);
+
   std::vector<std::unique_ptr<Shard>> shards_;
 };
 
