@@ -20,6 +20,8 @@ constexpr std::string_view kAllowedParameters =
     "host, hostaddr, port, dbname, user, password, sslmode, sslrootcert, sslcert, sslkey, "
     "connect_timeout, application_name";
 
+constexpr const char* kSeveralHosts = "several hosts are not supported";
+
 std::string trimmed(std::string text) {
   while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
   return text;
@@ -48,6 +50,7 @@ std::string take(UpstreamTarget& target, std::string_view keyword, const std::st
   } else if (keyword == "hostaddr") {
     target.hostaddr = value;
   } else if (keyword == "port") {
+    if (value.find(',') != std::string::npos) return kSeveralHosts;
     if (!read_number<uint16_t>(value, 1, 65'535, target.port)) {
       return "port \"" + value + "\" is not a number from 1 to 65535";
     }
@@ -97,7 +100,7 @@ void default_file(std::string& setting, const std::string& directory, const char
 
 // Empty, or what is wrong.
 std::string complete(UpstreamTarget& target) {
-  if (target.host.find(',') != std::string::npos) return "several hosts are not supported";
+  if (target.host.find(',') != std::string::npos) return kSeveralHosts;
   if (target.host.empty()) {
     target.host = !target.hostaddr.empty()                       ? target.hostaddr
                   : ::access(kDefaultSocketDirectory, X_OK) == 0 ? kDefaultSocketDirectory
