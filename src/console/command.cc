@@ -1,0 +1,187 @@
+// Matches tokens against the patterns of the command table, one after the other: they are few, and
+// nobody's response time hangs on the console. Where one pattern is the beginning of another, the
+// end of the text decides, so their order does not matter.
+#include "console/command.h"
+
+#include <array>
+#include <charconv>
+#include <vector>
+
+namespace pgfresh::console {
+namespace {
+
+struct Definition {
+  Verb verb;
+  Effect effect;
+  std::string_view pattern;
+  std::string_view help;
+};
+
+constexpr std::array kDefinitions{
+#define PGFRESH_CONSOLE_DEFINITION(name, effect, pattern, help) \
+  Definition{Verb::name, Effect::effect, pattern, help},
+    PGFRESH_CONSOLE_COMMANDS(PGFRESH_CONSOLE_DEFINITION)
+#undef PGFRESH_CONSOLE_DEFINITION
+};
+
+const Definition& definition(Verb verb) { return kDefinitions[static_cast<size_t>(verb)]; }
+
+std::string_view take_part(std::string_view& pattern) {
+  const size_t end = pattern.find(' ');
+  const std::string_view part = pattern.substr(0, end);
+  pattern.remove_prefix(end == std::string_view::npos ? pattern.size() : end + 1);
+  return part;
+}
+
+bool same_word(std::string_view pattern_word, const Token& token) {
+  if (token.kind != TokenKind::kWord || token.text.size() != pattern_word.size()) return false;
+  for (size_t i = 0; i < pattern_word.size(); ++i) {
+    const char c = pattern_word[i];
+    if ((c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c) != token.text[i]) return false;
+  }
+  return true;
+}
+
+bool take_id(TokenSpan& tokens, uint64_t& id) {
+  if (tokens.empty() || tokens.front().kind != TokenKind::kNumber) return false;
+  const std::string& text = tokens.front().text;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
+  tokens = tokens.subspan(1);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+bool take_table(TokenSpan& tokens, TableName& table) {
+  std::vector<std::string> parts;
+  for (;;) {
+    if (tokens.empty() || !tokens.front().is_name() || parts.size() == 3) return false;
+    parts.push_back(tokens.front().text);
+    tokens = tokens.subspan(1);
+    if (tokens.empty() || !tokens.front().is_symbol('.')) break;
+    tokens = tokens.subspan(1);
+  }
+  table.name = parts.back();
+  if (parts.size() > 1) table.schema = parts[parts.size() - 2];
+  if (parts.size() > 2) table.database = parts[0];
+  return true;
+}
+
+// One part of a pattern against the front of the tokens.
+bool take(std::string_view part, TokenSpan& tokens, Command& command) {
+  if (part.starts_with('[')) {
+    const std::string_view inner = part.substr(1, part.size() - 2);
+    return tokens.empty() || take(inner, tokens, command);
+  }
+  if (part == "<id>") return take_id(tokens, command.id);
+  if (part == "<table>") return take_table(tokens, command.table);
+  if (tokens.empty()) return false;
+  if (part == "<rest>") {
+    tokens = {};
+    return true;
+  }
+  if (!same_word(part, tokens.front())) return false;
+  tokens = tokens.subspan(1);
+  return true;
+}
+
+std::string quoted_name(std::string_view name) {
+  std::string text = "\"";
+  for (const char c : name) text.append(c == '"' ? 2 : 1, c);
+  return text + "\"";
+}
+
+// A name as it would have to be written; plain where it can be.
+std::string written(std::string_view name) {
+  bool plain = !name.empty() && !(name.front() >= '0' && name.front() <= '9');
+  for (const char c : name) {
+    plain = plain && ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_');
+  }
+  return plain ? std::string(name) : quoted_name(name);
+}
+
+std::string written(const TableName& table) {
+  std::string text;
+  if (!table.database.empty()) text += written(table.database) + ".";
+  if (!table.schema.empty()) text += written(table.schema) + ".";
+  return text + written(table.name);
+}
+
+// A client's word inside our message: short, and ASCII, so that it is valid in any encoding.
+std::string quoted_back(std::string_view text) {
+  constexpr size_t kShown = 40;
+  std::string shown(text.substr(0, kShown));
+  for (char& c : shown) {
+    if (c < ' ' || c > '~') c = '?';
+  }
+  return text.size() > kShown ? shown + "..." : shown;
+}
+
+}  // namespace
+
+Effect effect_of(Verb verb) { return definition(verb).effect; }
+std::string_view pattern_of(Verb verb) { return definition(verb).pattern; }
+
+std::optional<Command> parse_command(TokenSpan tokens) {
+  for (const Definition& candidate : kDefinitions) {
+    Command command{candidate.verb, {}, 0};
+    TokenSpan rest = tokens;
+    std::string_view pattern = candidate.pattern;
+    bool matches = true;
+    while (matches && !pattern.empty()) matches = take(take_part(pattern), rest, command);
+    if (matches && rest.empty()) return command;
+  }
+  return std::nullopt;
+}
+
+std::string to_text(const Command& command) {
+  std::string text;
+  std::string_view pattern = pattern_of(command.verb);
+  while (!pattern.empty()) {
+    const std::string_view part = take_part(pattern);
+    if (!text.empty()) text += ' ';
+    if (part == "<id>") {
+      text += std::to_string(command.id);
+    } else if (part == "<table>") {
+      text += written(command.table);
+    } else if (part.starts_with('[')) {
+      text += part.substr(1, part.size() - 2);
+    } else {
+      text += part;
+    }
+  }
+  return text;
+}
+
+Advice advise(TokenSpan tokens) {
+  Advice advice;
+  advice.hint = "SHOW HELP lists the commands.";
+  if (tokens.empty()) return {"syntax error at end of input", advice.hint};
+  std::string usages;
+  for (const Definition& candidate : kDefinitions) {
+    std::string_view pattern = candidate.pattern;
+    if (candidate.effect == Effect::kNotYet || !same_word(take_part(pattern), tokens.front())) {
+      continue;
+    }
+    usages += (usages.empty() ? "" : ", ") + std::string(candidate.pattern);
+  }
+  if (usages.empty()) {
+    advice.message =
+        "\"" + quoted_back(tokens.front().text) + "\" is not a command of the pgfresh console";
+  } else {
+    advice.message = "syntax error in " + tokens.front().text + " command";
+    advice.hint = "Known are: " + usages + ". SHOW HELP says what they do.";
+  }
+  return advice;
+}
+
+Columns help_columns() { return {{"command", Type::kText}, {"help", Type::kText}}; }
+
+Table help_table() {
+  Table table(help_columns(), "SHOW");
+  for (const Definition& command : kDefinitions) {
+    if (command.effect == Effect::kNotYet) continue;
+    table.add({std::string(command.pattern), std::string(command.help)});
+  }
+  return table;
+}
+
+}  // namespace pgfresh::console

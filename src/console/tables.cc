@@ -1,0 +1,351 @@
+// Each table's columns and the function that fills it stand together; Table::add() checks that they
+// agree.
+#include "console/tables.h"
+
+#include <algorithm>
+#include <charconv>
+#include <ctime>
+#include <tuple>
+
+namespace pgfresh::console {
+namespace {
+
+constexpr Type kText = Type::kText;
+constexpr Type kInt = Type::kInt8;
+constexpr Type kFloat = Type::kFloat8;
+constexpr Type kBool = Type::kBool;
+
+// Counters are unsigned, PostgreSQL's int8 is not: what does not fit stays at its largest.
+Value number(uint64_t value) {
+  constexpr uint64_t kMax = static_cast<uint64_t>(INT64_MAX);
+  return static_cast<int64_t>(std::min(value, kMax));
+}
+
+Value number_or_null(uint64_t value) {
+  return value == 0 ? Value(std::monostate()) : number(value);
+}
+
+// As PgBouncer writes it. NULL for "never".
+Value time_text(int64_t unix_s) {
+  if (unix_s == 0) return std::monostate();
+  const std::time_t seconds = unix_s;
+  std::tm parts{};
+  std::array<char, 32> text{};
+  if (gmtime_r(&seconds, &parts) == nullptr) return std::monostate();
+  const size_t length = std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S UTC", &parts);
+  return std::string(text.data(), length);
+}
+
+std::string tls_text(bool encrypted) { return encrypted ? "TLS" : ""; }
+
+std::string kind_text(char kind) {
+  switch (kind) {
+    case 'r':
+      return "table";
+    case 'p':
+      return "partitioned table";
+    case 'v':
+      return "view";
+    case 'm':
+      return "materialized view";
+    case 'f':
+      return "foreign table";
+    case 'S':
+      return "sequence";
+    case 'c':
+      return "composite type";
+    default:
+      return std::string(1, kind);
+  }
+}
+
+// Indexes, TOAST tables, sequences and row types are nothing a person would want cached.
+bool is_shown(const query::Relation& relation) {
+  constexpr std::string_view kShown = "rpvmf";
+  if (kShown.find(relation.kind) == std::string_view::npos) return false;
+  return !relation.schema.starts_with("pg_") && relation.schema != "information_schema" &&
+         relation.schema != "pgfresh";
+}
+
+Columns stats_columns() {
+  return {
+      {"database", kText},         {"total_xact_count", kInt},   {"total_query_count", kInt},
+      {"total_received", kInt},    {"total_sent", kInt},         {"total_server_received", kInt},
+      {"total_server_sent", kInt}, {"total_hits", kInt},         {"total_misses", kInt},
+      {"total_bypasses", kInt},    {"hit_percent", kFloat},      {"total_fills", kInt},
+      {"total_stale_found", kInt}, {"total_local_blocks", kInt}, {"total_hit_bytes", kInt},
+      {"saved_ms", kInt}};
+}
+
+Columns cache_columns() { return {{"item", kText}, {"value", kInt}, {"meaning", kText}}; }
+
+Columns tables_columns() {
+  return {{"database", kText},  {"schema", kText}, {"table", kText},
+          {"root", kText},      {"kind", kText},   {"watched", kBool},
+          {"cacheable", kBool}, {"reason", kText}, {"why_not", kText}};
+}
+
+Columns clients_columns() {
+  return {{"id", kInt},
+          {"type", kText},
+          {"user", kText},
+          {"database", kText},
+          {"state", kText},
+          {"addr", kText},
+          {"port", kInt},
+          {"local_addr", kText},
+          {"local_port", kInt},
+          {"connect_time", kText},
+          {"request_time", kText},
+          {"link", kInt},
+          {"remote_pid", kInt},
+          {"tls", kText},
+          {"application_name", kText},
+          {"queries", kInt},
+          {"hits", kInt}};
+}
+
+Columns servers_columns() {
+  return {
+      {"id", kInt},         {"type", kText},         {"user", kText},         {"database", kText},
+      {"state", kText},     {"addr", kText},         {"port", kInt},          {"local_addr", kText},
+      {"local_port", kInt}, {"connect_time", kText}, {"request_time", kText}, {"link", kInt},
+      {"remote_pid", kInt}, {"tls", kText}};
+}
+
+Columns feeds_columns() {
+  return {{"database", kText},
+          {"state", kText},
+          {"trouble", kText},
+          {"lease_left_ms", kInt},
+          {"fence_us", kInt},
+          {"sessions", kInt},
+          {"events", kInt},
+          {"garbled", kInt},
+          {"fences", kInt},
+          {"unsettled", kInt},
+          {"open_slots", kInt},
+          {"catalog_loads", kInt},
+          {"catalog_generation", kInt},
+          {"catalog_load_us", kInt},
+          {"relations_watched", kInt},
+          {"event_triggers", kBool}};
+}
+
+Columns config_columns() {
+  return {{"key", kText}, {"value", kText}, {"default", kText}, {"changeable", kBool}};
+}
+
+}  // namespace
+
+Columns columns_of(Verb verb) {
+  switch (verb) {
+    case Verb::kShowHelp:
+      return help_columns();
+    case Verb::kShowVersion:
+      return {{"version", kText}};
+    case Verb::kShowStats:
+      return stats_columns();
+    case Verb::kShowCache:
+      return cache_columns();
+    case Verb::kShowTables:
+      return tables_columns();
+    case Verb::kShowClients:
+      return clients_columns();
+    case Verb::kShowServers:
+      return servers_columns();
+    case Verb::kShowFeeds:
+      return feeds_columns();
+    case Verb::kShowConfig:
+      return config_columns();
+    case Verb::kSetCacheOn:
+    case Verb::kSetCacheOff:
+    case Verb::kFlushAll:
+    case Verb::kFlushTable:
+    case Verb::kReload:
+    case Verb::kKill:
+    case Verb::kShutdownWait:
+    case Verb::kShutdown:
+    case Verb::kFlushQuery:
+    case Verb::kShowQueries:
+    case Verb::kShowPools:
+    case Verb::kShowRedis:
+    case Verb::kShowRules:
+    case Verb::kExplainCache:
+    case Verb::kDoctor:
+    case Verb::kPause:
+    case Verb::kResume:
+    case Verb::kReconnect:
+    case Verb::kSetCacheObserve:
+      break;
+  }
+  return {};
+}
+
+void CounterTotals::add(const Counters& worker) {
+  for (size_t i = 0; i < counters.size(); ++i) counters[i] += worker.get(static_cast<Counter>(i));
+  for (size_t i = 0; i < bypasses.size(); ++i) {
+    bypasses[i] += worker.bypasses(static_cast<Reason>(i));
+  }
+}
+
+uint64_t CounterTotals::bypasses_sum() const {
+  uint64_t sum = 0;
+  for (const uint64_t value : bypasses) sum += value;
+  return sum;
+}
+
+double hit_percent(const CounterTotals& totals) {
+  const uint64_t hits = totals.get(Counter::kHitsL1);
+  const uint64_t looked_up = hits + totals.get(Counter::kMisses);
+  if (looked_up == 0) return 0;
+  // Two decimals: what a person reads.
+  const uint64_t hundredths = hits * 10'000 / looked_up;
+  return static_cast<double>(hundredths) / 100;
+}
+
+Address split_address(std::string_view peer) {
+  const size_t colon = peer.rfind(':');
+  if (colon == std::string_view::npos) return {std::string(peer), 0};
+  const std::string_view digits = peer.substr(colon + 1);
+  uint16_t port = 0;
+  const auto read = std::from_chars(digits.data(), digits.data() + digits.size(), port);
+  if (read.ec != std::errc() || read.ptr != digits.data() + digits.size()) {
+    return {std::string(peer), 0};
+  }
+  std::string_view host = peer.substr(0, colon);
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  return {std::string(host), port};
+}
+
+Table version_table(std::string_view version) {
+  Table table(columns_of(Verb::kShowVersion), "SHOW");
+  table.add({"pgfresh " + std::string(version)});
+  return table;
+}
+
+Table stats_table(const std::vector<StatsRow>& rows) {
+  Table table(stats_columns(), "SHOW");
+  for (const StatsRow& row : rows) {
+    const CounterTotals& totals = row.totals;
+    const auto count = [&totals](Counter counter) { return number(totals.get(counter)); };
+    table.add({row.database, count(Counter::kTransactions), count(Counter::kQueries),
+               count(Counter::kBytesFromClients), count(Counter::kBytesToClients),
+               count(Counter::kBytesFromServers), count(Counter::kBytesToServers),
+               count(Counter::kHitsL1), count(Counter::kMisses), number(totals.bypasses_sum()),
+               hit_percent(totals), count(Counter::kFills), count(Counter::kStaleFound),
+               count(Counter::kLocalBlocks), count(Counter::kHitBytes),
+               number(totals.get(Counter::kSavedNs) / 1'000'000)});
+  }
+  return table;
+}
+
+Table cache_table(CacheState state, const cache::StoreStats& store, const CounterTotals& totals) {
+  Table table(cache_columns(), "SHOW");
+  const auto add = [&table](std::string item, uint64_t value, std::string_view meaning) {
+    table.add({std::move(item), number(value), std::string(meaning)});
+  };
+  add("on", state == CacheState::kOn ? 1 : 0, "1: SELECTs may be answered from the cache");
+  add("entries", store.entries, "answers in memory");
+  add("bytes", store.bytes, "memory they take");
+  add("bytes_max", store.bytes_max, "memory they may take");
+  add("insertions", store.insertions, "answers stored");
+  add("evictions", store.evictions, "answers removed to make room");
+  add("removals", store.removals, "answers removed because a write, time or FLUSH ended them");
+#define PGFRESH_CONSOLE_COUNTER(name, metric, help) add(metric, totals.get(Counter::name), help);
+  PGFRESH_COUNTERS(PGFRESH_CONSOLE_COUNTER)
+#undef PGFRESH_CONSOLE_COUNTER
+  for (int i = 0; i < kReasonCount; ++i) {
+    const auto reason = static_cast<Reason>(i);
+    const uint64_t count = totals.bypasses[static_cast<size_t>(i)];
+    if (count == 0) continue;
+    add("bypass:" + std::string(reason_label(reason)), count, reason_text(reason));
+  }
+  return table;
+}
+
+Reason why_not_cached(const query::Relation& relation) {
+  if (relation.kind == 'v') return Reason::kView;
+  if (relation.kind != 'r' && relation.kind != 'p') return Reason::kRelationKind;
+  if (relation.persistence != 'p') return Reason::kUnlogged;
+  if (relation.foreign_member) return Reason::kRelationKind;
+  if (relation.row_security) return Reason::kRowSecurity;
+  if (!relation.watched) return Reason::kNotWatched;
+  return Reason::kNone;
+}
+
+Table tables_table(const std::vector<CatalogOf>& catalogs) {
+  Table table(tables_columns(), "SHOW");
+  for (const CatalogOf& each : catalogs) {
+    if (each.catalog == nullptr) continue;
+    std::vector<const query::Relation*> shown;
+    for (const auto& [oid, relation] : each.catalog->relations()) {
+      if (is_shown(relation)) shown.push_back(&relation);
+    }
+    std::sort(shown.begin(), shown.end(), [](const auto* a, const auto* b) {
+      return std::tie(a->schema, a->name) < std::tie(b->schema, b->name);
+    });
+    for (const query::Relation* relation : shown) {
+      const query::Relation* root = each.catalog->relation(relation->root);
+      const Reason reason = why_not_cached(*relation);
+      const bool cacheable = reason == Reason::kNone;
+      table.add({each.database, relation->schema, relation->name,
+                 root == nullptr ? std::string() : root->schema + "." + root->name,
+                 kind_text(relation->kind), relation->watched, cacheable,
+                 cacheable ? std::string() : std::string(reason_label(reason)),
+                 cacheable ? std::string() : std::string(reason_text(reason))});
+    }
+  }
+  return table;
+}
+
+Table clients_table(const std::vector<ClientRow>& rows) {
+  Table table(clients_columns(), "SHOW");
+  for (const ClientRow& row : rows) {
+    Address peer = split_address(row.peer);
+    Address local = split_address(row.local);
+    table.add({number(row.id), std::string("C"), row.user, row.database, row.state,
+               std::move(peer.host), peer.port, std::move(local.host), local.port,
+               time_text(row.connected_unix_s), time_text(row.requested_unix_s),
+               number_or_null(row.server_id), number_or_null(row.remote_pid),
+               tls_text(row.encrypted), row.application_name, number(row.queries),
+               number(row.hits)});
+  }
+  return table;
+}
+
+Table servers_table(const std::vector<ServerRow>& rows) {
+  Table table(servers_columns(), "SHOW");
+  for (const ServerRow& row : rows) {
+    Address peer = split_address(row.peer);
+    Address local = split_address(row.local);
+    table.add({number(row.id), std::string("S"), row.user, row.database, row.state,
+               std::move(peer.host), peer.port, std::move(local.host), local.port,
+               time_text(row.connected_unix_s), time_text(row.requested_unix_s),
+               number_or_null(row.client_id), number_or_null(row.remote_pid),
+               tls_text(row.encrypted)});
+  }
+  return table;
+}
+
+Table feeds_table(const std::vector<freshness::FeedStatus>& feeds) {
+  Table table(feeds_columns(), "SHOW");
+  for (const freshness::FeedStatus& feed : feeds) {
+    table.add({feed.database, feed.state, feed.trouble, feed.lease_left_ms, feed.fence_us_last,
+               number(feed.sessions), number(feed.events), number(feed.garbled),
+               number(feed.fences), feed.unsettled, feed.open_slots, number(feed.catalog_loads),
+               number(feed.catalog_generation), feed.catalog_load_us_last,
+               number(feed.relations_watched), feed.event_triggers});
+  }
+  return table;
+}
+
+Table config_table(const std::vector<ConfigRow>& rows) {
+  Table table(config_columns(), "SHOW");
+  for (const ConfigRow& row : rows) {
+    table.add({row.key, row.value, row.default_value, row.changeable});
+  }
+  return table;
+}
+
+}  // namespace pgfresh::console
