@@ -332,6 +332,7 @@ void Session::take(Result result) {
       return;
     case PGRES_BAD_RESPONSE:
     case PGRES_FATAL_ERROR: {
+      if (!result_.error.empty()) return;  // the first says why, the next what came of it
       const char* state = PQresultErrorField(result.get(), PG_DIAG_SQLSTATE);
       const char* primary = PQresultErrorField(result.get(), PG_DIAG_MESSAGE_PRIMARY);
       result_.rows = {};
