@@ -153,7 +153,7 @@ std::string to_text(const Command& command) {
 
 Advice advise(TokenSpan tokens) {
   Advice advice;
-  advice.hint = "SHOW HELP lists the commands.";
+  advice.hint = "The database \"pgfresh\" is pgfresh's console; SHOW HELP lists its commands.";
   if (tokens.empty()) return {"syntax error at end of input", advice.hint};
   std::string usages;
   for (const Definition& candidate : kDefinitions) {
