@@ -1,0 +1,802 @@
+-- The database side of pgfresh: statement triggers that tell, for every write to a watched table,
+-- which rows it touched, and event triggers that tell of DDL.
+--
+--   psql -v ON_ERROR_STOP=1 -f install.sql     (again at any time; this is also the upgrade)
+--   SELECT pgfresh.watch('doctors', '{id,specialization}');
+--   SELECT pgfresh.watch_schema('public');
+--   SELECT * FROM pgfresh.status;
+--
+-- What is sent. One text per event, over NOTIFY on the channel `pgfresh` and, in sessions that have
+-- pgfresh.inband = on or carry, also as an INFO message with SQLSTATE PF001 (carry: INFO only, the
+-- proxy publishes the event after the commit):
+--
+--   1 <xid8> r <relation> <columns> {<attnum> <values> {<bytes>:<value>}}    rows known
+--   1 <xid8> w <relation>                                                    rows unknown
+--   1 <xid8> s                                                               DDL, privileges, policies
+--
+-- <relation> is the table named in the statement; <attnum> counts as in the root of its partition
+-- or inheritance tree; <value> is what the type's output function gives (bool: t or f), in at most
+-- 64 distinct old and new values a column. NULL is never sent: no `column = value` matches it.
+-- A statement that changed no row sends nothing.
+--
+-- Who needs which right. Writers: none; the trigger functions run as the writer and call nothing of
+-- this schema. Watching a table: ownership of it and CREATE on schema pgfresh. Event triggers: a
+-- superuser (or what the provider gives instead); without them the script says what is then missing.
+--
+-- There is no table of watched tables. The triggers are the truth, and the head of a trigger
+-- function's body says which columns it reports, so nothing can fall out of step and pg_dump
+-- carries everything.
+--
+-- Needs PostgreSQL 14 or newer (CREATE OR REPLACE TRIGGER).
+
+BEGIN;
+SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL client_min_messages = warning;  -- nothing about what IF EXISTS did not find
+
+DO $do$
+BEGIN
+  IF current_setting('server_version_num')::int < 140000 THEN
+    RAISE EXCEPTION 'pgfresh needs PostgreSQL 14 or newer, this is %',
+      current_setting('server_version');
+  END IF;
+  IF to_regnamespace('pgfresh') IS NULL THEN
+    CREATE SCHEMA pgfresh;
+  END IF;
+END
+$do$;
+
+COMMENT ON SCHEMA pgfresh IS 'pgfresh: tells caching proxies what was written';
+GRANT USAGE ON SCHEMA pgfresh TO PUBLIC;
+-- Views cannot change their columns in place, and the functions below are what they stand on.
+DROP VIEW IF EXISTS pgfresh.status;
+
+CREATE OR REPLACE FUNCTION pgfresh.version() RETURNS text
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT '1.0'::pg_catalog.text $$;
+
+-- ---- Trees ---------------------------------------------------------------------------------------
+
+-- A table and everything below it, partitions and inheritance children alike.
+CREATE OR REPLACE FUNCTION pgfresh.members(root oid) RETURNS SETOF oid
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE tree(member) AS (
+    SELECT root
+    UNION
+    SELECT i.inhrelid FROM pg_inherits i JOIN tree t ON i.inhparent = t.member)
+  SELECT member FROM tree
+$$;
+
+-- The top of a table's tree; with several parents on the way, one of several tops.
+CREATE OR REPLACE FUNCTION pgfresh.root_of(relation oid) RETURNS oid
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE up(member) AS (
+    SELECT relation
+    UNION
+    SELECT i.inhparent FROM pg_inherits i JOIN up ON i.inhrelid = up.member)
+  SELECT member FROM up
+  WHERE NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = up.member)
+  ORDER BY member LIMIT 1
+$$;
+
+-- ---- What may be watched -------------------------------------------------------------------------
+
+-- Why a tree cannot be watched, with what to do about it; no row when it can.
+CREATE OR REPLACE FUNCTION pgfresh.refusal(relation oid, OUT reason text, OUT hint text)
+  RETURNS SETOF record
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT v.reason, v.hint
+  FROM pgfresh.members(relation) AS m(member)
+  JOIN pg_class c ON c.oid = m.member
+  CROSS JOIN LATERAL (VALUES
+    (1, c.relnamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace,
+                           'pg_toast'::regnamespace, 'pgfresh'::regnamespace),
+     'is a system catalog', 'System catalogs have no triggers; what reads them is never cached.'),
+    (2, c.relkind = 'v', 'is a view', 'Watch the tables it reads.'),
+    (3, c.relkind = 'm', 'is a materialized view',
+     'REFRESH fires no trigger; give it a time to live in the proxy''s rules.'),
+    (4, c.relkind = 'f', 'is a foreign table',
+     'Changes at the remote side are not seen; give it a time to live in the proxy''s rules.'),
+    (5, c.relkind NOT IN ('r', 'p', 'v', 'm', 'f'), 'is not a table', 'Name a table.'),
+    (6, c.relpersistence = 't', 'is a temporary table', 'Temporary tables are never cached.'),
+    (7, c.relpersistence = 'u', 'is unlogged',
+     'A crash empties it without a trigger; ALTER TABLE … SET LOGGED first.'),
+    (8, (SELECT count(*) FROM pg_inherits i WHERE i.inhrelid = c.oid) > 1,
+     'inherits from several tables', 'A write can be mapped to one tree only.'),
+    (9, c.oid = relation AND pgfresh.root_of(c.oid) <> c.oid,
+     format('is a part of %s', pgfresh.root_of(c.oid)::regclass),
+     format('A tree is watched as a whole: watch %s.', pgfresh.root_of(c.oid)::regclass))
+  ) AS v(place, holds, reason, hint)
+  CROSS JOIN LATERAL (SELECT CASE WHEN c.oid = relation THEN '' ELSE
+    format('its member %s ', c.oid::regclass) END AS who) AS w
+  CROSS JOIN LATERAL (SELECT w.who || v.reason, v.hint) AS said(reason, hint)
+  WHERE v.holds
+  ORDER BY c.oid <> relation, v.place, c.oid LIMIT 1
+$$;
+
+-- A column whose values may stand in an event, and the SQL that gives them from a transition table
+-- called r; `expression` is NULL for other types. `ascii`: the text can only be ASCII and is at most 40 bytes long.
+CREATE OR REPLACE FUNCTION pgfresh.key_expression(type oid, collation_ oid, name name,
+                                                  OUT expression text, OUT ascii boolean)
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE
+           WHEN type = 'bool'::regtype THEN
+             format('CASE WHEN r.%1$I THEN ''t'' WHEN NOT r.%1$I THEN ''f'' END', name)
+           WHEN type IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'uuid'::regtype) THEN
+             format('r.%I::pg_catalog.text', name)
+           WHEN type IN ('text'::regtype, 'varchar'::regtype)
+                AND (SELECT collisdeterministic FROM pg_collation WHERE oid = collation_) THEN
+             format('pg_catalog.left(r.%I::pg_catalog.text, 8000)', name)
+         END,
+         type NOT IN ('text'::regtype, 'varchar'::regtype)
+$$;
+
+-- The names asked for, or the usable columns of the primary key; an error for what cannot be.
+CREATE OR REPLACE FUNCTION pgfresh.chosen_columns(relation regclass, asked name[]) RETURNS name[]
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  wanted name;
+  chosen name[] := '{}';
+  found_type oid;
+  usable boolean;
+BEGIN
+  IF asked IS NULL THEN
+    RETURN coalesce((
+      SELECT array_agg(a.attname ORDER BY k.place)
+      FROM pg_index x
+      CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k(attnum, place)
+      JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
+      CROSS JOIN LATERAL pgfresh.key_expression(a.atttypid, a.attcollation, a.attname) AS e
+      WHERE x.indrelid = relation AND x.indisprimary AND k.place <= x.indnkeyatts
+        AND e.expression IS NOT NULL), '{}');
+  END IF;
+  FOREACH wanted IN ARRAY asked LOOP
+    SELECT a.atttypid, e.expression IS NOT NULL INTO found_type, usable
+    FROM pg_attribute a
+    CROSS JOIN LATERAL pgfresh.key_expression(a.atttypid, a.attcollation, a.attname) AS e
+    WHERE a.attrelid = relation AND a.attname = wanted AND a.attnum > 0 AND NOT a.attisdropped;
+    IF NOT FOUND THEN
+      RAISE EXCEPTION 'column "%" of table % does not exist', wanted, relation
+        USING ERRCODE = 'undefined_column';
+    ELSIF NOT usable THEN
+      RAISE EXCEPTION 'column "%" of table % cannot be a key column: its type is %', wanted,
+        relation, format_type(found_type, NULL)
+        USING ERRCODE = 'datatype_mismatch',
+        HINT = 'Key columns are smallint, integer, bigint, uuid, boolean, text or varchar '
+               'with a deterministic collation.';
+    ELSIF wanted ~ '[\n\r]' THEN
+      RAISE EXCEPTION 'column "%" of table % cannot be a key column: its name has a line break',
+        wanted, relation USING ERRCODE = 'invalid_name';
+    ELSIF wanted <> ALL (chosen) THEN
+      chosen := chosen || wanted;
+    END IF;
+  END LOOP;
+  IF cardinality(chosen) > 16 THEN
+    RAISE EXCEPTION 'table % cannot have % key columns, 16 is the most', relation,
+      cardinality(chosen) USING ERRCODE = 'too_many_columns';
+  END IF;
+  RETURN chosen;
+END
+$$;
+
+-- ---- The trigger function ------------------------------------------------------------------------
+
+-- One SELECT … INTO event_ over what a statement changed. It gives NULL: no row; empty: told; 'many'
+-- or 'whole': not for this statement to tell; else the event, for whoever tells in-band. `source`:
+-- SQL giving rows (k1, …); `refuse`: branches for what it cannot tell; `one_value`: the event when
+-- each k has one value at most.
+CREATE OR REPLACE FUNCTION pgfresh.fast_select(source text, refuse text, one_value text)
+  RETURNS text LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $fn$
+  SELECT format($body$
+      SELECT CASE
+        WHEN pg_catalog.count(*) OPERATOR(pg_catalog.=) 0 THEN NULL
+        WHEN pg_catalog.count(*) OPERATOR(pg_catalog.>) 1000 THEN 'whole'%s
+        WHEN pg_catalog.current_setting('pgfresh.inband', true) OPERATOR(pg_catalog.<>) '' THEN
+          %2$s
+        ELSE pg_catalog.pg_notify('pgfresh',
+          %2$s)::pg_catalog.text
+      END INTO event_ FROM (%3$s LIMIT 1001) AS changed;$body$, refuse, one_value, source)
+$fn$;
+
+-- The body for one tree. Every name in it is qualified, operators too: it runs with the writer's
+-- search_path, and setting one at each call would cost more than all of the rest. (CASE, IS NULL
+-- and GREATEST do not look operators up by name.)
+--
+-- Nearly all writes have one value in each column: one SQL statement reads the transition tables
+-- and sends. Each further statement of PL/pgSQL costs as much again, so only statements with more
+-- values have one. Of more than 1000 rows none is looked at, nor of a text what is behind its
+-- 8000th letter (neither would fit). A column that is gone or renamed must never fail a write: its
+-- rows are unknown then. Text that the client's encoding may not have must not fail one either.
+CREATE OR REPLACE FUNCTION pgfresh.function_body(root regclass, columns name[]) RETURNS text
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $fn$
+DECLARE
+  utf8 CONSTANT boolean := current_setting('server_encoding') = 'UTF8';
+  not_ascii CONSTANT text := $$ OPERATOR(pg_catalog.~) '[^ -~]'$$;
+  numbers text;     -- attnum of each column
+  row_ text;        -- the columns of one transition table
+  refuse text;      -- what the fast SELECT leaves to others
+  one_value text;   -- the event's columns, one value each
+  all_values text;  -- the same, any number of values
+  most text;        -- number of values of the column that has most
+  any_text boolean;
+  fast text := '';
+  slow text := '';
+  kind record;
+BEGIN
+  SELECT array_agg(c.attnum ORDER BY c.place)::text,
+    string_agg(format('(%s) COLLATE pg_catalog."C" AS k%s', c.expression, c.place), ', '
+      ORDER BY c.place),
+    string_agg(format($$
+        WHEN pg_catalog.min(k%1$s) OPERATOR(pg_catalog.<>) pg_catalog.max(k%1$s) THEN 'many'$$,
+        c.place)
+      || CASE WHEN c.ascii THEN '' ELSE format($$
+        WHEN pg_catalog.octet_length(pg_catalog.min(k%s)) OPERATOR(pg_catalog.>) 400 THEN 'many'$$,
+        c.place) END
+      || CASE WHEN c.ascii OR utf8 THEN '' ELSE format($$
+        WHEN pg_catalog.min(k%s)%s THEN 'whole'$$, c.place, not_ascii) END,
+      '' ORDER BY c.place),
+    string_agg(format($$, ' %s ',
+            CASE WHEN pg_catalog.min(k%2$s) IS NULL THEN '0' ELSE pg_catalog.concat('1 ',
+              pg_catalog.octet_length(pg_catalog.min(k%2$s)), ':', pg_catalog.min(k%2$s)) END$$,
+      c.attnum, c.place), '' ORDER BY c.place),
+    string_agg(format($$, ' %s ', pg_catalog.count(DISTINCT k%2$s),
+            pg_catalog.string_agg(DISTINCT
+              pg_catalog.concat(' ', pg_catalog.octet_length(k%2$s), ':', k%2$s), '')
+              FILTER (WHERE k%2$s IS NOT NULL)$$, c.attnum, c.place), '' ORDER BY c.place),
+    format('GREATEST(%s)', string_agg(format('pg_catalog.count(DISTINCT k%s)', c.place), ', ')),
+    coalesce(bool_or(NOT c.ascii), false)
+  INTO numbers, row_, refuse, one_value, all_values, most, any_text
+  FROM (
+    SELECT a.attnum, e.expression, e.ascii, row_number() OVER (ORDER BY n.place) AS place
+    FROM unnest(columns) WITH ORDINALITY AS n(name, place)
+    JOIN pg_attribute a ON a.attrelid = root AND a.attname = n.name AND NOT a.attisdropped
+    CROSS JOIN LATERAL pgfresh.key_expression(a.atttypid, a.attcollation, a.attname) AS e) AS c;
+
+  FOR kind IN
+    SELECT v.op, CASE WHEN v.place = 1 THEN 'IF' ELSE 'ELSIF' END AS if_, v.changed,
+      CASE v.op WHEN 'UPDATE' THEN format(
+        'SELECT %1$s FROM pgfresh_old AS r UNION ALL SELECT %1$s FROM pgfresh_new AS r', row_)
+      ELSE format('SELECT %s FROM %s AS r', row_, v.changed) END AS source
+    FROM (VALUES (1, 'UPDATE', 'pgfresh_new'), (2, 'INSERT', 'pgfresh_new'),
+                 (3, 'DELETE', 'pgfresh_old')) AS v(place, op, changed)
+    ORDER BY v.place
+  LOOP
+    fast := fast || format($$
+    %s TG_OP OPERATOR(pg_catalog.=) '%s' THEN%s$$, kind.if_, kind.op,
+      CASE WHEN numbers IS NULL THEN format($$
+      SELECT 'whole' INTO event_ FROM %s LIMIT 1;$$, kind.changed)
+      ELSE pgfresh.fast_select(kind.source, refuse, format(
+        $$pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' r ', TG_RELID, ' %s'%s)$$,
+        cardinality(columns), one_value)) END);
+    slow := slow || format($$
+      %s TG_OP OPERATOR(pg_catalog.=) '%s' THEN
+        SELECT CASE WHEN %s OPERATOR(pg_catalog.<=) 64 THEN
+          pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' r ', TG_RELID, ' %s'%s)
+          ELSE 'whole' END
+        INTO event_ FROM (%s) AS changed;$$, kind.if_, kind.op, most, cardinality(columns),
+      all_values, kind.source);
+  END LOOP;
+
+  RETURN format($$
+-- Written by pgfresh.watch(), explained at pgfresh.function_body() in install.sql.
+-- columns: %s
+-- numbers: %s
+#variable_conflict use_column
+DECLARE
+  event_ pg_catalog.text;
+  inband_ pg_catalog.text;
+BEGIN
+  BEGIN%s
+    ELSE
+      event_ := 'whole';
+    END IF;
+    IF event_ OPERATOR(pg_catalog.=) '' THEN
+      RETURN NULL;
+    ELSIF event_ IS NULL THEN
+      RETURN NULL;
+    END IF;$$, columns, coalesce(numbers, '{}'), fast)
+  || CASE WHEN numbers IS NULL THEN '' ELSE format($$
+    IF event_ OPERATOR(pg_catalog.=) 'many' THEN%s
+      END IF;
+      IF pg_catalog.octet_length(event_) OPERATOR(pg_catalog.>=) 8000%s THEN
+        event_ := 'whole';
+      END IF;
+    END IF;$$, slow, CASE WHEN any_text AND NOT utf8 THEN ' OR event_' || not_ascii END) END
+  || $$
+  EXCEPTION WHEN undefined_column OR undefined_table THEN
+    event_ := 'whole';
+  END;
+  IF event_ OPERATOR(pg_catalog.=) 'whole' THEN
+    event_ := pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' w ', TG_RELID);
+  END IF;
+  inband_ := pg_catalog.current_setting('pgfresh.inband', true);
+  IF inband_ OPERATOR(pg_catalog.=) 'on' OR inband_ OPERATOR(pg_catalog.=) 'carry' THEN$$
+  || CASE WHEN any_text AND utf8 THEN format($$
+    IF pg_catalog.pg_client_encoding() OPERATOR(pg_catalog.<>) 'UTF8' AND event_%s THEN
+      RAISE INFO USING ERRCODE = 'PF001', MESSAGE =
+        pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' w ', TG_RELID);
+    ELSE
+      RAISE INFO USING ERRCODE = 'PF001', MESSAGE = event_;
+    END IF;$$, not_ascii) ELSE $$
+    RAISE INFO USING ERRCODE = 'PF001', MESSAGE = event_;$$ END
+  || $$
+    IF inband_ OPERATOR(pg_catalog.=) 'carry' THEN
+      RETURN NULL;
+    END IF;
+  END IF;
+  PERFORM pg_catalog.pg_notify('pgfresh', event_);
+  RETURN NULL;
+END
+$$;
+END
+$fn$;
+
+-- What a trigger function of ours reports, from the head of its body; NULL for other functions.
+CREATE OR REPLACE FUNCTION pgfresh.body_columns(function oid) RETURNS name[]
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT substring(p.prosrc FROM '\n-- columns: ([^\n]*)\n')::name[]
+  FROM pg_proc p WHERE p.oid = function AND p.pronamespace = 'pgfresh'::regnamespace
+$$;
+
+CREATE OR REPLACE FUNCTION pgfresh.body_numbers(function oid) RETURNS int2[]
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT substring(p.prosrc FROM '\n-- numbers: ([^\n]*)\n')::int2[]
+  FROM pg_proc p WHERE p.oid = function AND p.pronamespace = 'pgfresh'::regnamespace
+$$;
+
+-- ---- Triggers ------------------------------------------------------------------------------------
+
+-- The four triggers a member must have. `type` as pg_trigger.tgtype has it for AFTER … FOR EACH
+-- STATEMENT (src/include/catalog/pg_trigger.h).
+CREATE OR REPLACE FUNCTION pgfresh.trigger_kinds(OUT name name, OUT event text, OUT type int2,
+                                                 OUT old_table name, OUT new_table name)
+  RETURNS SETOF record
+  LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  VALUES ('pgfresh_insert'::name, 'INSERT', 4::int2, NULL::name, 'pgfresh_new'::name),
+         ('pgfresh_delete', 'DELETE', 8::int2, 'pgfresh_old', NULL),
+         ('pgfresh_update', 'UPDATE', 16::int2, 'pgfresh_old', 'pgfresh_new'),
+         ('pgfresh_truncate', 'TRUNCATE', 32::int2, NULL, NULL)
+$$;
+
+-- Every trigger of ours, right or not: relation, its kind's name, function, tgenabled, and whether
+-- it is made as it should be.
+CREATE OR REPLACE FUNCTION pgfresh.triggers(OUT relation oid, OUT name name, OUT function oid,
+                                            OUT enabled "char", OUT sound boolean)
+  RETURNS SETOF record
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT t.tgrelid, t.tgname, t.tgfoid, t.tgenabled,
+    k.type IS NOT DISTINCT FROM t.tgtype AND t.tgqual IS NULL AND t.tgattr = ''::int2vector
+      AND t.tgoldtable IS NOT DISTINCT FROM k.old_table
+      AND t.tgnewtable IS NOT DISTINCT FROM k.new_table
+  FROM pg_trigger t
+  JOIN pg_proc p ON p.oid = t.tgfoid AND p.pronamespace = 'pgfresh'::regnamespace
+                 AND p.proname LIKE 'changed\_%'
+  LEFT JOIN pgfresh.trigger_kinds() k ON k.name = t.tgname
+$$;
+
+-- The trigger function of a tree: the one its root's triggers call, if no other tree's do (a table
+-- that was detached keeps its triggers), else a name that is free.
+CREATE OR REPLACE FUNCTION pgfresh.function_of(root oid, OUT function oid, OUT name name)
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  serial int := 0;
+BEGIN
+  SELECT t.function, p.proname INTO function, name
+  FROM pgfresh.triggers() t JOIN pg_proc p ON p.oid = t.function
+  WHERE t.relation = root AND NOT EXISTS (
+    SELECT FROM pgfresh.triggers() o
+    WHERE o.function = t.function AND o.relation NOT IN (SELECT pgfresh.members(root)))
+  ORDER BY t.name LIMIT 1;
+  WHILE name IS NULL LOOP
+    name := format(CASE serial WHEN 0 THEN 'changed_%s' ELSE 'changed_%s_%s' END, root, serial);
+    IF EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = 'pgfresh'::regnamespace
+                 AND p.proname = function_of.name) THEN
+      name := NULL;
+      serial := serial + 1;
+    END IF;
+  END LOOP;
+END
+$$;
+
+-- Removes the trigger functions that no trigger calls.
+CREATE OR REPLACE FUNCTION pgfresh.sweep() RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  unused oid;
+BEGIN
+  FOR unused IN
+    SELECT p.oid FROM pg_proc p
+    WHERE p.pronamespace = 'pgfresh'::regnamespace AND p.proname LIKE 'changed\_%'
+      AND pg_has_role(p.proowner, 'USAGE')
+      AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgfoid = p.oid)
+  LOOP
+    EXECUTE format('DROP FUNCTION %s', unused::regprocedure);
+  END LOOP;
+END
+$$;
+
+-- Brings the function and the triggers of a tree to what they should be; does nothing where they
+-- are. `disabled` says what happens to a trigger somebody has disabled: 'enable' or 'leave'.
+CREATE OR REPLACE FUNCTION pgfresh.cover(root regclass, columns name[], disabled text)
+  RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  body text := pgfresh.function_body(root, columns);
+  had oid;
+  called name;
+  wanted record;
+  now_ record;
+  guard text := coalesce(current_setting('pgfresh.covering', true), '');
+BEGIN
+  -- The event trigger, which these commands fire, need not do the same again meanwhile.
+  PERFORM set_config('pgfresh.covering', 'on', true);
+  SELECT f.function, f.name INTO had, called FROM pgfresh.function_of(root) AS f;
+  IF had IS NULL OR (SELECT p.prosrc FROM pg_proc p WHERE p.oid = had) <> body THEN
+    EXECUTE format('CREATE OR REPLACE FUNCTION pgfresh.%I() RETURNS trigger LANGUAGE plpgsql AS %L',
+      called, body);
+  END IF;
+  had := (SELECT p.oid FROM pg_proc p WHERE p.proname = called
+          AND p.pronamespace = 'pgfresh'::regnamespace);
+  FOR wanted IN
+    SELECT m.member::regclass AS member, k.* FROM pgfresh.members(root) AS m(member)
+    CROSS JOIN pgfresh.trigger_kinds() AS k ORDER BY m.member, k.type
+  LOOP
+    SELECT t.enabled, t.sound INTO now_ FROM pgfresh.triggers() t
+    WHERE t.relation = wanted.member AND t.name = wanted.name AND t.function = had;
+    IF now_.sound IS NOT TRUE THEN
+      EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s %s %s FOR EACH STATEMENT '
+        'EXECUTE FUNCTION pgfresh.%I()', wanted.name, wanted.event, wanted.member,
+        CASE WHEN coalesce(wanted.old_table, wanted.new_table) IS NOT NULL THEN 'REFERENCING' END,
+        'OLD TABLE AS ' || wanted.old_table, 'NEW TABLE AS ' || wanted.new_table, called);
+    END IF;
+    IF now_.enabled IS DISTINCT FROM 'A' AND (now_.enabled IS DISTINCT FROM 'D' OR
+                                              disabled = 'enable') THEN
+      EXECUTE format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', wanted.member, wanted.name);
+    END IF;
+  END LOOP;
+  PERFORM set_config('pgfresh.covering', guard, true);
+END
+$$;
+
+-- ---- Events about the schema ---------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION pgfresh.send_schema_event() RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  event text := concat('1 ', pg_current_xact_id(), ' s');
+  inband text := coalesce(current_setting('pgfresh.inband', true), '');
+BEGIN
+  IF inband IN ('on', 'carry') THEN
+    RAISE INFO USING ERRCODE = 'PF001', MESSAGE = event;
+  END IF;
+  IF inband <> 'carry' THEN
+    PERFORM pg_notify('pgfresh', event);
+  END IF;
+END
+$$;
+
+-- After DDL on a table: what is now in a watched tree, or has left one, gets its own coverage; key
+-- columns follow their names, else their numbers. Trouble is a warning: the command succeeds, the
+-- table is no longer complete in pgfresh.status, and so no longer cached.
+CREATE OR REPLACE FUNCTION pgfresh.follow(altered oid) RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  root regclass;
+  kept name[];
+  trouble text;
+BEGIN
+  FOR root IN
+    -- The altered table's tree, and the trees of tables that share its trigger function.
+    SELECT DISTINCT pgfresh.root_of(t.relation) FROM pgfresh.triggers() t
+    WHERE t.relation IN (SELECT pgfresh.members(pgfresh.root_of(altered)))
+       OR t.function IN (SELECT o.function FROM pgfresh.triggers() o WHERE o.relation = altered)
+  LOOP
+    BEGIN
+      SELECT r.reason INTO trouble FROM pgfresh.refusal(root) AS r;
+      IF trouble IS NOT NULL THEN
+        RAISE WARNING 'pgfresh: % can no longer be watched: it %', root, trouble;
+        CONTINUE;
+      END IF;
+      kept := pgfresh.kept_columns(root);
+      IF kept IS NOT NULL THEN
+        PERFORM pgfresh.cover(root, kept, 'leave');
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      RAISE WARNING 'pgfresh: the triggers of % could not be renewed: %', root, SQLERRM
+        USING HINT = format('Call pgfresh.watch(%L).', root);
+    END;
+  END LOOP;
+END
+$$;
+
+-- The key columns of a watched tree by their present names; NULL when its root is not watched.
+CREATE OR REPLACE FUNCTION pgfresh.kept_columns(root regclass) RETURNS name[]
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce((
+    SELECT array_agg(k.attname ORDER BY k.place) FROM (
+      SELECT DISTINCT ON (a.attname) a.attname, h.place
+      FROM unnest(pgfresh.body_columns(f.function), pgfresh.body_numbers(f.function))
+        WITH ORDINALITY AS h(name, number, place)
+      CROSS JOIN LATERAL (
+        SELECT c.attname, c.atttypid, c.attcollation FROM pg_attribute c
+        WHERE c.attrelid = root AND NOT c.attisdropped AND (c.attname = h.name OR
+          c.attnum = h.number)
+        ORDER BY c.attname <> h.name LIMIT 1) AS a
+      CROSS JOIN LATERAL pgfresh.key_expression(a.atttypid, a.attcollation, a.attname) AS e
+      WHERE e.expression IS NOT NULL
+      ORDER BY a.attname, h.place) AS k), '{}')
+  FROM (SELECT t.function FROM pgfresh.triggers() t WHERE t.relation = root
+        ORDER BY t.name LIMIT 1) AS f
+$$;
+
+-- Runs as the owner of the schema, because who may create a partition need not be allowed to create
+-- triggers. It takes nothing from the command but object identifiers.
+CREATE OR REPLACE FUNCTION pgfresh.ddl_end() RETURNS event_trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  objects int;
+  temporary int;
+  altered oid;
+BEGIN
+  -- No answer can depend on these. A plain DROP that drops something is told by pgfresh_drop.
+  IF TG_TAG IN ('CREATE INDEX', 'REINDEX', 'COMMENT', 'CREATE STATISTICS', 'ALTER STATISTICS')
+     OR (TG_TAG LIKE 'DROP %' AND TG_TAG <> 'DROP OWNED') THEN
+    RETURN;
+  END IF;
+  SELECT count(*), count(*) FILTER (WHERE c.schema_name = 'pg_temp') INTO objects, temporary
+  FROM pg_event_trigger_ddl_commands() AS c;
+  -- CREATE … IF NOT EXISTS of what exists; the creator of a temporary object alone can see it.
+  IF objects = 0 AND TG_TAG IN ('CREATE TABLE', 'CREATE SCHEMA', 'CREATE SEQUENCE',
+                                'CREATE EXTENSION')
+     OR objects > 0 AND temporary = objects THEN
+    RETURN;
+  END IF;
+  PERFORM pgfresh.send_schema_event();
+  IF TG_TAG IN ('CREATE TABLE', 'ALTER TABLE') AND
+     coalesce(current_setting('pgfresh.covering', true), '') <> 'on' THEN
+    FOR altered IN SELECT DISTINCT c.objid FROM pg_event_trigger_ddl_commands() AS c
+                   WHERE c.classid = 'pg_class'::regclass AND c.object_type = 'table' LOOP
+      PERFORM pgfresh.follow(altered);
+    END LOOP;
+  END IF;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION pgfresh.dropped() RETURNS event_trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  -- What ALTER and the like drop on the way is told at their end.
+  IF TG_TAG LIKE 'DROP %' AND TG_TAG NOT IN ('DROP INDEX', 'DROP STATISTICS', 'DROP OWNED') AND
+     EXISTS (SELECT FROM pg_event_trigger_dropped_objects() AS d WHERE NOT d.is_temporary) THEN
+    PERFORM pgfresh.send_schema_event();
+  END IF;
+END
+$$;
+
+-- ---- What people call ----------------------------------------------------------------------------
+
+-- Watches a table with all its partitions or children, now and, where event triggers are installed,
+-- later; returns its key columns. By default those are the columns of the primary key that can be.
+-- Calling it again changes the key columns and enables triggers that were disabled.
+CREATE OR REPLACE FUNCTION pgfresh.watch("table" regclass, key_columns name[] DEFAULT NULL)
+  RETURNS name[] LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  refused record;
+  chosen name[];
+BEGIN
+  IF "table" IS NULL THEN
+    RAISE EXCEPTION 'pgfresh.watch() needs a table' USING ERRCODE = 'null_value_not_allowed';
+  END IF;
+  SELECT * INTO refused FROM pgfresh.refusal("table");
+  IF FOUND THEN
+    RAISE EXCEPTION 'pgfresh cannot watch %: it %', "table", refused.reason
+      USING ERRCODE = 'wrong_object_type', HINT = refused.hint;
+  END IF;
+  chosen := pgfresh.chosen_columns("table", key_columns);
+  IF EXISTS (SELECT FROM pg_subscription_rel s
+             WHERE s.srrelid IN (SELECT pgfresh.members("table"))) THEN
+    RAISE WARNING 'pgfresh: % is written by a subscription, which fires no statement triggers',
+      "table" USING HINT = 'It is watched, but must not be cached without a time to live.';
+  END IF;
+  PERFORM pgfresh.cover("table", chosen, 'enable');
+  PERFORM pgfresh.sweep();
+  PERFORM pgfresh.send_schema_event();
+  RETURN chosen;
+END
+$$;
+
+-- Watches every table of a schema that can be, with a notice for each other one. Tables already
+-- watched keep their key columns. Returns the tables that are watched then.
+CREATE OR REPLACE FUNCTION pgfresh.watch_schema(schema name) RETURNS SETOF regclass
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  namespace regnamespace := to_regnamespace(quote_ident(schema));
+  relation regclass;
+  extension name;
+  refused record;
+BEGIN
+  IF namespace IS NULL THEN
+    RAISE EXCEPTION 'schema "%" does not exist', schema USING ERRCODE = 'invalid_schema_name';
+  END IF;
+  FOR relation, extension IN
+    SELECT c.oid, x.extname FROM pg_class c
+    LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
+      AND d.objsubid = 0 AND d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass
+    LEFT JOIN pg_extension x ON x.oid = d.refobjid
+    WHERE c.relnamespace = namespace AND c.relkind IN ('r', 'p', 'f', 'm')
+      AND NOT (c.relispartition AND (SELECT r.relnamespace FROM pg_class r
+                                     WHERE r.oid = pgfresh.root_of(c.oid)) = namespace)
+    ORDER BY c.relname
+  LOOP
+    SELECT * INTO refused FROM pgfresh.refusal(relation);
+    IF FOUND THEN
+      RAISE NOTICE 'pgfresh: % skipped: it %', relation, refused.reason USING HINT = refused.hint;
+    ELSIF extension IS NOT NULL THEN
+      RAISE NOTICE 'pgfresh: % skipped: it belongs to extension %', relation, extension
+        USING HINT = 'It can be watched by name.';
+    ELSE
+      BEGIN
+        PERFORM pgfresh.watch(relation, pgfresh.kept_columns(relation));
+        RETURN NEXT relation;
+      EXCEPTION WHEN insufficient_privilege THEN
+        RAISE NOTICE 'pgfresh: % skipped: %', relation, SQLERRM;
+      END;
+    END IF;
+  END LOOP;
+END
+$$;
+
+-- Takes the triggers off a table and everything below it. False: there were none.
+CREATE OR REPLACE FUNCTION pgfresh.unwatch("table" regclass) RETURNS boolean
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  relation regclass;
+  name name;
+  found_any boolean := false;
+  guard text := coalesce(current_setting('pgfresh.covering', true), '');
+BEGIN
+  PERFORM set_config('pgfresh.covering', 'on', true);
+  FOR relation, name IN
+    SELECT t.relation, t.name FROM pgfresh.triggers() t
+    WHERE t.relation IN (SELECT pgfresh.members("table")) ORDER BY 1, 2
+  LOOP
+    EXECUTE format('DROP TRIGGER %I ON %s', name, relation);
+    found_any := true;
+  END LOOP;
+  PERFORM pgfresh.sweep();
+  PERFORM set_config('pgfresh.covering', guard, true);
+  IF found_any THEN
+    PERFORM pgfresh.send_schema_event();
+  END IF;
+  RETURN found_any;
+END
+$$;
+
+-- ---- What there is -------------------------------------------------------------------------------
+
+-- One row per tree that has any trigger of ours. `complete`: the proxy may cache it. `why_not`:
+-- the first thing that is missing. `event_triggers`: both are there and ENABLE ALWAYS; without
+-- them a table can be complete, but new partitions are not covered and DDL by others is seen by
+-- polling only.
+CREATE VIEW pgfresh.status AS
+WITH ours AS MATERIALIZED (
+  SELECT * FROM pgfresh.triggers()
+), roots AS (
+  SELECT DISTINCT pgfresh.root_of(relation) AS root FROM ours
+), members AS (
+  SELECT r.root, m.member,
+    (SELECT pg_catalog.count(*) FROM pgfresh.trigger_kinds() k JOIN ours t
+       ON t.name = k.name AND t.relation = m.member AND t.sound) = 4 AS present,
+    (SELECT pg_catalog.count(*) FROM pgfresh.trigger_kinds() k JOIN ours t
+       ON t.name = k.name AND t.relation = m.member AND t.sound AND t.enabled = 'A') = 4 AS always,
+    EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = m.member) AS subscribed
+  FROM roots r CROSS JOIN LATERAL pgfresh.members(r.root) AS m(member)
+), heads AS (
+  SELECT r.root,
+    (SELECT t.function FROM ours t WHERE t.relation = r.root ORDER BY t.name LIMIT 1) AS function,
+    (SELECT pg_catalog.count(DISTINCT t.function) FROM ours t
+     WHERE t.relation IN (SELECT pgfresh.members(r.root))) AS functions
+  FROM roots r
+), sums AS (
+  SELECT h.root, pgfresh.body_columns(h.function) AS key_columns,
+    -- Names and numbers in the body must be those of the root: they are not after a RENAME that no
+    -- event trigger followed, nor after a restore of a table that had dropped columns.
+    h.functions > 1 OR EXISTS (
+      SELECT FROM ROWS FROM (
+        pg_catalog.unnest(pgfresh.body_columns(h.function)),
+        pg_catalog.unnest(pgfresh.body_numbers(h.function))) AS b(name, number)
+      WHERE NOT EXISTS (
+        SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = h.root AND a.attname = b.name
+          AND a.attnum = b.number AND NOT a.attisdropped)) AS moved,
+    (SELECT pg_catalog.count(*) FROM members m WHERE m.root = h.root) AS members,
+    (SELECT pg_catalog.count(*) FROM members m WHERE m.root = h.root AND m.present)
+      AS members_covered,
+    (SELECT pg_catalog.bool_and(m.always) FROM members m WHERE m.root = h.root) AS enabled_always,
+    (SELECT m.member FROM members m WHERE m.root = h.root AND NOT m.present ORDER BY 1 LIMIT 1)
+      AS uncovered,
+    (SELECT m.member FROM members m WHERE m.root = h.root AND NOT m.always ORDER BY 1 LIMIT 1)
+      AS not_always,
+    (SELECT m.member FROM members m WHERE m.root = h.root AND m.subscribed ORDER BY 1 LIMIT 1)
+      AS subscribed,
+    (SELECT f.reason FROM pgfresh.refusal(h.root) AS f) AS refused,
+    (SELECT pg_catalog.count(*) FROM pg_catalog.pg_event_trigger e
+     JOIN pg_catalog.pg_proc p ON p.oid = e.evtfoid
+     JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'pgfresh'
+     WHERE e.evtname IN ('pgfresh_ddl_end', 'pgfresh_drop') AND e.evtenabled = 'A') = 2
+      AS event_triggers
+  FROM heads h
+), verdicts AS (
+  SELECT *, CASE
+    WHEN refused IS NOT NULL THEN 'it ' || refused
+    WHEN uncovered IS NOT NULL THEN pg_catalog.format(
+      'triggers missing on %s: call pgfresh.watch again', uncovered::pg_catalog.regclass)
+    WHEN not_always IS NOT NULL THEN pg_catalog.format(
+      'triggers disabled or not ENABLE ALWAYS on %s: call pgfresh.watch again',
+      not_always::pg_catalog.regclass)
+    WHEN subscribed IS NOT NULL THEN pg_catalog.format(
+      'a subscription writes %s without firing statement triggers',
+      subscribed::pg_catalog.regclass)
+    WHEN moved THEN 'key columns were renamed, dropped or moved: call pgfresh.watch again'
+    END AS why_not
+  FROM sums)
+SELECT root::pg_catalog.regclass AS relation, key_columns, members, members_covered,
+  enabled_always, event_triggers, why_not IS NULL AS complete, why_not
+FROM verdicts ORDER BY root::pg_catalog.regclass::pg_catalog.text;
+
+GRANT SELECT ON pgfresh.status TO PUBLIC;
+
+-- ---- Event triggers, and what is already watched -------------------------------------------------
+
+SET LOCAL client_min_messages = notice;
+
+DO $do$
+DECLARE
+  missing boolean := false;
+  wanted record;
+BEGIN
+  FOR wanted IN VALUES ('pgfresh_ddl_end', 'ddl_command_end', 'ddl_end'),
+                       ('pgfresh_drop', 'sql_drop', 'dropped') LOOP
+    BEGIN
+      IF NOT EXISTS (SELECT FROM pg_event_trigger WHERE evtname = wanted.column1
+                     AND evtevent = wanted.column2 AND evtenabled = 'A'
+                     AND evtfoid = format('pgfresh.%s()', wanted.column3)::regprocedure) THEN
+        IF EXISTS (SELECT FROM pg_event_trigger WHERE evtname = wanted.column1) THEN
+          EXECUTE format('DROP EVENT TRIGGER %I', wanted.column1);
+        END IF;
+        EXECUTE format('CREATE EVENT TRIGGER %I ON %s EXECUTE FUNCTION pgfresh.%I()',
+          wanted.column1, wanted.column2, wanted.column3);
+        EXECUTE format('ALTER EVENT TRIGGER %I ENABLE ALWAYS', wanted.column1);
+      END IF;
+    EXCEPTION WHEN insufficient_privilege THEN
+      missing := true;
+    END;
+  END LOOP;
+  IF missing THEN
+    RAISE NOTICE 'pgfresh: role % may not create event triggers', current_user
+      USING DETAIL = 'DDL through the proxy is seen on the wire; DDL by others is seen when the '
+        'proxy next polls the catalog. New partitions are not covered by themselves, and their '
+        'tree is not cached until pgfresh.watch() is called again.',
+      HINT = 'Run this script once as a superuser.';
+  END IF;
+END
+$do$;
+
+-- An upgrade writes the functions of watched tables anew. Tables of other owners, which the
+-- installing role may not touch, keep theirs.
+DO $do$
+DECLARE
+  root regclass;
+BEGIN
+  FOR root IN SELECT DISTINCT pgfresh.root_of(t.relation) FROM pgfresh.triggers() t LOOP
+    BEGIN
+      IF NOT EXISTS (SELECT FROM pgfresh.refusal(root)) THEN
+        PERFORM pgfresh.cover(root, pgfresh.kept_columns(root), 'leave');
+      END IF;
+    EXCEPTION WHEN insufficient_privilege THEN
+      RAISE NOTICE 'pgfresh: the triggers of % are not renewed: %', root, SQLERRM
+        USING HINT = 'Its owner can call pgfresh.watch().';
+    END;
+  END LOOP;
+  PERFORM pgfresh.sweep();
+  PERFORM pgfresh.send_schema_event();
+END
+$do$;
+
+COMMIT;
