@@ -270,6 +270,11 @@ void Listener::rest() {
   });
 }
 
+bool is_listen_address(const std::string& address) {
+  HostPort ignored;
+  return split_address(address, ignored);
+}
+
 std::vector<int> inherited_sockets() {
   std::vector<int> result;
   const char* pid = std::getenv("LISTEN_PID");

@@ -75,6 +75,9 @@ class Listener {
   std::unique_ptr<Timer> resting_;  // while there are no descriptors left
 };
 
+// Whether listen_tcp() understands the text; nothing is looked up or opened.
+[[nodiscard]] bool is_listen_address(const std::string& address);
+
 // The sockets that systemd has opened for this process (sd_listen_fds(3)), in its order; empty
 // when there are none. The environment variables are removed.
 [[nodiscard]] std::vector<int> inherited_sockets();

@@ -1,0 +1,130 @@
+#include "app/options.h"
+
+#include <openssl/rand.h>
+#include <pwd.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "app/option_table.h"
+#include "app/units.h"
+#include "base/check.h"
+#include "wire/scram.h"
+
+namespace pgfresh::app {
+namespace {
+
+constexpr uint16_t kDefaultPort = 6543;
+
+// The items of a value in one text, as --set and the table's defaults have it.
+Texts items_of(const Option& option, std::string_view text) {
+  if (option.kind != Kind::kTexts && option.kind != Kind::kUsers) return {std::string(text)};
+  Texts items;
+  if (option.kind == Kind::kUsers) {
+    if (!text.empty()) items.emplace_back(text);  // a password may have commas
+    return items;
+  }
+  while (!text.empty()) {
+    const size_t comma = std::min(text.find(','), text.size());
+    std::string_view item = text.substr(0, comma);
+    text.remove_prefix(std::min(comma + 1, text.size()));
+    while (!item.empty() && item.front() == ' ') item.remove_prefix(1);
+    while (!item.empty() && item.back() == ' ') item.remove_suffix(1);
+    if (!item.empty()) items.emplace_back(item);
+  }
+  return items;
+}
+
+wire::ScramSecret secret_of(std::string_view password) {
+  if (auto secret = wire::ScramSecret::parse(password)) return *secret;
+  std::string salt(16, '\0');
+  PGFRESH_CHECK(RAND_bytes(reinterpret_cast<unsigned char*>(salt.data()),
+                           static_cast<int>(salt.size())) == 1);
+  return wire::ScramSecret::derive(password, salt);
+}
+
+void add_users(console::Access& access, const Texts& users, console::Role role) {
+  for (const std::string& user : users) {
+    const size_t colon = user.find(':');
+    access.users[user.substr(0, colon)] = {secret_of(std::string_view(user).substr(colon + 1)),
+                                           role};
+  }
+}
+
+}  // namespace
+
+Options Options::defaults() {
+  Options options;
+  for (const Option& option : option_table()) {
+    const std::string trouble = put(option, options, items_of(option, option.default_text));
+    PGFRESH_CHECK(trouble.empty());
+  }
+  return options;
+}
+
+void Options::take_reloadable(const Options& fresh) {
+  for (const Option& option : option_table()) {
+    if (option.change != Change::kByReload) continue;
+    if (option.put_number) {
+      option.put_number(*this, option.get_number(fresh));
+    } else {
+      // Has been checked when `fresh` was read; a system user deleted since changes nothing.
+      static_cast<void>(option.put_texts(*this, option.get_texts(fresh)));
+    }
+  }
+}
+
+uint16_t Options::unix_port() const {
+  if (listen_tcp.empty()) return kDefaultPort;
+  const std::string& first = listen_tcp.front();
+  const auto port = parse_number(std::string_view(first).substr(first.rfind(':') + 1));
+  return port && *port > 0 ? static_cast<uint16_t>(*port) : kDefaultPort;
+}
+
+std::string set_option(Options& options, std::string_view name, std::string_view value) {
+  const Option* option = find_option(name);
+  if (option == nullptr) {
+    return std::string(name) + ": there is no such option; `pgfresh --help` lists them";
+  }
+  return put(*option, options, items_of(*option, value));
+}
+
+std::string check_complete(const Options& options) {
+  if (options.upstream_url.empty()) {
+    return "upstream.url: is missing; allowed: " + allowed_text(*find_option("upstream.url"));
+  }
+  if (options.listen_tcp.empty() && options.listen_unix.empty()) {
+    return "listen.tcp: nothing to listen on, and no listen.unix; allowed: " +
+           allowed_text(*find_option("listen.tcp"));
+  }
+  return {};
+}
+
+std::vector<console::ConfigRow> config_rows(const Options& options) {
+  const Options defaults = Options::defaults();
+  std::vector<console::ConfigRow> rows;
+  for (const Option& option : option_table()) {
+    rows.push_back({std::string(option.name), shown_value(option, options),
+                    shown_value(option, defaults), option.change == Change::kByReload});
+  }
+  return rows;
+}
+
+console::Access make_access(const Options& options, int daemon_uid, std::string mock_seed) {
+  console::Access access;
+  access.daemon_uid = daemon_uid;
+  access.mock_seed = std::move(mock_seed);
+  add_users(access, options.console_viewers, console::Role::kLooks);
+  add_users(access, options.console_users, console::Role::kAdministers);
+  for (const std::string& peer : options.console_peer_users) {
+    if (const auto number = parse_number(peer)) {
+      access.trusted_peer_uids.insert(static_cast<int>(*number));
+    } else if (const passwd* entry = ::getpwnam(peer.c_str()); entry != nullptr) {
+      access.trusted_peer_uids.insert(static_cast<int>(entry->pw_uid));
+    }
+  }
+  return access;
+}
+
+}  // namespace pgfresh::app

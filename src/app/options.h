@@ -1,0 +1,75 @@
+// The configuration: what a file, the command line and RELOAD can say, as one value.
+//
+// One table (option_table.h) lists every option; the reader of the file, --set, SHOW CONFIG and
+// conf/pgfresh.yml derive from it. The values the data path needs are kept in its own structs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <tl/expected.hpp>
+
+#include "console/access.h"
+#include "console/tables.h"
+#include "freshness/feed.h"
+#include "pgfresh/log.h"
+#include "proxy/settings.h"
+
+namespace pgfresh::app {
+
+enum class LogFormat : uint8_t { kText, kJson };
+
+struct Options {
+  std::vector<std::string> listen_tcp;  // "127.0.0.1:6543"
+  std::string listen_unix;              // a directory; empty: no unix socket
+  std::string listen_http;              // "127.0.0.1:9643"; empty: no pages
+  std::string upstream_url;
+
+  int workers = 0;  // 0: one for each core
+  size_t cache_bytes = 0;
+  int slots_log2 = 0;
+  proxy::Settings session;
+  freshness::FeedOptions feed;
+
+  std::vector<std::string> console_users;       // "name:password", may use every command
+  std::vector<std::string> console_viewers;     // the same, may only look
+  std::vector<std::string> console_peer_users;  // system users, by name or number
+
+  LogLevel log_level = LogLevel::kInfo;
+  LogFormat log_format = LogFormat::kText;
+  std::string log_file;  // empty: standard error
+
+  // Every option at the table's default.
+  [[nodiscard]] static Options defaults();
+
+  // Takes over the options that may change while running; the others keep their values.
+  void take_reloadable(const Options& fresh);
+
+  // The port that names the unix socket: that of the first TCP address, else 6543.
+  [[nodiscard]] uint16_t unix_port() const;
+};
+
+// Each returns an empty text or one line: "cache.bytes: what is wrong; what is allowed".
+[[nodiscard]] std::string set_option(Options& options, std::string_view name,
+                                     std::string_view value);
+// Whether nothing that is necessary is missing.
+[[nodiscard]] std::string check_complete(const Options& options);
+
+// Reads a YAML file over `options`. Errors are one line each time: "file:line: option: what is
+// wrong; what is allowed". After an error `options` is half changed.
+[[nodiscard]] std::string read_options_file(const std::string& path, Options& options);
+
+// conf/pgfresh.yml: every option with its reason, default and range.
+[[nodiscard]] std::string sample_file();
+
+// SHOW CONFIG; passwords are left out.
+[[nodiscard]] std::vector<console::ConfigRow> config_rows(const Options& options);
+
+// Who may use the console. `mock_seed`: 32 random bytes (console/access.h).
+[[nodiscard]] console::Access make_access(const Options& options, int daemon_uid,
+                                          std::string mock_seed);
+
+}  // namespace pgfresh::app
