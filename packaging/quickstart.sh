@@ -1,0 +1,131 @@
+#!/bin/sh
+# Shows what pgfresh does, on this machine, in a few minutes: installs what is missing, builds,
+# starts a private PostgreSQL with the healthcare schema and pgfresh on it, and runs an application
+# that reads and writes, first directly, then through pgfresh.
+#
+#   sh packaging/quickstart.sh           shows it, then stays up until Ctrl-C
+#   sh packaging/quickstart.sh --once    shows it and ends with status 0
+#
+# Everything lives in one temporary directory and on free ports of 127.0.0.1, and is gone at the
+# end. Works as root (PostgreSQL then runs as user postgres) or as a user with sudo.
+set -eu
+
+once=no
+seconds=5
+while [ $# -gt 0 ]; do
+  case $1 in
+    --once) once=yes ;;
+    --seconds) seconds=${2:?--seconds needs a number}; shift ;;
+    *) echo "usage: sh packaging/quickstart.sh [--once] [--seconds N]" >&2; exit 2 ;;
+  esac
+  shift
+done
+
+cd "$(dirname "$0")/.."
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+[ -t 1 ] || say() { printf '\n%s\n' "$*"; }
+
+# ── Build ────────────────────────────────────────────────────────────────────────────────────────
+
+say "Packages"
+sh packaging/install-deps.sh build run
+echo "all there"
+
+say "Build"
+# One build directory for this and the tests; whoever came first has chosen the generator.
+[ -f build/CMakeCache.txt ] || cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release >/dev/null
+cmake --build build -j "$(nproc)" --target pgfresh >build/quickstart.log 2>&1 || {
+  tail -n 40 build/quickstart.log >&2
+  exit 1
+}
+build/pgfresh --version
+
+# ── A place of our own ───────────────────────────────────────────────────────────────────────────
+
+dir=$(mktemp -d "${TMPDIR:-/tmp}/pgfresh-quickstart.XXXXXX")
+proxy=""
+pg_bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
+if [ "$(id -u)" -eq 0 ]; then
+  as_postgres() { runuser -u postgres -- "$@"; }
+  chown postgres "$dir"
+else
+  as_postgres() { "$@"; }
+fi
+chmod 755 "$dir"
+
+finish() {
+  status=$?
+  trap - EXIT INT TERM
+  if [ -n "$proxy" ]; then
+    kill "$proxy" 2>/dev/null || true
+    wait "$proxy" 2>/dev/null || true
+  fi
+  if [ -f "$dir/data/postmaster.pid" ]; then
+    (cd / && as_postgres "$pg_bin/pg_ctl" -D "$dir/data" -m fast -w stop >/dev/null 2>&1) || true
+  fi
+  if [ "$status" -ne 0 ]; then
+    for log in "$dir/pgfresh.log" "$dir/postgres.log"; do
+      [ ! -s "$log" ] || { echo "── last lines of $(basename "$log")" >&2; tail -n 20 "$log" >&2; }
+    done
+  fi
+  rm -rf "$dir"
+  exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+free_port() {
+  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# ── PostgreSQL with the healthcare schema ────────────────────────────────────────────────────────
+
+say "PostgreSQL with the healthcare schema"
+# Settings of the caller, such as PGHOST, are for other servers than this one.
+unset PGHOST PGPORT PGUSER PGDATABASE PGPASSWORD PGSERVICE PGOPTIONS PGSSLMODE PGPASSFILE || true
+pg_port=$(free_port)
+(
+  cd /
+  as_postgres "$pg_bin/initdb" -D "$dir/data" -U postgres -A trust --encoding=UTF8 \
+    --locale=C.UTF-8 --no-sync >"$dir/initdb.log" 2>&1 || { cat "$dir/initdb.log" >&2; exit 1; }
+  as_postgres "$pg_bin/pg_ctl" -D "$dir/data" -w -l "$dir/postgres.log" -o "-p $pg_port \
+    -c listen_addresses=127.0.0.1 -c unix_socket_directories=$dir -c max_connections=100" \
+    start >/dev/null
+)
+direct="postgresql://postgres@127.0.0.1:$pg_port/care"
+sql() { "$pg_bin/psql" -X -q -v ON_ERROR_STOP=1 "$@" >>"$dir/sql.log" 2>&1 || {
+  tail -n 20 "$dir/sql.log" >&2; exit 1; }; }
+sql -d "postgresql://postgres@127.0.0.1:$pg_port/postgres" -c "CREATE DATABASE care"
+sql -d "$direct" -f sql/healthcare/schema.sql
+sql -d "$direct" -f sql/healthcare/data.sql
+sql -d "$direct" -f sql/install.sql
+sql -d "$direct" -c "SELECT pgfresh.watch_schema('public')"
+echo "listens on 127.0.0.1:$pg_port"
+
+# ── pgfresh ──────────────────────────────────────────────────────────────────────────────────────
+
+say "pgfresh on it"
+port=$(free_port)
+http_port=$(free_port)
+build/pgfresh --upstream "$direct" --listen "127.0.0.1:$port" --http "127.0.0.1:$http_port" \
+  >"$dir/pgfresh.log" 2>&1 &
+proxy=$!
+through="postgresql://postgres@127.0.0.1:$port/care"
+echo "listens on 127.0.0.1:$port"
+
+status=0
+python3 packaging/quickstart_app.py --direct "$direct" --pgfresh "$through" \
+  --http "http://127.0.0.1:$http_port" --seconds "$seconds" || status=$?
+[ "$status" -eq 0 ] || exit "$status"
+[ "$once" = no ] || exit 0
+
+say "Your turn (Ctrl-C ends it)"
+cat <<END
+  through pgfresh   psql $through
+  directly          psql $direct
+  console           psql -h $dir -p $port pgfresh -c 'SHOW HELP'
+  metrics           http://127.0.0.1:$http_port/metrics
+  log               $dir/pgfresh.log
+END
+wait "$proxy"
