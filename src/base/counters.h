@@ -12,37 +12,40 @@
 namespace pgfresh {
 
 // X(enumerator, metric name behind "pgfresh_", help)
-#define PGFRESH_COUNTERS(X)                                                                      \
-  X(kHitsL1, "hits_total", "statements answered from the cache")                                 \
-  X(kMisses, "misses_total", "statements looked up and not found")                               \
-  X(kFills, "fills_total", "answers stored")                                                     \
-  X(kFillsDropped, "fills_dropped_total", "answers recorded and not stored")                     \
-  X(kStaleFound, "stale_found_total", "entries found and refused because a write had come")      \
-  X(kFlightsLed, "flights_led_total", "fetches that others could wait for")                      \
-  X(kFlightsJoined, "flights_joined_total", "readers that waited for another's fetch")           \
-  X(kFlightsTimedOut, "flights_timed_out_total", "readers that waited too long and went alone")  \
-  X(kQueries, "queries_total", "simple queries and executes received")                           \
-  X(kTransactions, "transactions_total", "transactions ended")                                   \
-  X(kLocalBlocks, "local_blocks_total", "transaction blocks that never reached PostgreSQL")      \
-  X(kBytesFromClients, "client_received_bytes_total", "bytes received from clients")             \
-  X(kBytesToClients, "client_sent_bytes_total", "bytes sent to clients")                         \
-  X(kBytesFromServers, "server_received_bytes_total", "bytes received from PostgreSQL")          \
-  X(kBytesToServers, "server_sent_bytes_total", "bytes sent to PostgreSQL")                      \
-  X(kHitBytes, "hit_bytes_total", "bytes sent to clients from the cache")                        \
-  X(kSavedNs, "saved_nanoseconds_total", "what PostgreSQL took to make the answers that hits gave") \
-  X(kClientsAccepted, "clients_accepted_total", "client connections accepted")                   \
-  X(kClientsRefused, "clients_refused_total", "client connections refused by a limit")           \
-  X(kLogins, "logins_total", "sessions that logged in")                                          \
-  X(kLoginsFailed, "logins_failed_total", "sessions that ended before they had logged in")       \
-  X(kServersOpened, "servers_opened_total", "connections to PostgreSQL made")                    \
-  X(kServersFailed, "servers_failed_total", "connections to PostgreSQL that could not be made or broke") \
+#define PGFRESH_COUNTERS(X)                                                                        \
+  X(kHitsL1, "hits_total", "statements answered from the cache")                                   \
+  X(kDescriptionHits, "description_hits_total", "Describe of a statement answered from the cache") \
+  X(kMisses, "misses_total", "statements looked up and not found")                                 \
+  X(kFills, "fills_total", "answers stored")                                                       \
+  X(kFillsDropped, "fills_dropped_total", "answers recorded and not stored")                       \
+  X(kStaleFound, "stale_found_total", "entries found and refused because a write had come")        \
+  X(kFlightsLed, "flights_led_total", "fetches that others could wait for")                        \
+  X(kFlightsJoined, "flights_joined_total", "readers that waited for another's fetch")             \
+  X(kFlightsTimedOut, "flights_timed_out_total", "readers that waited too long and went alone")    \
+  X(kQueries, "queries_total", "simple queries and executes received")                             \
+  X(kTransactions, "transactions_total", "transactions ended")                                     \
+  X(kLocalBlocks, "local_blocks_total", "transaction blocks that never reached PostgreSQL")        \
+  X(kBytesFromClients, "client_received_bytes_total", "bytes received from clients")               \
+  X(kBytesToClients, "client_sent_bytes_total", "bytes sent to clients")                           \
+  X(kBytesFromServers, "server_received_bytes_total", "bytes received from PostgreSQL")            \
+  X(kBytesToServers, "server_sent_bytes_total", "bytes sent to PostgreSQL")                        \
+  X(kHitBytes, "hit_bytes_total", "bytes sent to clients from the cache")                          \
+  X(kSavedNs, "saved_nanoseconds_total",                                                           \
+    "what PostgreSQL took to make the answers that hits gave")                                     \
+  X(kClientsAccepted, "clients_accepted_total", "client connections accepted")                     \
+  X(kClientsRefused, "clients_refused_total", "client connections refused by a limit")             \
+  X(kLogins, "logins_total", "sessions that logged in")                                            \
+  X(kLoginsFailed, "logins_failed_total", "sessions that ended before they had logged in")         \
+  X(kServersOpened, "servers_opened_total", "connections to PostgreSQL made")                      \
+  X(kServersFailed, "servers_failed_total",                                                        \
+    "connections to PostgreSQL that could not be made or broke")                                   \
   X(kProtocolErrors, "protocol_errors_total", "sessions ended by bytes that are not the protocol") \
-  X(kCancels, "cancels_total", "cancel requests passed on")                                      \
-  X(kNotices, "inband_notices_total", "in-band notices received")                                \
-  X(kNoticesBroken, "inband_notices_broken_total", "in-band notices that could not be read")     \
-  X(kProbes, "settings_probes_total", "times a session's settings were read")                    \
-  X(kDdlSeen, "ddl_seen_total", "command tags of DDL seen on the wire")                          \
-  X(kMemoHits, "memo_hits_total", "query texts already analysed")                                \
+  X(kCancels, "cancels_total", "cancel requests passed on")                                        \
+  X(kNotices, "inband_notices_total", "in-band notices received")                                  \
+  X(kNoticesBroken, "inband_notices_broken_total", "in-band notices that could not be read")       \
+  X(kProbes, "settings_probes_total", "times a session's settings were read")                      \
+  X(kDdlSeen, "ddl_seen_total", "command tags of DDL seen on the wire")                            \
+  X(kMemoHits, "memo_hits_total", "query texts already analysed")                                  \
   X(kMemoMisses, "memo_misses_total", "query texts analysed")
 
 enum class Counter : uint8_t {

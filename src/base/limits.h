@@ -6,7 +6,8 @@
 
 namespace pgfresh::limits {
 
-// PostgreSQL's own limit for a startup packet (MAX_STARTUP_PACKET_LENGTH, src/include/libpq/pqcomm.h).
+// PostgreSQL's own limit for a startup packet (MAX_STARTUP_PACKET_LENGTH,
+// src/include/libpq/pqcomm.h).
 inline constexpr uint32_t kStartupBytesMax = 10'000;
 
 // A frontend message up to this size is looked at whole; a longer one is forwarded in pieces,

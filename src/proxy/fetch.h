@@ -29,6 +29,9 @@ struct Fetch {
   uint64_t answer_sequence = 0;    // of the Query or Execute
   int64_t started_ns = 0;
   int64_t ttl_ms = 0;
+  // What is asked for is the description of a statement (ParameterDescription and RowDescription),
+  // not its rows.
+  bool of_description = false;
   uint32_t description_bytes = 0;
   uint64_t shape = 0;  // row_shape() of the answer, 0: not known
   std::string body;

@@ -69,9 +69,7 @@ class PreparedTable {
     bytes_ = 0;
   }
 
-  [[nodiscard]] const std::unordered_map<std::string, PreparedRef>& named() const {
-    return named_;
-  }
+  [[nodiscard]] const std::unordered_map<std::string, PreparedRef>& named() const { return named_; }
 
  private:
   [[nodiscard]] static size_t charge(const PreparedStatement& statement) {

@@ -1,8 +1,8 @@
 #include "proxy/scope.h"
 
 #include <algorithm>
-#include <charconv>
 #include <array>
+#include <charconv>
 
 namespace pgfresh::proxy {
 namespace {
@@ -118,8 +118,8 @@ bool is_keyed_setting(std::string_view name) {
   return std::find(kKeyed.begin(), kKeyed.end(), name) != kKeyed.end();
 }
 
-std::optional<ProbeAnswer> read_probe(
-    std::string_view database, const std::vector<std::optional<std::string_view>>& row) {
+std::optional<ProbeAnswer> read_probe(std::string_view database,
+                                      const std::vector<std::optional<std::string_view>>& row) {
   if (row.size() != kFixedColumns + kKeyed.size()) return std::nullopt;
   ProbeAnswer answer;
   Scope& scope = answer.scope;

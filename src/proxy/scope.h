@@ -1,8 +1,8 @@
 // Who asks, and under which settings: the part of the cache key that belongs to the session rather
 // than to the statement. It is read from the session's own server connection by one statement (the
 // probe) and believed until something might have changed it; then it is read again, when the
-// session is idle. Reading beats following SET: PostgreSQL itself says what a rolled-back SET LOCAL,
-// a function with set_config or a temporary table has left behind.
+// session is idle. Reading beats following SET: PostgreSQL itself says what a rolled-back SET
+// LOCAL, a function with set_config or a temporary table has left behind.
 #pragma once
 
 #include <cstdint>

@@ -261,8 +261,8 @@ void Session::settle(Transaction::Ended ended) {
 
 void Session::check_time(int64_t now_ns) {
   const Settings& settings = worker_.settings();
-  const bool logging_in = state_ == State::kStartup || state_ == State::kConnecting ||
-                          state_ == State::kLogin;
+  const bool logging_in =
+      state_ == State::kStartup || state_ == State::kConnecting || state_ == State::kLogin;
   if (logging_in && settings.login_ms_max > 0 &&
       now_ns - connected_ns_ > settings.login_ms_max * kNsPerMs) {
     worker_.counters().add(Counter::kLoginsFailed);

@@ -98,10 +98,10 @@ class Session {
 
   // A message held back, in held_'s order.
   struct Held {
-    char type;                // 'P', 'B', 'D', 'C'
-    std::string_view raw;     // the whole message
-    PreparedRef prepared;     // 'P': the one it defines; 'B', 'D' of a statement: its target
-    bool of_portal = false;   // 'D' of the unnamed portal
+    char type;               // 'P', 'B', 'D', 'C'
+    std::string_view raw;    // the whole message
+    PreparedRef prepared;    // 'P': the one it defines; 'B', 'D' of a statement: its target
+    bool of_portal = false;  // 'D': of the unnamed portal, not of a statement
   };
   // What the cache says to a SELECT.
   enum class Answer : uint8_t {
@@ -109,12 +109,18 @@ class Session {
     kForward,  // send it on; fetch_ is set when the answer is to be recorded
     kWait,     // input is blocked; the same message comes again
   };
-  // The execution that is asked for.
-  struct Execution {
+  // What is asked for.
+  enum class Wanted : uint8_t {
+    kRows,           // an Execute behind a Bind
+    kDescribedRows,  // the same, RowDescription included; a simple Query
+    kDescription,    // Describe of a statement
+    kAcceptance,     // whether PostgreSQL would take the statement at all: Parse alone
+  };
+  struct Question {
     MemoText& text;
-    PreparedStatement* prepared = nullptr;        // null: simple Query
-    const wire::BindMessage* bind = nullptr;      // null: simple Query
-    bool wants_description = true;                // RowDescription is part of the answer
+    Wanted wanted = Wanted::kDescribedRows;
+    PreparedStatement* prepared = nullptr;    // null: simple Query
+    const wire::BindMessage* bind = nullptr;  // null: simple Query, kDescription
   };
   struct LastVerdict {
     std::string_view verdict = "none";  // "hit", "miss", "bypass", "none"
@@ -181,8 +187,11 @@ class Session {
   void reply_command(std::string_view tag, bool extended);
   void reply_show_last(bool extended);
   void reply_ready();
+  [[nodiscard]] bool answer_statement(const wire::Frame& frame);
+  [[nodiscard]] const Held* held_statement() const;
   [[nodiscard]] const Held* held_bind() const;
   [[nodiscard]] const Held* held_portal_description() const;
+  [[nodiscard]] bool holds_statement_description() const;
 
   // session_server.cc
   void on_server_bytes(std::string_view bytes);
@@ -198,21 +207,24 @@ class Session {
   void forward_to_client(const wire::Frame& frame);
 
   // session_cache.cc
-  [[nodiscard]] Answer ask_cache(const Execution& execution);
+  [[nodiscard]] Answer ask_cache(const Question& question);
   [[nodiscard]] Reason standing_reason(const query::Statement& statement) const;
   [[nodiscard]] const Resolution* resolve(MemoText& text);
   [[nodiscard]] query::Effect effect_of(MemoText& text);
-  [[nodiscard]] cache::Key make_key(const Execution& execution, const Resolution& resolution);
-  [[nodiscard]] Answer look_up(const Execution& execution, const Resolution& resolution);
-  [[nodiscard]] Answer start_fetch(const Execution& execution, const Resolution& resolution,
+  [[nodiscard]] cache::Key make_key(const Question& question, const Resolution& resolution);
+  [[nodiscard]] Answer look_up(const Question& question, const Resolution& resolution);
+  [[nodiscard]] Answer start_fetch(const Question& question, const Resolution& resolution,
                                    const cache::Key& key);
   [[nodiscard]] bool young_enough(const cache::Entry& entry, int64_t now_ns,
                                   int64_t hint_ttl_ms) const;
   [[nodiscard]] bool caching() const;
   [[nodiscard]] bool wants_probe();
   void bypass(const MemoText& text, Reason reason);
+  void refuse(const Question& question, Reason reason);
+  [[nodiscard]] static bool is_for_rows(const Question& question);
   void serve_simple();
   void serve_extended();
+  void serve_description();
   void note_hit(const cache::Entry& entry);
   void record(const wire::Frame& frame, uint64_t sequence);
   void finish_fetch();
@@ -248,13 +260,13 @@ class Session {
   std::unordered_map<std::string, PreparedRef> portals_;  // on the server, until the block ends
   cache::EntryRef done_portal_;  // the unnamed portal was answered here and has no more rows
   std::vector<Held> held_;
-  std::string held_bytes_;   // what held_ points to once the read buffer is gone
-  cache::EntryRef hit_;      // between ask_cache and serve
+  std::string held_bytes_;  // what held_ points to once the read buffer is gone
+  cache::EntryRef hit_;     // between ask_cache and serve
   std::unique_ptr<Fetch> fetch_;
   std::unique_ptr<cache::Flights::Wait> wait_;
   std::unique_ptr<Timer> wait_timer_;
-  bool waited_ = false;      // the message in hand has waited once; it does not wait again
-  bool probed_ = false;      // … has caused one probe; it does not cause another
+  bool waited_ = false;  // the message in hand has waited once; it does not wait again
+  bool probed_ = false;  // … has caused one probe; it does not cause another
   std::optional<ProbeAnswer> probe_answer_;
   LastVerdict last_;
 

@@ -1,6 +1,7 @@
 // May this SELECT be answered here? The questions are asked in the order of their cost, and each
 // "no" has its reason. See freshness.md, rules 5 to 7 and "Where a hit, and a fill, is allowed".
 #include <algorithm>
+#include <span>
 
 #include "base/check.h"
 #include "proxy/key.h"
@@ -76,8 +77,8 @@ query::Effect Session::effect_of(MemoText& text) {
   return resolution == nullptr ? query::Effect::kChangesSession : resolution->verdict.effect;
 }
 
-Session::Answer Session::ask_cache(const Execution& execution) {
-  const query::Statement& statement = execution.text.statement();
+Session::Answer Session::ask_cache(const Question& question) {
+  const query::Statement& statement = question.text.statement();
   Reason reason = standing_reason(statement);
   if (reason == Reason::kNone && !transaction_.allows_hits()) reason = Reason::kTransaction;
   if (reason == Reason::kNone && wants_probe()) {
@@ -93,44 +94,48 @@ Session::Answer Session::ask_cache(const Execution& execution) {
     } else if (scope->cache_off) {
       reason = Reason::kHint;
     } else {
-      resolution = resolve(execution.text);
+      resolution = resolve(question.text);
       reason = resolution == nullptr ? Reason::kNoCatalog : resolution->verdict.reason();
     }
   }
-  if (reason == Reason::kNone && execution.bind != nullptr &&
-      resolution->verdict.time_parameters) {
-    for (const wire::BindParameter& parameter : wire::bind_parameters(*execution.bind)) {
+  if (reason == Reason::kNone && question.bind != nullptr && resolution->verdict.time_parameters) {
+    for (const wire::BindParameter& parameter : wire::bind_parameters(*question.bind)) {
       if (parameter.value && query::is_time_word(*parameter.value)) reason = Reason::kTimeLiteral;
     }
   }
   if (reason != Reason::kNone) {
     waited_ = false;
-    bypass(execution.text, reason);
+    refuse(question, reason);
     return Answer::kForward;
   }
-  const Answer answer = look_up(execution, *resolution);
+  const Answer answer = look_up(question, *resolution);
   if (answer != Answer::kWait) waited_ = false;
   return answer;
 }
 
-cache::Key Session::make_key(const Execution& execution, const Resolution& resolution) {
-  const bool plain = execution.bind == nullptr ||
-                     is_plain_execution(execution.prepared->parameter_oids, *execution.bind);
+cache::Key Session::make_key(const Question& question, const Resolution& resolution) {
+  if (!is_for_rows(question)) {
+    std::string& key = worker_.key_buffer();
+    key = resolution.key_prefix;
+    append_description(key, question.prepared->parameter_oids);
+    return {key, hash128(key)};
+  }
+  const bool plain = question.bind == nullptr ||
+                     is_plain_execution(question.prepared->parameter_oids, *question.bind);
   if (plain) return {resolution.plain_key, resolution.plain_hash};
   std::string& key = worker_.key_buffer();
   key = resolution.key_prefix;
-  append_execution(key, execution.prepared->parameter_oids, *execution.bind);
+  append_execution(key, question.prepared->parameter_oids, *question.bind);
   return {key, hash128(key)};
 }
 
-Session::Answer Session::look_up(const Execution& execution, const Resolution& resolution) {
-  const cache::Key key = make_key(execution, resolution);
+Session::Answer Session::look_up(const Question& question, const Resolution& resolution) {
+  const cache::Key key = make_key(question, resolution);
   if (cache::EntryRef entry = worker_.shared().store.find(key)) {
-    const query::Statement& statement = execution.text.statement();
-    const bool fits =
-        (!execution.wants_description || entry->has_description()) &&
-        (execution.prepared == nullptr || execution.prepared->shape == 0 ||
-         execution.prepared->shape == entry->shape);
+    const query::Statement& statement = question.text.statement();
+    const bool fits = (question.wanted != Wanted::kDescribedRows || entry->has_description()) &&
+                      (question.prepared == nullptr || question.prepared->shape == 0 ||
+                       question.prepared->shape == entry->shape);
     switch (freshness::judge(domain_->tokens(), entry->stamp)) {
       case freshness::Judgement::kFresh: {
         if (!fits) break;
@@ -139,10 +144,11 @@ Session::Answer Session::look_up(const Execution& execution, const Resolution& r
         // Asked last, so that it holds at the moment of the answer (rule 11).
         if (!domain_->lease_valid(now_ns)) break;
         hit_ = std::move(entry);
+        if (is_for_rows(question)) last_.query_id = question.text.hash();
         return Answer::kHit;
       }
       case freshness::Judgement::kOpen:
-        bypass(execution.text, Reason::kOpen);
+        refuse(question, Reason::kOpen);
         return Answer::kForward;
       case freshness::Judgement::kStale:
         worker_.counters().add(Counter::kStaleFound);
@@ -150,7 +156,7 @@ Session::Answer Session::look_up(const Execution& execution, const Resolution& r
         break;
     }
   }
-  return start_fetch(execution, resolution, key);
+  return start_fetch(question, resolution, key);
 }
 
 bool Session::young_enough(const cache::Entry& entry, int64_t now_ns, int64_t hint_ttl_ms) const {
@@ -161,20 +167,24 @@ bool Session::young_enough(const cache::Entry& entry, int64_t now_ns, int64_t hi
   return scope->max_age_ms == 0 || age_ms < scope->max_age_ms;
 }
 
-Session::Answer Session::start_fetch(const Execution& execution, const Resolution& resolution,
+Session::Answer Session::start_fetch(const Question& question, const Resolution& resolution,
                                      const cache::Key& key) {
+  if (question.wanted == Wanted::kAcceptance) return Answer::kForward;
+  // A description depends on schema(D) alone, the first of the slots.
+  const bool of_description = question.wanted == Wanted::kDescription;
+  const std::span<const uint32_t> slots(resolution.slots);
   freshness::Stamp stamp;
-  if (!freshness::capture(domain_->tokens(), resolution.slots, stamp)) {
-    bypass(execution.text, Reason::kOpen);
+  if (!freshness::capture(domain_->tokens(), of_description ? slots.first(1) : slots, stamp)) {
+    refuse(question, Reason::kOpen);
     return Answer::kForward;
   }
   // The snapshot the verdict was made from must be the one in force (rule 12).
   if (stamp.front().token != resolution.schema_token) {
-    bypass(execution.text, Reason::kNoCatalog);
+    refuse(question, Reason::kNoCatalog);
     return Answer::kForward;
   }
   if (!transaction_.allows_fills()) {
-    bypass(execution.text, Reason::kWrote);
+    refuse(question, Reason::kWrote);
     return Answer::kForward;
   }
   Worker* worker = &worker_;
@@ -195,18 +205,21 @@ Session::Answer Session::start_fetch(const Execution& execution, const Resolutio
     });
     return Answer::kWait;
   }
-  worker_.counters().add(Counter::kMisses);
-  last_ = {"miss", Reason::kNone, 0, "", execution.text.hash()};
+  if (!of_description) {
+    worker_.counters().add(Counter::kMisses);
+    last_ = {"miss", Reason::kNone, 0, "", question.text.hash()};
+  }
   if (ticket.lead) worker_.counters().add(Counter::kFlightsLed);
   fetch_ = std::make_unique<Fetch>();
+  fetch_->of_description = of_description;
   fetch_->key = key.bytes;
   fetch_->hash = key.hash;
   fetch_->stamp = std::move(stamp);
   fetch_->table = &domain_->tokens();
   fetch_->lead = std::move(ticket.lead);
   fetch_->started_ns = worker_.now_ns();
-  fetch_->ttl_ms = execution.text.statement().hint_ttl_ms.value_or(worker_.settings().ttl_ms);
-  if (execution.prepared != nullptr) fetch_->shape = execution.prepared->shape;
+  fetch_->ttl_ms = question.text.statement().hint_ttl_ms.value_or(worker_.settings().ttl_ms);
+  if (question.prepared != nullptr) fetch_->shape = question.prepared->shape;
   return Answer::kForward;
 }
 
@@ -222,6 +235,14 @@ void Session::flight_ended() {
 void Session::bypass(const MemoText& text, Reason reason) {
   last_ = {"bypass", reason, 0, "", text.hash()};
   if (reason != Reason::kNotSelect) worker_.counters().add_bypass(reason);
+}
+
+bool Session::is_for_rows(const Question& question) {
+  return question.wanted == Wanted::kRows || question.wanted == Wanted::kDescribedRows;
+}
+
+void Session::refuse(const Question& question, Reason reason) {
+  if (is_for_rows(question)) bypass(question.text, reason);
 }
 
 // ── Giving a hit ─────────────────────────────────────────────────────────────────────────────────
@@ -257,6 +278,15 @@ void Session::serve_extended() {
   done_portal_ = entry;
 }
 
+void Session::serve_description() {
+  const cache::EntryRef entry = std::move(hit_);
+  worker_.counters().add(Counter::kDescriptionHits);
+  for (const Held& held : held_) {
+    if (held.type == 'D') held.prepared->shape = entry->shape;
+  }
+  reply_held(entry->body.view(), entry);
+}
+
 // ── Recording an answer ──────────────────────────────────────────────────────────────────────────
 
 void Session::record(const wire::Frame& frame, uint64_t sequence) {
@@ -266,8 +296,11 @@ void Session::record(const wire::Frame& frame, uint64_t sequence) {
     fetch_->description_bytes = frame.size;
     fetch_->shape = row_shape(frame.bytes);
   }
+  const bool last = fetch_->of_description && (frame.type == 'T' || frame.type == 'n');
   if (!fetch_->append(frame.bytes, worker_.settings().entry_bytes_max)) {
     drop_fetch(Reason::kTooLarge);
+  } else if (last) {
+    finish_fetch();
   }
 }
 

@@ -7,11 +7,35 @@ namespace pgfresh::proxy {
 namespace {
 
 // CommandComplete messages that pgfresh sends itself.
-constexpr std::string_view kBeginTag{"C\0\0\0\xa" "BEGIN\0", 11};
-constexpr std::string_view kStartTag{"C\0\0\0\x16" "START TRANSACTION\0", 23};
-constexpr std::string_view kCommitTag{"C\0\0\0\xb" "COMMIT\0", 12};
-constexpr std::string_view kRollbackTag{"C\0\0\0\xd" "ROLLBACK\0", 14};
-constexpr std::string_view kSelectNothingTag{"C\0\0\0\xd" "SELECT 0\0", 14};
+constexpr std::string_view kBeginTag{
+    "C\0\0\0\xa"
+    "BEGIN\0",
+    11};
+constexpr std::string_view kStartTag{
+    "C\0\0\0\x16"
+    "START TRANSACTION\0",
+    23};
+constexpr std::string_view kCommitTag{
+    "C\0\0\0\xb"
+    "COMMIT\0",
+    12};
+constexpr std::string_view kRollbackTag{
+    "C\0\0\0\xd"
+    "ROLLBACK\0",
+    14};
+constexpr std::string_view kSelectNothingTag{
+    "C\0\0\0\xd"
+    "SELECT 0\0",
+    14};
+
+// SHOW pgfresh.last.
+constexpr wire::Column kLastColumns[] = {
+    {"verdict"}, {"reason"}, {"age_ms"}, {"tier"}, {"query_id"}};
+
+// Statements whose description may be at hand.
+bool describes_here(query::Kind kind) {
+  return kind == query::Kind::kSelect || kind == query::Kind::kShowLast;
+}
 
 bool is_whole(const wire::Frame& frame) { return frame.bytes.size() == frame.size; }
 
@@ -125,7 +149,7 @@ void Session::take_query(const wire::Frame& frame) {
     }
   } else {
     bypass(*text, text->statement().reasons.empty() ? Reason::kNotSelect
-                                                     : text->statement().reasons.front());
+                                                    : text->statement().reasons.front());
   }
   forward_query(frame, text.get());
 }
@@ -225,9 +249,8 @@ void Session::reply_ready() {
 }
 
 void Session::reply_show_last(bool extended) {
-  constexpr wire::Column kColumns[] = {{"verdict"}, {"reason"}, {"age_ms"}, {"tier"}, {"query_id"}};
   std::string description;
-  wire::write_row_description(description, kColumns);
+  wire::write_row_description(description, kLastColumns);
   std::string rows;
   const bool hit = last_.verdict == "hit";
   const std::optional<std::string> values[] = {
@@ -235,8 +258,7 @@ void Session::reply_show_last(bool extended) {
       last_.reason == Reason::kNone ? std::nullopt
                                     : std::optional(std::string(reason_label(last_.reason))),
       hit ? std::optional(std::to_string(last_.age_ms)) : std::nullopt,
-      hit ? std::optional(std::string(last_.tier)) : std::nullopt,
-      std::to_string(last_.query_id)};
+      hit ? std::optional(std::string(last_.tier)) : std::nullopt, std::to_string(last_.query_id)};
   wire::write_data_row(rows, values);
   wire::write_command_complete(rows, "SHOW");
   if (extended) {
@@ -309,6 +331,13 @@ const Session::Held* Session::held_bind() const {
     if (held->type == 'B') return &*held;
   }
   return nullptr;
+}
+
+bool Session::holds_statement_description() const {
+  for (const Held& held : held_) {
+    if (held.type == 'D' && !held.of_portal) return true;
+  }
+  return false;
 }
 
 const Session::Held* Session::held_portal_description() const {
@@ -392,18 +421,21 @@ void Session::take_describe(const wire::Frame& frame) {
   }
   if (of_portal && target->name.empty() && done_portal_ && done_portal_->has_description() &&
       held_.empty() && may_answer_here()) {
-    client_out_.add(done_portal_, done_portal_->body.view().substr(
-                                      0, done_portal_->description_bytes));
+    client_out_.add(done_portal_,
+                    done_portal_->body.view().substr(0, done_portal_->description_bytes));
+    return;
+  }
+  PreparedRef prepared = target && !of_portal ? prepared_.find(target->name) : nullptr;
+  if (prepared && describes_here(prepared->text->statement().kind) && may_hold(*prepared->text)) {
+    hold({'D', frame.bytes, std::move(prepared)});
     return;
   }
   forward_held();
   before_forward();
-  PreparedRef prepared;
   if (of_portal) {
     const auto portal = portals_.find(std::string(target->name));
     if (portal != portals_.end()) prepared = portal->second;
   } else if (target) {
-    prepared = prepared_.find(target->name);
     ensure_on_server(prepared, target->name);
   }
   server_->sent(Asked::kDescribe, std::move(prepared));
@@ -415,15 +447,13 @@ void Session::take_execute(const wire::Frame& frame) {
   const auto message = wire::read_execute(frame.body());
   const Held* bind = held_bind();
   if (!message || !message->portal.empty() || bind == nullptr) {
-    if (message && message->portal.empty() && done_portal_ && held_.empty() &&
-        may_answer_here()) {
+    if (message && message->portal.empty() && done_portal_ && held_.empty() && may_answer_here()) {
       client_out_.add(kSelectNothingTag);
       return;
     }
     forward_held();
     const auto portal = portals_.find(std::string(message ? message->portal : ""));
-    MemoText* text =
-        message && portal != portals_.end() ? portal->second->text.get() : nullptr;
+    MemoText* text = message && portal != portals_.end() ? portal->second->text.get() : nullptr;
     if (text != nullptr && text->statement().kind == query::Kind::kSelect) {
       bypass(*text, may_answer_here() ? Reason::kRowLimit : Reason::kPipelined);
     }
@@ -432,14 +462,22 @@ void Session::take_execute(const wire::Frame& frame) {
   }
   const PreparedRef prepared = bind->prepared;
   MemoText& text = *prepared->text;
+  if (holds_statement_description()) {
+    // Two answers would be needed at once; PostgreSQL has both.
+    bypass(text, Reason::kPipelined);
+    forward_held();
+    forward_execute(frame, &text);
+    return;
+  }
   if (answer_control(frame, text, /*extended=*/true)) return;
   if (text.statement().kind == query::Kind::kSelect && message->max_rows != 0) {
     bypass(text, Reason::kRowLimit);
   } else if (text.statement().kind == query::Kind::kSelect) {
     const auto bind_message = wire::read_bind(bind->raw.substr(5));
     PGFRESH_CHECK(bind_message.has_value());
-    switch (ask_cache({text, prepared.get(), &*bind_message,
-                       held_portal_description() != nullptr})) {
+    const Wanted wanted =
+        held_portal_description() != nullptr ? Wanted::kDescribedRows : Wanted::kRows;
+    switch (ask_cache({text, wanted, prepared.get(), &*bind_message})) {
       case Answer::kHit:
         serve_extended();
         return;
@@ -496,7 +534,50 @@ void Session::take_close(const wire::Frame& frame) {
   server_->outbox().add(frame.bytes);
 }
 
+// The one statement that is held to be parsed, described, or both, when nothing else is.
+const Session::Held* Session::held_statement() const {
+  const Held* one = nullptr;
+  for (const Held& held : held_) {
+    if (held.type == 'B' || held.of_portal) return nullptr;
+    if (one != nullptr && (held.type == 'P' || held.prepared != one->prepared)) return nullptr;
+    one = &held;
+  }
+  return one;
+}
+
+// Parse alone, or with Describe, at the end of a segment: what PostgreSQL would say may be known.
+// True when the message in `frame` has been put back until it is.
+bool Session::answer_statement(const wire::Frame& frame) {
+  const Held* held = held_statement();
+  if (held == nullptr) return false;
+  const PreparedRef prepared = held->prepared;
+  const bool describes = held->type == 'D';
+  if (prepared->text->statement().kind != query::Kind::kSelect) {
+    std::string description;
+    if (describes) {
+      wire::write_parameter_description(description, {});
+      wire::write_row_description(description, kLastColumns);
+    }
+    reply_held(description, nullptr);
+    flush();
+    return false;
+  }
+  const Wanted wanted = describes ? Wanted::kDescription : Wanted::kAcceptance;
+  switch (ask_cache({*prepared->text, wanted, prepared.get()})) {
+    case Answer::kHit:
+      serve_description();
+      return false;
+    case Answer::kWait:
+      input_.assign(frame.bytes);
+      return true;
+    case Answer::kForward:
+      return false;
+  }
+  return false;
+}
+
 void Session::take_sync(const wire::Frame& frame) {
+  if (answer_statement(frame)) return;
   forward_held();
   if (!server_->segment_open() && server_->replies().empty()) {
     if (transaction_.status() == 'I') done_portal_.reset();
@@ -508,6 +589,7 @@ void Session::take_sync(const wire::Frame& frame) {
 }
 
 void Session::take_flush(const wire::Frame& frame) {
+  if (answer_statement(frame)) return;
   forward_held();
   if (server_->segment_open()) server_->outbox().add(frame.bytes);
 }
@@ -548,7 +630,11 @@ void Session::forward_one(const Held& held) {
       break;
     case 'D': {
       const uint64_t sequence = server_->sent(Asked::kDescribe, held.prepared);
-      if (fetch_ && fetch_->answer_sequence == 0) fetch_->describe_sequence = sequence;
+      if (fetch_ && fetch_->of_description) {
+        fetch_->answer_sequence = sequence;
+      } else if (fetch_ && fetch_->answer_sequence == 0) {
+        fetch_->describe_sequence = sequence;
+      }
       break;
     }
     default:

@@ -127,8 +127,8 @@ void Session::begin_session(wire::StartupMessage startup) {
   replication_ = wants_replication(startup_);
   state_ = State::kConnecting;
   client_->pause();
-  connecting_ = worker_.connector().connect(
-      [this](std::unique_ptr<Stream> stream, const std::string& error) {
+  connecting_ =
+      worker_.connector().connect([this](std::unique_ptr<Stream> stream, const std::string& error) {
         server_connected(std::move(stream), error);
       });
 }

@@ -114,10 +114,20 @@ void Session::take_reply(const wire::Frame& frame) {
     case 'D':
       record(frame, sequence);
       break;
+    case 't':
+      if (is_whole(frame)) {
+        record(frame, sequence);
+      } else {
+        drop_fetch(Reason::kTooLarge);
+      }
+      break;
+    case 'n':
+      if (fetch_ && fetch_->of_description) record(frame, sequence);
+      replies.pop();
+      break;
     case '1':
     case '2':
     case '3':
-    case 'n':
       replies.pop();
       break;
     case 'I':

@@ -12,9 +12,9 @@ enum class CacheMode : uint8_t { kOn, kOff };
 struct Settings {
   CacheMode cache_mode = CacheMode::kOn;
 
-  int64_t ttl_ms = 300'000;           // how long an entry lives without any write
-  int ttl_jitter_percent = 10;        // each entry's TTL is shortened by up to this share
-  uint32_t entry_bytes_max = 1 << 20; // larger answers are not stored
+  int64_t ttl_ms = 300'000;            // how long an entry lives without any write
+  int ttl_jitter_percent = 10;         // each entry's TTL is shortened by up to this share
+  uint32_t entry_bytes_max = 1 << 20;  // larger answers are not stored
   int64_t single_flight_wait_ms = 1000;
   uint32_t text_bytes_max = 16 * 1024;  // longer query texts are forwarded unanalysed
   uint32_t memo_entries_max = 10'000;   // analysed texts remembered, per worker
@@ -22,8 +22,8 @@ struct Settings {
   uint32_t clients_max = 10'000;
   uint32_t message_bytes_max = 0x3fffffff;
   int64_t login_ms_max = 60'000;
-  int64_t idle_ms_max = 0;            // 0: no limit
-  int64_t drain_ms_max = 30'000;      // TERM: how long transactions may go on
+  int64_t idle_ms_max = 0;        // 0: no limit
+  int64_t drain_ms_max = 30'000;  // TERM: how long transactions may go on
 };
 
 using SettingsRef = std::shared_ptr<const Settings>;

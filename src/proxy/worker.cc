@@ -15,8 +15,10 @@ class CancelCourier final : public PendingConnect, public Stream::Events {
  public:
   CancelCourier(Worker& worker, wire::BackendKey key, std::function<void()> done)
       : worker_(worker), key_(key), done_(std::move(done)) {
-    connecting_ = worker_.connector().connect(
-        [this](std::unique_ptr<Stream> stream, const std::string&) { connected(std::move(stream)); });
+    connecting_ =
+        worker_.connector().connect([this](std::unique_ptr<Stream> stream, const std::string&) {
+          connected(std::move(stream));
+        });
   }
 
   void on_bytes(std::string_view) override {}
@@ -153,14 +155,12 @@ void Worker::cancel(uint64_t session, std::function<void()> done) {
     return;
   }
   const uint64_t id = next_cancel_++;
-  cancels_[id] =
-      std::make_unique<CancelCourier>(*this, *key, [this, id, done = std::move(done)] {
-        done();
-        auto gone =
-            std::make_shared<std::unique_ptr<PendingConnect>>(std::move(cancels_[id]));
-        cancels_.erase(id);
-        loop_.defer([gone] { gone->reset(); });
-      });
+  cancels_[id] = std::make_unique<CancelCourier>(*this, *key, [this, id, done = std::move(done)] {
+    done();
+    auto gone = std::make_shared<std::unique_ptr<PendingConnect>>(std::move(cancels_[id]));
+    cancels_.erase(id);
+    loop_.defer([gone] { gone->reset(); });
+  });
 }
 
 std::vector<SessionInfo> Worker::sessions() const {

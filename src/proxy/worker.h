@@ -37,7 +37,7 @@ struct Shared {
   // The domain of a database, made when it is not there; null when there are too many.
   std::function<freshness::Domain*(const std::string& database)> domain_of;
   std::function<uint64_t()> random64;
-  std::atomic<uint64_t> clients{0};        // connected, of all workers
+  std::atomic<uint64_t> clients{0};  // connected, of all workers
   std::atomic<uint64_t> next_session{1};
 };
 

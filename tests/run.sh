@@ -1,0 +1,124 @@
+#!/bin/sh
+# Installs what is missing, builds, runs every test, and ends with "N passed, N failed".
+# Exit status 0 only when nothing failed. Runs on a bare Debian 12, as root or with sudo.
+#
+#   sh tests/run.sh          everything
+#   sh tests/run.sh quick    without sanitizers, fuzzing, clang-tidy and the long judge runs
+set -u
+cd "$(dirname "$0")/.." || exit 2
+root=$PWD
+mode=${1:-full}
+jobs=$(nproc)
+passed=0
+failed=0
+skipped=0
+logs=$(mktemp -d) || exit 2
+trap 'rm -rf "$logs"' EXIT
+
+say() { printf '\n── %s ──\n' "$*"; }
+
+# check NAME COMMAND…: one test, whose exit status decides.
+check() {
+  name=$1
+  shift
+  if "$@" >"$logs/check" 2>&1; then
+    passed=$((passed + 1))
+    printf 'ok      %s\n' "$name"
+  else
+    failed=$((failed + 1))
+    printf 'FAILED  %s\n' "$name"
+    tail -n 60 "$logs/check"
+  fi
+}
+
+# must NAME COMMAND…: without it nothing else makes sense.
+must() {
+  name=$1
+  shift
+  "$@" >"$logs/must" 2>&1 && return 0
+  printf 'FAILED  %s\n' "$name"
+  tail -n 60 "$logs/must"
+  echo "$passed passed, $((failed + 1)) failed"
+  exit 1
+}
+
+# doctest PROGRAM: adds its test cases.
+doctest() {
+  "$@" >"$logs/doctest" 2>&1
+  status=$?
+  line=$(grep '^\[doctest\] test cases:' "$logs/doctest" | tail -n 1)
+  ok=$(printf '%s' "$line" | sed -nE 's/.*\| *([0-9]+) passed.*/\1/p')
+  bad=$(printf '%s' "$line" | sed -nE 's/.*\| *([0-9]+) failed.*/\1/p')
+  passed=$((passed + ${ok:-0}))
+  failed=$((failed + ${bad:-0}))
+  if [ "$status" -ne 0 ]; then
+    [ "${bad:-0}" -gt 0 ] || failed=$((failed + 1))
+    tail -n 80 "$logs/doctest"
+  fi
+  printf '%s: %s\n' "$1" "${line:-no result}"
+}
+
+build() { # DIRECTORY CMAKE-ARGUMENTS…: configures and builds
+  dir=$1
+  shift
+  must "configure $dir" cmake -S . -B "$dir" -G Ninja "$@"
+  must "build $dir" cmake --build "$dir" -j "$jobs"
+}
+
+say "packages"
+must "install packages" sh packaging/install-deps.sh build test
+
+say "build"
+build build -DCMAKE_BUILD_TYPE=Release
+
+say "rules of the house"
+check "arrows between folders" sh tests/check_arrows.sh
+check "clang-format" sh -c 'clang-format --dry-run --Werror $(git ls-files "*.cc" "*.h")'
+if [ "$mode" = full ]; then
+  check "clang-tidy" sh tests/check_tidy.sh build
+fi
+
+say "unit tests and simulation"
+doctest build/tests/unit_tests
+doctest build/tests/sim_tests
+if [ "$mode" = full ]; then
+  say "the same under AddressSanitizer and UndefinedBehaviorSanitizer"
+  build build-asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPGFRESH_SANITIZE=address,undefined
+  doctest build-asan/tests/unit_tests
+  doctest build-asan/tests/sim_tests
+  say "threaded parts under ThreadSanitizer"
+  build build-tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPGFRESH_SANITIZE=thread
+  doctest build-tsan/tests/unit_tests -ts='*threads*'
+  say "fuzzing, a smoke run of each target"
+  build build-fuzz -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPGFRESH_FUZZ=ON -DPGFRESH_TESTS=OFF \
+    -DCMAKE_CXX_COMPILER=clang++
+  for target in build-fuzz/tests/fuzz/fuzz_*; do
+    [ -x "$target" ] && [ -f "$target" ] || continue
+    name=$(basename "$target")
+    mkdir -p "$logs/$name"
+    check "$name" "$target" -max_total_time=8 -timeout=10 -rss_limit_mb=4096 "$logs/$name" \
+      "tests/fuzz/corpus/${name#fuzz_}"
+  done
+fi
+
+say "system tests: real PostgreSQL, real drivers"
+if [ ! -d tests/system/node/node_modules ]; then
+  must "npm ci" sh -c 'cd tests/system/node && npm ci --silent --no-audit --no-fund'
+fi
+PGFRESH_BIN=$root/build/pgfresh PGFRESH_ECHO=$root/build/tests/bench_echo \
+  JUDGE_SECONDS=$([ "$mode" = full ] && echo 30 || echo 8) \
+  /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/system 2>&1 | tee "$logs/pytest"
+line=$(grep -E '^[0-9]+ (passed|failed|error)|[0-9]+ (passed|failed).* in [0-9]' "$logs/pytest" | tail -n 1)
+ok=$(printf '%s' "$line" | sed -nE 's/.*(^|[^0-9])([0-9]+) passed.*/\2/p')
+bad=$(printf '%s' "$line" | sed -nE 's/.*(^|[^0-9])([0-9]+) failed.*/\2/p')
+broken=$(printf '%s' "$line" | sed -nE 's/.*(^|[^0-9])([0-9]+) errors?.*/\2/p')
+left=$(printf '%s' "$line" | sed -nE 's/.*(^|[^0-9])([0-9]+) skipped.*/\2/p')
+passed=$((passed + ${ok:-0}))
+failed=$((failed + ${bad:-0} + ${broken:-0}))
+skipped=$((skipped + ${left:-0}))
+[ -n "$line" ] || failed=$((failed + 1))
+
+say "result"
+[ "$skipped" -eq 0 ] || echo "$skipped skipped; each says why above"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
