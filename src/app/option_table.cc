@@ -208,8 +208,8 @@ void add_freshness(std::vector<Option>& table) {
       "through pgfresh at once.",
       [](auto& o) -> auto& { return o.feed.staleness_ms; }));
   table.push_back(number(
-      "freshness.slots_log2", Kind::kNumber, "20", 4, 26, Change::kAtStart,
-      "Slots of the token table of each database: 2 to this power, 16 bytes "
+      "freshness.slots_log2", Kind::kNumber, "20", 2, 24, Change::kAtStart,
+      "Slots of the token table of each database: 2 to this power, 12 bytes "
       "each. Collisions cost a miss.",
       [](auto& o) -> auto& { return o.slots_log2; }));
   table.push_back(number(
