@@ -1,0 +1,192 @@
+#include "app/console_backend.h"
+
+#include <memory>
+#include <utility>
+
+#include "app/daemon.h"
+#include "app/version.h"
+#include "console/tables.h"
+
+namespace pgfresh::app {
+namespace {
+
+console::ClientRow client_row(const Daemon& daemon, const proxy::SessionInfo& info) {
+  console::ClientRow row;
+  row.id = info.id;
+  row.user = info.user;
+  row.database = info.database;
+  row.state = info.state;
+  row.peer = info.peer;
+  row.connected_unix_s = daemon.unix_seconds_at(info.connected_ns);
+  row.requested_unix_s = daemon.unix_seconds_at(info.active_ns);
+  row.queries = info.queries;
+  row.hits = info.hits;
+  row.server_id = info.has_server ? info.id : 0;
+  row.remote_pid = info.server_pid;
+  row.encrypted = false;
+  row.application_name = info.application;
+  return row;
+}
+
+// Session pooling: the server connection has the number of the session that borrows it.
+console::ServerRow server_row(const Daemon& daemon, const proxy::SessionInfo& info) {
+  console::ServerRow row;
+  row.id = info.id;
+  row.user = info.user;
+  row.database = info.database;
+  row.state = info.state == "active" ? "active" : "idle";
+  row.peer = info.server_peer;
+  row.connected_unix_s = daemon.unix_seconds_at(info.connected_ns);
+  row.requested_unix_s = daemon.unix_seconds_at(info.active_ns);
+  row.client_id = info.id;
+  row.remote_pid = info.server_pid;
+  row.encrypted = info.server_encrypted;
+  return row;
+}
+
+bool names(const console::TableName& wanted, const query::Relation& relation) {
+  return relation.name == wanted.name &&
+         (wanted.schema.empty() || relation.schema == wanted.schema);
+}
+
+}  // namespace
+
+ConsoleBackend::Done ConsoleBackend::at_home(Done done) {
+  Loop* home = &home_;
+  return [home, done = std::move(done)](console::Outcome outcome) {
+    auto shared = std::make_shared<console::Outcome>(std::move(outcome));
+    home->post([done, shared] { done(std::move(*shared)); });
+  };
+}
+
+void ConsoleBackend::on_control(std::function<void()> task) {
+  daemon_.control().post(std::move(task));
+}
+
+void ConsoleBackend::show_sessions(console::Verb verb, Done done) {
+  Daemon* daemon = &daemon_;
+  daemon_.gather_sessions(
+      [daemon, verb, done = std::move(done)](const std::vector<proxy::SessionInfo>& infos) {
+        if (verb == console::Verb::kShowClients) {
+          std::vector<console::ClientRow> rows;
+          for (const auto& info : infos) rows.push_back(client_row(*daemon, info));
+          done(console::clients_table(rows));
+          return;
+        }
+        std::vector<console::ServerRow> rows;
+        for (const auto& info : infos) {
+          if (info.has_server) rows.push_back(server_row(*daemon, info));
+        }
+        done(console::servers_table(rows));
+      });
+}
+
+void ConsoleBackend::flush_table(const console::TableName& table, const Done& done) {
+  size_t found = 0;
+  for (const freshness::Domain* domain : daemon_.domains().all()) {
+    if (!table.database.empty() && domain->database() != table.database) continue;
+    const auto catalog = domain->catalog();
+    if (!catalog) continue;
+    for (const auto& [oid, relation] : catalog->relations()) {
+      if (!names(table, relation)) continue;
+      ++found;
+      const freshness::TokenTable& tokens = domain->tokens();
+      daemon_.store().remove_slot(&tokens, tokens.slot_of(freshness::any_tag(relation.root)));
+    }
+  }
+  if (found == 0) {
+    done(console::Failure{"42P01", "no such table is known: " + table.name, "SHOW TABLES"});
+  } else {
+    done(console::Done{"FLUSH"});
+  }
+}
+
+void ConsoleBackend::run(const console::Command& command, Done asked_done) {
+  Done done = at_home(std::move(asked_done));
+  Daemon* daemon = &daemon_;
+  using console::Verb;
+  switch (command.verb) {
+    case Verb::kShowVersion:
+      done(console::version_table(kVersion));
+      return;
+    case Verb::kShowStats:
+      done(console::stats_table({{"all", daemon->totals()}}));
+      return;
+    case Verb::kShowCache:
+      done(console::cache_table(daemon->cache_mode() == proxy::CacheMode::kOn
+                                    ? console::CacheState::kOn
+                                    : console::CacheState::kOff,
+                                daemon->store().stats(), daemon->totals()));
+      return;
+    case Verb::kShowClients:
+    case Verb::kShowServers:
+      show_sessions(command.verb, std::move(done));
+      return;
+    case Verb::kShowTables:
+      on_control([daemon, done] {
+        std::vector<console::CatalogOf> catalogs;
+        for (const freshness::Domain* domain : daemon->domains().all()) {
+          catalogs.push_back({domain->database(), domain->catalog()});
+        }
+        done(console::tables_table(catalogs));
+      });
+      return;
+    case Verb::kShowFeeds:
+      on_control([daemon, done] { done(console::feeds_table(daemon->domains().status())); });
+      return;
+    case Verb::kShowConfig:
+      on_control([daemon, done] { done(console::config_table(config_rows(daemon->options()))); });
+      return;
+    case Verb::kSetCacheOn:
+    case Verb::kSetCacheOff: {
+      const auto mode =
+          command.verb == Verb::kSetCacheOn ? proxy::CacheMode::kOn : proxy::CacheMode::kOff;
+      on_control([daemon, done, mode] {
+        daemon->set_cache_mode(mode);
+        done(console::Done{"SET"});
+      });
+      return;
+    }
+    case Verb::kFlushAll:
+      daemon->store().clear();
+      done(console::Done{"FLUSH"});
+      return;
+    case Verb::kFlushTable:
+      on_control([this, done, table = command.table] { flush_table(table, done); });
+      return;
+    case Verb::kReload:
+      on_control([daemon, done] {
+        const std::string error = daemon->reload();
+        if (error.empty()) {
+          done(console::Done{"RELOAD"});
+        } else {
+          done(console::Failure{"F0000", error, "the old settings stay in force"});
+        }
+      });
+      return;
+    case Verb::kKill:
+      daemon->kill_session(command.id, [done, id = command.id](bool found) {
+        if (found) {
+          done(console::Done{"KILL"});
+        } else {
+          done(console::Failure{"42704", "no client has the id " + std::to_string(id),
+                                "SHOW CLIENTS"});
+        }
+      });
+      return;
+    case Verb::kShutdown:
+    case Verb::kShutdownWait: {
+      done(console::Done{"SHUTDOWN"});
+      const auto ending =
+          command.verb == Verb::kShutdown ? Daemon::Ending::kNow : Daemon::Ending::kDrain;
+      // After the answer: it travels home, and then out.
+      home_.post(
+          [daemon, ending] { daemon->control().post([daemon, ending] { daemon->end(ending); }); });
+      return;
+    }
+    default:
+      done(console::Failure{"0A000", "not in this version", ""});
+  }
+}
+
+}  // namespace pgfresh::app

@@ -1,0 +1,315 @@
+#include "app/daemon.h"
+
+#include <openssl/rand.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <ctime>
+#include <future>
+#include <thread>
+#include <utility>
+
+#include "app/console_backend.h"
+#include "app/metrics.h"
+#include "app/version.h"
+#include "base/check.h"
+
+namespace pgfresh::app {
+namespace {
+
+constexpr size_t kStoreShards = 64;
+constexpr size_t kFlightShards = 64;
+// How long a page waits for the control loop before it says nothing of the feeds.
+constexpr std::chrono::seconds kControlPatience{1};
+
+std::string random_bytes(size_t size) {
+  std::string bytes(size, '\0');
+  PGFRESH_CHECK(
+      RAND_bytes(reinterpret_cast<unsigned char*>(bytes.data()), static_cast<int>(size)) == 1);
+  return bytes;
+}
+
+// Cryptographic, because cancel keys come from it; buffered, so that a TTL's jitter is cheap.
+uint64_t random64() {
+  thread_local std::array<uint64_t, 64> buffer;
+  thread_local size_t left = 0;
+  if (left == 0) {
+    PGFRESH_CHECK(RAND_bytes(reinterpret_cast<unsigned char*>(buffer.data()), sizeof buffer) == 1);
+    left = buffer.size();
+  }
+  return buffer[--left];
+}
+
+// Two descriptors a client, one each side; as many as the system lets us have.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  static_cast<void>(setrlimit(RLIMIT_NOFILE, &limit));
+}
+
+size_t worker_count(const Options& options) {
+  if (options.workers > 0) return static_cast<size_t>(options.workers);
+  return std::max(1U, std::thread::hardware_concurrency());
+}
+
+}  // namespace
+
+Daemon::Daemon(Options options, std::shared_ptr<const net::Upstream> upstream, Log& log,
+               Reread reread)
+    : log_(log),
+      reread_(std::move(reread)),
+      upstream_(std::move(upstream)),
+      control_clients_(control_, upstream_),
+      store_(options.cache_bytes, kStoreShards),
+      flights_(kFlightShards),
+      domains_(std::make_unique<Domains>(control_, control_clients_, store_, options.slots_log2,
+                                         options.feed, random64)),
+      shared_{store_,  flights_,
+              scopes_, cancels_,
+              log_,    [this](const std::string& database) { return domains_->get(database); },
+              random64},
+      options_(std::move(options)),
+      cache_mode_(options_.session.cache_mode) {
+  std::atomic_store(&access_, std::make_shared<const console::Access>(make_access(
+                                  options_, static_cast<int>(getuid()), random_bytes(32))));
+}
+
+Daemon::~Daemon() {
+  for (auto& worker : workers_) worker->finish();
+}
+
+std::string Daemon::start() {
+  raise_descriptor_limit();
+  const ConsoleSetup console{
+      [this] { return std::atomic_load(&access_); },
+      [this](Loop& home) { return std::make_unique<ConsoleBackend>(*this, home); },
+      [this] {
+        console::SessionOptions session;
+        session.version = kVersion;
+        session.pid = static_cast<uint32_t>(random64() >> 33);
+        session.secret = static_cast<uint32_t>(random64());
+        session.login_ms_max = options_.session.login_ms_max;
+        session.random_bytes = random_bytes;
+        session.audit = [this](const console::AuditRecord& record) {
+          log_.event(LogLevel::kInfo, "console_command",
+                     {{"user", record.user},
+                      {"peer", record.peer},
+                      {"action", record.action},
+                      {"result", record.result}});
+        };
+        return session;
+      }};
+  const auto settings = std::make_shared<const proxy::Settings>(options_.session);
+  for (size_t i = 0; i < worker_count(options_); ++i) {
+    workers_.push_back(std::make_unique<WorkerThread>(upstream_, shared_, settings, console));
+  }
+  for (std::string error : {open_listeners(), open_http()}) {
+    if (!error.empty()) return error;
+  }
+  for (auto& worker : workers_) worker->start();
+  signals_ =
+      std::make_unique<net::Signals>(control_, std::initializer_list<int>{SIGHUP, SIGTERM, SIGINT},
+                                     [this](int number) { catch_signal(number); });
+  for (const std::string& address : listener_->addresses()) {
+    log_.event(LogLevel::kInfo, "listening", {{"address", address}});
+  }
+  return {};
+}
+
+std::string Daemon::open_listeners() {
+  std::vector<net::UvLoop*> loops;
+  for (auto& worker : workers_) loops.push_back(&worker->loop());
+  listener_ = std::make_unique<net::Listener>(
+      control_, loops, [this](net::UvLoop& loop, int fd, net::SocketKind kind) {
+        for (auto& worker : workers_) {
+          if (&worker->loop() == &loop) {
+            worker->accept(fd, kind);
+            return;
+          }
+        }
+        ::close(fd);
+      });
+  for (const int fd : net::inherited_sockets()) {
+    if (std::string error = listener_->listen_inherited(fd); !error.empty()) return error;
+  }
+  if (!listener_->addresses().empty()) return {};  // socket activation replaces listen.*
+  for (const std::string& address : options_.listen_tcp) {
+    if (std::string error = listener_->listen_tcp(address); !error.empty()) return error;
+  }
+  if (!options_.listen_unix.empty()) {
+    if (std::string error = listener_->listen_unix(options_.listen_unix, options_.unix_port());
+        !error.empty()) {
+      return error;
+    }
+  }
+  return {};
+}
+
+std::string Daemon::open_http() {
+  if (options_.listen_http.empty()) return {};
+  http_ = std::make_unique<HttpServer>([this] { return metrics_page(); },
+                                       [this] { return readiness(); });
+  return http_->listen(options_.listen_http);
+}
+
+int Daemon::run() {
+  control_.run();
+  listener_.reset();
+  http_.reset();
+  signals_.reset();
+  for (auto& worker : workers_) worker->finish();
+  domains_->close();
+  // Handles that were closed just now are freed by one more turn of the loop.
+  log_.event(LogLevel::kInfo, "stopped", {});
+  return exit_status_;
+}
+
+void Daemon::catch_signal(int number) {
+  if (number == SIGHUP) {
+    const std::string error = reload();
+    if (!error.empty()) log_.event(LogLevel::kError, "reload_refused", {{"error", error}});
+    return;
+  }
+  end(number == SIGINT ? Ending::kNow : Ending::kDrain);
+}
+
+void Daemon::end(Ending ending) {
+  const bool again = ending_.exchange(true);
+  if (ending == Ending::kNow || workers_.empty()) {
+    control_.stop();
+    return;
+  }
+  if (again) return;
+  log_.event(LogLevel::kInfo, "draining", {});
+  listener_->close();
+  draining_workers_ = workers_.size();
+  for (auto& worker : workers_) {
+    WorkerThread* thread = worker.get();
+    thread->loop().post([this, thread] {
+      thread->worker().drain([this] {
+        control_.post([this] {
+          if (--draining_workers_ == 0) control_.stop();
+        });
+      });
+    });
+  }
+}
+
+// ── Reload ───────────────────────────────────────────────────────────────────────────────────────
+
+std::string Daemon::reload() {
+  tl::expected<Options, std::string> fresh = reread_();
+  if (!fresh) return fresh.error();
+  options_.take_reloadable(*fresh);
+  cache_mode_ = options_.session.cache_mode;
+  std::atomic_store(&access_, std::make_shared<const console::Access>(make_access(
+                                  options_, static_cast<int>(getuid()), random_bytes(32))));
+  store_.set_bytes_max(options_.cache_bytes);
+  domains_->set_options(options_.feed);
+  publish_settings();
+  log_.event(LogLevel::kInfo, "reloaded", {});
+  return {};
+}
+
+void Daemon::set_cache_mode(proxy::CacheMode mode) {
+  cache_mode_ = mode;
+  options_.session.cache_mode = mode;
+  publish_settings();
+}
+
+void Daemon::publish_settings() {
+  const auto settings = std::make_shared<const proxy::Settings>(options_.session);
+  for (auto& worker : workers_) {
+    WorkerThread* thread = worker.get();
+    thread->loop().post([thread, settings] { thread->worker().set_settings(settings); });
+  }
+}
+
+// ── Questions ────────────────────────────────────────────────────────────────────────────────────
+
+void Daemon::gather_sessions(std::function<void(std::vector<proxy::SessionInfo>)> done) {
+  struct Gathering {
+    std::vector<proxy::SessionInfo> infos;
+    size_t missing = 0;
+    std::function<void(std::vector<proxy::SessionInfo>)> done;
+  };
+  auto gathering = std::make_shared<Gathering>();
+  gathering->missing = workers_.size();
+  gathering->done = std::move(done);
+  for (auto& worker : workers_) {
+    WorkerThread* thread = worker.get();
+    thread->loop().post([this, thread, gathering] {
+      auto infos = std::make_shared<std::vector<proxy::SessionInfo>>(thread->worker().sessions());
+      control_.post([gathering, infos] {
+        gathering->infos.insert(gathering->infos.end(), infos->begin(), infos->end());
+        if (--gathering->missing == 0) gathering->done(std::move(gathering->infos));
+      });
+    });
+  }
+}
+
+void Daemon::kill_session(uint64_t session, std::function<void(bool)> done) {
+  struct Asking {
+    size_t missing = 0;
+    bool found = false;
+    std::function<void(bool)> done;
+  };
+  auto asking = std::make_shared<Asking>();
+  asking->missing = workers_.size();
+  asking->done = std::move(done);
+  for (auto& worker : workers_) {
+    WorkerThread* thread = worker.get();
+    thread->loop().post([this, thread, asking, session] {
+      const bool found = thread->worker().kill(session);
+      control_.post([asking, found] {
+        asking->found = asking->found || found;
+        if (--asking->missing == 0) asking->done(asking->found);
+      });
+    });
+  }
+}
+
+console::CounterTotals Daemon::totals() const {
+  console::CounterTotals totals;
+  for (const auto& worker : workers_) totals.add(worker->counters());
+  return totals;
+}
+
+int64_t Daemon::unix_seconds_at(int64_t loop_ns) const {
+  const int64_t ago_ns = control_.clock().now_ns() - loop_ns;
+  return static_cast<int64_t>(std::time(nullptr)) - ago_ns / kNsPerSecond;
+}
+
+// The page server has threads of its own; the feeds belong to the control loop.
+std::vector<freshness::FeedStatus> Daemon::ask_feeds() {
+  auto promise = std::make_shared<std::promise<std::vector<freshness::FeedStatus>>>();
+  std::future<std::vector<freshness::FeedStatus>> answer = promise->get_future();
+  control_.post([this, promise] { promise->set_value(domains_->status()); });
+  if (answer.wait_for(kControlPatience) != std::future_status::ready) return {};
+  try {
+    return answer.get();
+  } catch (const std::future_error&) {
+    return {};  // the loop has stopped
+  }
+}
+
+std::string Daemon::metrics_page() {
+  MetricsInput input;
+  input.totals = totals();
+  input.store = store_.stats();
+  input.feeds = ask_feeds();
+  input.clients = clients();
+  return render_metrics(input);
+}
+
+Readiness Daemon::readiness() {
+  Readiness readiness;
+  readiness.ready = !ending_;
+  readiness.feeds = ask_feeds();
+  return readiness;
+}
+
+}  // namespace pgfresh::app

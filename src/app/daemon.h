@@ -1,0 +1,102 @@
+// The running daemon: control loop, workers, listeners, feeds; wired here, by constructors.
+//
+// Threads: the control loop runs on the thread that calls run(); each worker has one. The console
+// and the metrics page ask workers through gather_sessions() and read counters, which are atomics.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "app/domains.h"
+#include "app/http.h"
+#include "app/options.h"
+#include "app/worker_thread.h"
+#include "cache/flights.h"
+#include "cache/memory_store.h"
+#include "console/tables.h"
+#include "net/listener.h"
+#include "net/pg_client.h"
+#include "net/signals.h"
+#include "net/uv_loop.h"
+#include "pgfresh/log.h"
+
+namespace pgfresh::app {
+
+class Daemon {
+ public:
+  // `reread`: reads the configuration again (SIGHUP, RELOAD); its error is one line.
+  using Reread = std::function<tl::expected<Options, std::string>()>;
+
+  Daemon(Options options, std::shared_ptr<const net::Upstream> upstream, Log& log, Reread reread);
+  ~Daemon();
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
+
+  // Opens listeners and starts the workers. Empty, or why it cannot.
+  [[nodiscard]] std::string start();
+  // Until a signal or the console ends it; the exit status.
+  [[nodiscard]] int run();
+
+  // ── For the console and the metrics page ──
+  // Any thread; `done` runs on the control loop.
+  void gather_sessions(std::function<void(std::vector<proxy::SessionInfo>)> done);
+  // Any thread; `done` runs on the control loop. Empty text: no such session.
+  void kill_session(uint64_t session, std::function<void(bool found)> done);
+  // Control loop only. Empty, or what is wrong with the new configuration.
+  [[nodiscard]] std::string reload();
+  void set_cache_mode(proxy::CacheMode mode);
+  enum class Ending : uint8_t { kDrain, kNow };
+  void end(Ending ending);
+  [[nodiscard]] console::CounterTotals totals() const;  // any thread
+  [[nodiscard]] Domains& domains() { return *domains_; }
+  [[nodiscard]] cache::MemoryStore& store() { return store_; }
+  [[nodiscard]] net::UvLoop& control() { return control_; }
+  [[nodiscard]] const Options& options() const { return options_; }
+  [[nodiscard]] proxy::CacheMode cache_mode() const { return cache_mode_.load(); }
+  [[nodiscard]] uint64_t clients() const { return shared_.clients.load(); }
+  [[nodiscard]] int64_t unix_seconds_at(int64_t loop_ns) const;
+
+ private:
+  [[nodiscard]] std::string open_listeners();
+  [[nodiscard]] std::string open_http();
+  void apply(const Options& options);
+  void publish_settings();
+  void catch_signal(int number);
+  [[nodiscard]] std::vector<freshness::FeedStatus> ask_feeds();
+  [[nodiscard]] std::string metrics_page();
+  [[nodiscard]] Readiness readiness();
+
+  // Constant after construction.
+  Log& log_;
+  const Reread reread_;
+  const std::shared_ptr<const net::Upstream> upstream_;
+
+  net::UvLoop control_;
+  net::PgClientFactory control_clients_;
+  cache::MemoryStore store_;
+  cache::Flights flights_;
+  proxy::ScopeTable scopes_;
+  proxy::CancelRegistry cancels_;
+  std::unique_ptr<Domains> domains_;
+  proxy::Shared shared_;
+  std::vector<std::unique_ptr<WorkerThread>> workers_;
+  std::unique_ptr<net::Listener> listener_;
+  std::unique_ptr<net::Signals> signals_;
+  std::unique_ptr<HttpServer> http_;
+
+  // Control loop only.
+  Options options_;
+  size_t draining_workers_ = 0;
+  int exit_status_ = 0;
+
+  // Shared.
+  std::atomic<proxy::CacheMode> cache_mode_;
+  std::atomic<bool> ending_{false};
+  std::shared_ptr<const console::Access> access_;  // by atomic_load, atomic_store
+};
+
+}  // namespace pgfresh::app

@@ -1,0 +1,76 @@
+#include "app/worker_thread.h"
+
+#include <pthread.h>
+
+#include "base/check.h"
+
+namespace pgfresh::app {
+namespace {
+
+// libpg_query recurses: about 64 KB of flat SQL overflow 8 MB. 16 KB of text on 256 MB of address
+// space (touched only as far as used) leave a factor of a hundred.
+constexpr size_t kStackBytes = size_t{256} * 1024 * 1024;
+
+// Console sessions of one worker; more are refused.
+constexpr size_t kConsolesMax = 100;
+
+// std::thread has no way to ask for a stack; the default attributes of the process have.
+void set_default_stack() {
+  pthread_attr_t attributes;
+  PGFRESH_CHECK(pthread_attr_init(&attributes) == 0);
+  PGFRESH_CHECK(pthread_attr_setstacksize(&attributes, kStackBytes) == 0);
+  PGFRESH_CHECK(pthread_setattr_default_np(&attributes) == 0);
+  PGFRESH_CHECK(pthread_attr_destroy(&attributes) == 0);
+}
+
+}  // namespace
+
+WorkerThread::WorkerThread(std::shared_ptr<const net::Upstream> upstream, proxy::Shared& shared,
+                           proxy::SettingsRef settings, ConsoleSetup console)
+    : connector_(loop_, std::move(upstream)),
+      console_setup_(std::move(console)),
+      backend_(console_setup_.make_backend(loop_)),
+      worker_(std::make_unique<proxy::Worker>(
+          loop_, connector_, shared, std::move(settings),
+          [this](proxy::ConsoleClient client) { adopt_console(std::move(client)); })) {}
+
+WorkerThread::~WorkerThread() { PGFRESH_CHECK(!thread_.joinable()); }
+
+void WorkerThread::start() {
+  set_default_stack();
+  thread_ = std::thread([this] { loop_.run(); });
+}
+
+void WorkerThread::finish() {
+  if (!thread_.joinable()) return;
+  loop_.post([this] {
+    worker_->stop();
+    for (auto& [id, session] : consoles_) {
+      session->stop("57P01", "terminating connection due to administrator command");
+    }
+    loop_.defer([this] {
+      consoles_.clear();
+      loop_.stop();
+    });
+  });
+  thread_.join();
+}
+
+void WorkerThread::accept(int fd, net::SocketKind kind) {
+  std::unique_ptr<Stream> stream = net::UvStream::adopt(loop_, fd, kind);
+  if (stream && worker_) worker_->accept(std::move(stream));
+}
+
+void WorkerThread::adopt_console(proxy::ConsoleClient client) {
+  if (consoles_.size() >= kConsolesMax) return;
+  const uint64_t id = next_console_++;
+  auto session = std::make_unique<console::ConsoleSession>(
+      loop_, std::move(client.stream), client.startup, std::move(client.unread), *backend_,
+      console_setup_.access(), console_setup_.session_options(),
+      [this, id](std::string_view) { loop_.defer([this, id] { consoles_.erase(id); }); });
+  console::ConsoleSession& started = *session;
+  consoles_.emplace(id, std::move(session));
+  started.start();
+}
+
+}  // namespace pgfresh::app
