@@ -552,7 +552,8 @@ BEGIN
   IF TG_TAG IN ('CREATE TABLE', 'ALTER TABLE') AND
      coalesce(current_setting('pgfresh.covering', true), '') <> 'on' THEN
     FOR altered IN SELECT DISTINCT c.objid FROM pg_event_trigger_ddl_commands() AS c
-                   WHERE c.classid = 'pg_class'::regclass AND c.object_type = 'table' LOOP
+                   WHERE c.classid = 'pg_class'::regclass
+                     AND c.object_type IN ('table', 'table column') LOOP
       PERFORM pgfresh.follow(altered);
     END LOOP;
   END IF;
