@@ -128,8 +128,8 @@ std::string default_yaml(const Option& option) {
 std::string read_options_file(const std::string& path, Options& options) {
   std::ifstream file(path);
   if (!file) return path + ": cannot be read";
-  std::stringstream text;
-  text << file.rdbuf();
+  std::ostringstream text;
+  if (file.peek() != std::ifstream::traits_type::eof()) text << file.rdbuf();
   if (file.bad() || text.fail()) return path + ": cannot be read";
   try {
     const YAML::Node root = YAML::Load(text.str());

@@ -1,0 +1,72 @@
+#include "app/logging.h"
+
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <regex>
+#include <sstream>
+
+#include "base/throttle.h"
+
+namespace pgfresh::app {
+namespace {
+
+std::string read_whole(const std::string& path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+}  // namespace
+
+TEST_CASE("one shape of line, as text and as JSON") {
+  CHECK(log_line(LogFormat::kText, "session_ended",
+                 {{"session", "12"}, {"why", "end of stream"}, {"user", "a\"b\n"}, {"x", ""}}) ==
+        "session_ended session=12 why=\"end of stream\" user=\"a\\\"b\\n\" x=\"\"");
+  CHECK(log_line(LogFormat::kJson, "session_ended",
+                 {{"session", "12"}, {"why", "end\x01\xff\xc3\xa9"}, {"zip", "007"}}) ==
+        "\"event\":\"session_ended\",\"session\":12,\"why\":\"end\\u0001\\ufffd\xc3\xa9\","
+        "\"zip\":\"007\"");
+  CHECK(log_line(LogFormat::kText, "e", {{"sql", std::string(5000, 'x')}}).size() < 1100);
+}
+
+TEST_CASE("a log file is appended to, from the level asked for on") {
+  char path[] = "/tmp/pgfresh-test-log-XXXXXX";
+  ::close(::mkstemp(path));
+  for (const char* word : {"first", "second"}) {
+    auto log = open_log({LogLevel::kInfo, LogFormat::kText, path});
+    REQUIRE(log);
+    CHECK((*log)->enabled(LogLevel::kInfo));
+    CHECK_FALSE((*log)->enabled(LogLevel::kDebug));
+    (*log)->event(LogLevel::kDebug, "unseen", {});
+    (*log)->event(LogLevel::kWarn, word, {{"n", "1"}, {"brace", "{}"}});
+  }
+  const std::string text = read_whole(path);
+  ::unlink(path);
+  CHECK(std::regex_match(
+      text, std::regex("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\\.[0-9]{3}Z warning first n=1 "
+                       "brace=\\{\\}\n[^ ]+ warning second n=1 brace=\\{\\}\n")));
+}
+
+TEST_CASE("a log that cannot be opened is told") {
+  const auto log = open_log({LogLevel::kInfo, LogFormat::kText, "/dev/null/pgfresh.log"});
+  REQUIRE_FALSE(log);
+  CHECK(log.error().find("log.file: ") == 0);
+}
+
+TEST_CASE("a throttle admits one line a period and counts the rest") {
+  Throttle throttle(1000);
+  CHECK(throttle.admits(5));
+  CHECK(throttle.left_out() == 0);
+  CHECK_FALSE(throttle.admits(6));
+  CHECK_FALSE(throttle.admits(1004));
+  CHECK(throttle.admits(1005));
+  CHECK(throttle.left_out() == 2);
+  CHECK(throttle.admits(5000));
+  CHECK(throttle.left_out() == 0);
+}
+
+}  // namespace pgfresh::app

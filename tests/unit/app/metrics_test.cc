@@ -1,0 +1,60 @@
+#include "app/metrics.h"
+
+#include <doctest/doctest.h>
+
+#include <set>
+#include <sstream>
+
+#include "pgfresh/reason.h"
+
+namespace pgfresh::app {
+
+TEST_CASE("the metrics page: every counter, every reason, every feed, each name declared once") {
+  MetricsInput input;
+  Counters counters;
+  counters.add(Counter::kHitsL1, 7);
+  counters.add(Counter::kMisses, 3);
+  counters.add_bypass(Reason::kView);
+  input.totals.add(counters);
+  input.store.entries = 12;
+  input.clients = 5;
+  freshness::FeedStatus feed;
+  feed.database = "odd\"name\\";
+  feed.state = "live";
+  feed.lease_left_ms = 750;
+  input.feeds.push_back(feed);
+  const std::string page = render_metrics(input);
+  const auto has = [&](const std::string& line) {
+    return page.find("\n" + line + "\n") != std::string::npos;
+  };
+  CHECK(has("pgfresh_hits_total{tier=\"l1\"} 7"));
+  CHECK(has("pgfresh_misses_total 3"));
+  CHECK(has("pgfresh_bypasses_total{reason=\"view\"} 1"));
+  CHECK(has("pgfresh_bypasses_total{reason=\"busy\"} 0"));
+  CHECK(page.find("reason=\"none\"") == std::string::npos);
+  CHECK(has("pgfresh_cache_entries 12"));
+  CHECK(has("pgfresh_clients 5"));
+  CHECK(has("pgfresh_feed_live{database=\"odd\\\"name\\\\\"} 1"));
+  CHECK(has("pgfresh_feed_lease_seconds{database=\"odd\\\"name\\\\\"} 0.75"));
+  CHECK(page.find("pgfresh_servers ") == std::string::npos);
+
+  std::set<std::string> declared;
+  std::istringstream lines(page);
+  std::string line;
+  while (std::getline(lines, line)) {
+    REQUIRE_FALSE(line.empty());
+    if (line.starts_with("# HELP ")) continue;
+    if (line.starts_with("# TYPE ")) {
+      const std::string name = line.substr(7, line.find(' ', 7) - 7);
+      CHECK_MESSAGE(declared.insert(name).second, name);
+      CHECK((line.ends_with(" counter") || line.ends_with(" gauge")));
+      // The convention: a counter's name ends in _total, and only a counter's.
+      CHECK_MESSAGE(line.ends_with(" counter") == name.ends_with("_total"), name);
+      continue;
+    }
+    const std::string name = line.substr(0, line.find_first_of("{ "));
+    CHECK_MESSAGE(declared.contains(name), name);
+  }
+}
+
+}  // namespace pgfresh::app

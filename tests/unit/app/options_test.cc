@@ -1,0 +1,240 @@
+#include "app/options.h"
+
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "app/command_line.h"
+#include "app/option_table.h"
+#include "app/units.h"
+
+namespace pgfresh::app {
+namespace {
+
+struct TemporaryFile {
+  std::string path;
+  explicit TemporaryFile(const std::string& text) {
+    char name[] = "/tmp/pgfresh-test-conf-XXXXXX";
+    const int fd = ::mkstemp(name);
+    REQUIRE(fd >= 0);
+    REQUIRE(::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+    ::close(fd);
+    path = name;
+  }
+  ~TemporaryFile() { ::unlink(path.c_str()); }
+};
+
+// The error of reading `text`, without the file's name.
+std::string trouble(const std::string& text, Options* options = nullptr) {
+  const TemporaryFile file(text);
+  Options read = Options::defaults();
+  std::string error = read_options_file(file.path, read);
+  if (options != nullptr) *options = read;
+  if (error.starts_with(file.path)) error.erase(0, file.path.size());
+  return error;
+}
+
+std::string project_file(const std::string& name) {
+  std::string path = __FILE__;
+  path = path.substr(0, path.rfind("tests/unit/app/")) + name;
+  std::ifstream file(path);
+  REQUIRE_MESSAGE(file, path);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+}  // namespace
+
+TEST_CASE("durations and sizes") {
+  CHECK(parse_duration_ms("300ms") == 300);
+  CHECK(parse_duration_ms("5s") == 5000);
+  CHECK(parse_duration_ms("15min") == 900'000);
+  CHECK(parse_duration_ms("24 h") == 86'400'000);
+  CHECK(parse_duration_ms("0") == 0);
+  for (const char* bad : {"", "5", "s", "-5s", "5m", "1.5s", "5s ", "99999999999999999h"}) {
+    CHECK_MESSAGE(parse_duration_ms(bad) == std::nullopt, bad);
+  }
+  CHECK(parse_bytes("64KB") == 65'536);
+  CHECK(parse_bytes("64kb") == 65'536);
+  CHECK(parse_bytes("1GB") == int64_t{1} << 30);
+  CHECK(parse_bytes("7B") == 7);
+  CHECK(parse_bytes("7 XB") == std::nullopt);
+  for (const int64_t value :
+       {int64_t{0}, int64_t{1}, int64_t{1500}, int64_t{60'000}, int64_t{86'400'000}}) {
+    CHECK(parse_duration_ms(duration_text(value)) == value);
+    CHECK(parse_bytes(bytes_text(value)) == value);
+  }
+  CHECK(duration_text(300'000) == "5min");
+  CHECK(bytes_text(256 << 20) == "256MB");
+}
+
+TEST_CASE("the table: names unique, defaults allowed, and equal to those of the structs") {
+  std::set<std::string_view> names;
+  for (const Option& option : option_table()) {
+    CHECK_MESSAGE(names.insert(option.name).second, option.name);
+    CHECK_FALSE(option.why.empty());
+    CHECK_FALSE(allowed_text(option).empty());
+  }
+  const Options options = Options::defaults();
+  const proxy::Settings session;
+  CHECK(options.session.cache_mode == session.cache_mode);
+  CHECK(options.session.ttl_ms == session.ttl_ms);
+  CHECK(options.session.ttl_jitter_percent == session.ttl_jitter_percent);
+  CHECK(options.session.entry_bytes_max == session.entry_bytes_max);
+  CHECK(options.session.single_flight_wait_ms == session.single_flight_wait_ms);
+  CHECK(options.session.text_bytes_max == session.text_bytes_max);
+  CHECK(options.session.memo_entries_max == session.memo_entries_max);
+  CHECK(options.session.clients_max == session.clients_max);
+  CHECK(options.session.message_bytes_max == session.message_bytes_max);
+  CHECK(options.session.login_ms_max == session.login_ms_max);
+  CHECK(options.session.idle_ms_max == session.idle_ms_max);
+  CHECK(options.session.drain_ms_max == session.drain_ms_max);
+  const freshness::FeedOptions feed;
+  CHECK(options.feed.staleness_ms == feed.staleness_ms);
+  CHECK(options.feed.catalog_poll_ms == feed.catalog_poll_ms);
+  CHECK(options.feed.audit_ms == feed.audit_ms);
+  CHECK(options.slots_log2 == 20);
+  CHECK(options.listen_tcp == Texts{"127.0.0.1:6543"});
+  CHECK(options.listen_http == "127.0.0.1:9643");
+  CHECK(options.unix_port() == 6543);
+}
+
+TEST_CASE("conf/pgfresh.yml is the table, and reads back to the defaults") {
+  CHECK(project_file("conf/pgfresh.yml") == sample_file());
+  Options options;
+  CHECK(trouble(sample_file(), &options) == "");
+  const auto rows = config_rows(options);
+  for (const console::ConfigRow& row : rows) {
+    CHECK_MESSAGE(row.value == row.default_value, row.key);
+  }
+  CHECK(rows.size() == option_table().size());
+}
+
+TEST_CASE("conf/pgfresh-minimal.yml is complete") {
+  Options options;
+  CHECK(trouble(project_file("conf/pgfresh-minimal.yml"), &options) == "");
+  CHECK(check_complete(options) == "");
+}
+
+TEST_CASE("a file with sections, dotted names and users") {
+  Options options;
+  CHECK(trouble("upstream:\n  url: postgresql://me:hidden@db/app\n"
+                "listen:\n  tcp: [0.0.0.0:7000, '[::1]:7000']\n  unix: none\n  http: none\n"
+                "cache.bytes: 1GB\n"
+                "cache:\n  mode: off\n  ttl_jitter: 25\n"
+                "console:\n  users:\n    - name: admin\n      password: a:b,c\n    - x:y\n"
+                "  viewers: v:w\n  peer_users: [root, 1234]\n"
+                "workers: 3\n",
+                &options) == "");
+  CHECK(options.listen_tcp == Texts{"0.0.0.0:7000", "[::1]:7000"});
+  CHECK(options.unix_port() == 7000);
+  CHECK(options.listen_unix == "");
+  CHECK(options.cache_bytes == size_t{1} << 30);
+  CHECK(options.session.cache_mode == proxy::CacheMode::kOff);
+  CHECK(options.session.ttl_jitter_percent == 25);
+  CHECK(options.workers == 3);
+  CHECK(options.console_users == Texts{"admin:a:b,c", "x:y"});
+  const console::Access access = make_access(options, 5, std::string(32, 's'));
+  CHECK(access.users.size() == 3);
+  CHECK(access.role_of("v") == console::Role::kLooks);
+  CHECK(access.role_of("admin") == console::Role::kAdministers);
+  CHECK(access.trusted_peer_uids == std::set<int>{0, 1234});
+  CHECK(access.daemon_uid == 5);
+  for (const console::ConfigRow& row : config_rows(options)) {
+    CHECK(row.value.find("hidden") == std::string::npos);
+    CHECK(row.value.find("a:b") == std::string::npos);
+  }
+}
+
+TEST_CASE("errors name file, line, option, what is wrong and what is allowed") {
+  CHECK(trouble("cache:\n  bytes: much\n") ==
+        ":2: cache.bytes: \"much\" cannot be read; allowed: 1MB to 16TB");
+  CHECK(trouble("cache:\n  bytes: 1KB\n") ==
+        ":2: cache.bytes: \"1KB\" is out of range; allowed: 1MB to 16TB");
+  CHECK(trouble("cache:\n  mode: maybe\n") ==
+        ":2: cache.mode: \"maybe\" cannot be read; allowed: on or off");
+  CHECK(trouble("\n\ncash:\n  mode: on\n") ==
+        ":3: cash: there is no such option; `pgfresh --help` lists them");
+  CHECK(trouble("cache:\n  size: 1\n") ==
+        ":2: cache.size: there is no such option; `pgfresh --help` lists them");
+  CHECK(trouble("cache: 5\n") == ":1: cache: is a section of options, not a value");
+  CHECK(trouble("workers: [1, 2]\n") == ":1: workers: a value is wanted; allowed: 0 to 256");
+  CHECK(trouble("workers: 1\nworkers: 2\n").find("given twice") != std::string::npos);
+  CHECK(trouble("cache.mode: on\ncache:\n  mode: on\n") == ":3: cache.mode: is given twice");
+  CHECK(trouble("a: [1\n").find(": not YAML: ") != std::string::npos);
+  CHECK(trouble("- 1\n").find(":1: a section") == 0);
+  CHECK(trouble("listen:\n  tcp: [nonsense]\n").find(":2: listen.tcp: \"nonsense\"") == 0);
+  CHECK(trouble("upstream:\n  url: postgresql://h/?sslmode=sure\n").find(":2: upstream.url: ") ==
+        0);
+  CHECK(trouble("console:\n  users: [{name: x}]\n").find("each user needs a name") !=
+        std::string::npos);
+  CHECK(trouble("console:\n  users: [{name: x, pass: y}]\n").find(":2: console.users: a value") ==
+        0);
+  CHECK(trouble("console:\n  peer_users: [no-such-user-here]\n").find("no system user") !=
+        std::string::npos);
+  CHECK(trouble("console:\n  users: ['x:SCRAM-SHA-256$garbage']\n").find("garbled") !=
+        std::string::npos);
+  Options options;
+  CHECK(read_options_file("/tmp", options) == "/tmp: cannot be read");
+  CHECK(read_options_file("/nonexistent.yml", options) == "/nonexistent.yml: cannot be read");
+  CHECK(trouble("", &options) == "");
+  CHECK(check_complete(options).find("upstream.url: is missing") == 0);
+}
+
+TEST_CASE("a reload takes what may change and leaves the rest") {
+  Options running = Options::defaults();
+  Options fresh = Options::defaults();
+  REQUIRE(set_option(fresh, "cache.bytes", "1GB") == "");
+  REQUIRE(set_option(fresh, "workers", "7") == "");
+  REQUIRE(set_option(fresh, "console.users", "a:b") == "");
+  REQUIRE(set_option(fresh, "limits.message_bytes", "1GB") == "");
+  running.take_reloadable(fresh);
+  CHECK(running.cache_bytes == size_t{1} << 30);
+  CHECK(running.workers == 0);
+  CHECK(running.console_users == Texts{"a:b"});
+  CHECK(running.session.message_bytes_max == 0x3fffffffU);
+}
+
+TEST_CASE("the command line") {
+  const auto parse = [](std::vector<std::string> arguments) {
+    return CommandLine::parse(arguments);
+  };
+  const auto error = [&](std::vector<std::string> arguments) {
+    const auto line = parse(std::move(arguments));
+    return line ? "" : line.error();
+  };
+  CHECK(parse({"--version"})->action == CommandLine::Action::kVersion);
+  CHECK(parse({"--help"})->action == CommandLine::Action::kHelp);
+  CHECK(parse({"--check", "-c", "f"})->action == CommandLine::Action::kCheck);
+  const auto line =
+      parse({"--upstream", "postgresql://db/", "--listen", "127.0.0.1:1", "--listen=127.0.0.1:2",
+             "--http", "127.0.0.1:3", "--set", "cache.ttl=1min", "--set=log.level=debug"});
+  REQUIRE(line);
+  const auto options = line->load();
+  REQUIRE(options);
+  CHECK(options->upstream_url == "postgresql://db/");
+  CHECK(options->listen_tcp == Texts{"127.0.0.1:1", "127.0.0.1:2"});
+  CHECK(options->listen_http == "127.0.0.1:3");
+  CHECK(options->session.ttl_ms == 60'000);
+  CHECK(options->log_level == LogLevel::kDebug);
+
+  CHECK(error({}) == "pgfresh: -c FILE or --upstream URL is needed (see --help)");
+  CHECK(error({"-c"}) == "pgfresh: -c needs a value (see --help)");
+  CHECK(error({"--check"}) == "pgfresh: --check needs -c FILE (see --help)");
+  CHECK(error({"--nonsense"}) == "pgfresh: \"--nonsense\" is not known (see --help)");
+  CHECK(error({"--set", "x"}) == "pgfresh: --set needs NAME=VALUE (see --help)");
+  CHECK(error({"--redis", "redis://h"}).find("its own memory only") != std::string::npos);
+  CHECK(parse({"--set", "no.such=1", "--upstream", "h"})->load().error() ==
+        "no.such: there is no such option; `pgfresh --help` lists them");
+  CHECK(parse({"--set", "cache.ttl=1min"})->load().error().find("upstream.url: is missing") == 0);
+  for (const Option& option : option_table()) {
+    CHECK(help_text().find(std::string(option.name)) != std::string::npos);
+  }
+}
+
+}  // namespace pgfresh::app
