@@ -1,0 +1,190 @@
+"""The feed killed, silent, forged; PostgreSQL restarted; pgfresh frozen. Nobody reads anything
+stale, nobody gets an error that is not PostgreSQL's own, and the hits come back."""
+import time
+
+import psycopg
+import pytest
+
+from pgfresh_proc import wait_until
+from play import STALENESS_S, one
+
+NAME = "SELECT name FROM item WHERE id = 1"
+
+
+def kill_feed(play):
+    """pgfresh's own connections to the play's database; how many there were."""
+    return int(play.sql(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name "
+        "LIKE 'pgfresh%' AND datname = current_database() AND pid <> pg_backend_pid()"))
+
+
+def test_feed_is_recognisable_in_pg_stat_activity(play):
+    play.hot(play.app(), NAME)
+    assert int(play.sql("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                        "AND application_name LIKE 'pgfresh%'")) >= 1
+
+
+def test_feed_killed(play):
+    app = play.app()
+    for turn in range(5):
+        play.hot(app, NAME)
+        assert kill_feed(play) >= 1
+        play.sql(f"UPDATE item SET name = 'direct {turn}' WHERE id = 1")
+        time.sleep(STALENESS_S)
+        assert one(app, NAME) == f"direct {turn}"
+    play.hot(app, NAME)
+
+
+def test_own_writes_while_the_feed_is_killed(play):
+    app, reader = play.app(), play.app()
+    for turn in range(60):
+        if turn % 4 == 0:
+            kill_feed(play)
+        app.execute(f"UPDATE item SET name = 'turn {turn}' WHERE id = 1")
+        assert one(reader, NAME) == f"turn {turn}"
+        assert one(app, NAME) == f"turn {turn}"
+    play.hot(app, NAME)
+
+
+def test_writers_connection_killed_in_its_transaction(play):
+    """Its open tables close once that backend is gone for certain."""
+    app, reader = play.app(), play.app()
+    play.hot(reader, NAME)
+    app.execute("BEGIN")
+    app.execute("UPDATE item SET name = 'never' WHERE id = 1")
+    pid = app.execute("SELECT pg_backend_pid()").fetchone()[0]
+    play.sql(f"SELECT pg_terminate_backend({pid})")
+    with pytest.raises(psycopg.OperationalError):
+        app.execute("COMMIT")
+    assert one(reader, NAME) != "never"
+    play.hot(reader, NAME)
+
+
+def test_client_vanishes_with_an_open_write(play):
+    wire, reader = play.wire(), play.app()
+    play.hot(reader, NAME)
+    wire.query("BEGIN")
+    wire.query("UPDATE item SET name = 'never' WHERE id = 1")
+    wire.abort()
+    assert one(reader, NAME) != "never"
+    play.hot(reader, NAME)
+
+
+@pytest.mark.seconds(90)
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_postgresql_restarted(own_play, own_server, mode):
+    play = own_play(postgres=own_server)
+    play.hot(play.app(), NAME)
+    own_server.restart(mode)
+    play.sql("UPDATE item SET name = 'after the restart' WHERE id = 1")
+    time.sleep(STALENESS_S)
+
+    def reconnected():
+        try:
+            return play.app()
+        except psycopg.OperationalError:
+            return None
+
+    app = wait_until(reconnected, "a new connection")
+    assert one(app, NAME) == "after the restart"
+    play.hot(app, NAME, seconds=10)
+
+
+def test_old_sessions_end_with_their_server(own_play, own_server):
+    play = own_play(postgres=own_server)
+    app = play.app()
+    play.hot(app, NAME)
+    own_server.restart()
+    time.sleep(STALENESS_S)
+    with pytest.raises(psycopg.OperationalError):
+        for _ in range(3):
+            app.execute(NAME)
+
+
+@pytest.mark.parametrize("frozen_s", [0.3, 2.5])
+def test_pgfresh_frozen_and_woken(own_play, frozen_s):
+    """It finds its lease expired before it serves anything; the read was queued meanwhile."""
+    play = own_play()
+    wire = play.wire()
+    play.hot(play.app(), NAME)
+    play.proxy.freeze()
+    play.sql("UPDATE item SET name = 'while it slept' WHERE id = 1")
+    time.sleep(frozen_s)
+    wire.send(b"Q" + (len(NAME) + 5).to_bytes(4, "big") + NAME.encode() + b"\0")
+    time.sleep(STALENESS_S if frozen_s < 1 else 0)
+    play.proxy.wake()
+    assert [m.row for m in wire.until_ready() if m.type == "D"] == [[b"while it slept"]]
+    play.hot(play.app(), NAME)
+
+
+@pytest.mark.parametrize("payload", [
+    "", "x", "1", "1 99999999999999999999 r 1", "1 5 r 1 1 1 999999 3:abc", "1 5 r 1 65535",
+    "1 5 z", "2 5 s", "1 5 s", "1 5 w 0", "1 -5 w 7", "\\001", "é" * 2000, "hello 1"])
+def test_forged_notifications_only_cost_hits(play, payload):
+    app = play.app()
+    play.hot(app, NAME)
+    play.direct().execute("SELECT pg_notify('pgfresh', %s)", (payload,))
+    expected = play.sql(NAME)
+    for _ in range(10):
+        assert one(app, NAME) == expected
+    play.hot(app, NAME)
+
+
+def test_flood_of_notifications(play):
+    app = play.app()
+    play.hot(app, NAME)
+    play.sql("SELECT count(pg_notify('pgfresh', 'junk ' || n)) FROM generate_series(1, 50000) n")
+    expected = play.sql(NAME)
+    for _ in range(50):
+        assert one(app, NAME) == expected
+    play.hot(app, NAME, seconds=20)
+
+
+def test_forged_notice_by_a_client_function(play):
+    """PF001 raised by anybody: hidden or not, it may only cost hits."""
+    app = play.app()
+    play.hot(app, NAME)
+    app.execute("DO $$ BEGIN RAISE INFO 'garbage' USING ERRCODE = 'PF001'; END $$")
+    assert one(app, NAME) == play.sql(NAME)
+    play.hot(app, NAME)
+
+
+def test_database_without_pgfresh_passes_through(server, play):
+    server.psql("CREATE DATABASE bare TEMPLATE template0")
+    try:
+        with psycopg.connect(play.proxy.url(database="bare"), autocommit=True) as app:
+            app.execute("CREATE TABLE t (id int)")
+            app.execute("INSERT INTO t VALUES (1)")
+            with play.expect(hits=0, reason="not_installed"):
+                for _ in range(3):
+                    assert one(app, "SELECT id FROM t") == 1
+    finally:
+        wait_until(lambda: _dropped(server), "bare is dropped")
+
+
+def _dropped(server):
+    return server.psql("DROP DATABASE bare WITH (FORCE)", check=False).returncode == 0
+
+
+def test_unwatch_and_uninstall(own_play):
+    play = own_play()
+    app = play.app()
+    play.hot(app, NAME)
+    play.sql("SELECT pgfresh.unwatch('item')")
+    time.sleep(STALENESS_S)
+    with play.expect(hits=0, reason="not_watched"):
+        app.execute(NAME)
+    play.sql("UPDATE item SET name = 'unwatched' WHERE id = 1")
+    assert one(app, NAME) == "unwatched"
+
+
+def test_few_slots_collide_and_stay_right(own_play):
+    """Anomaly 16: with four slots everything collides, which costs hits and nothing else."""
+    play = own_play({"freshness.slots_log2": 2})
+    app, reader = play.app(), play.app()
+    for turn in range(30):
+        app.execute(f"UPDATE item SET name = 'turn {turn}' WHERE id = 1")
+        app.execute(f"UPDATE part SET name = 'turn {turn}' WHERE id = 1")
+        assert one(reader, NAME) == one(reader, "SELECT name FROM part WHERE id = 1") \
+            == f"turn {turn}"
+    play.hot(reader, NAME)

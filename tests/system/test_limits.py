@@ -1,0 +1,73 @@
+"""Every limit has a clear error, and nobody else is touched."""
+import time
+
+import psycopg
+import pytest
+
+from pgfresh_proc import Pgfresh
+from pgserver import free_port
+from pgwire import ProtocolError, Wire, query, rows, startup
+from play import one
+
+
+def test_clients(own_play):
+    play = own_play({"limits.clients": 3})
+    wires = [play.wire() for _ in range(3)]
+    with pytest.raises(ProtocolError) as refused:
+        play.wire()
+    assert refused.value.message.sqlstate == "53300"
+    wires.pop().close()
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            assert rows(play.wire().query("SELECT 1")) == [[b"1"]]
+            break
+        except ProtocolError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert rows(wires[0].query("SELECT 1")) == [[b"1"]]
+
+
+def test_login_time(own_play):
+    play = own_play({"limits.login_time": "1s"})
+    silent = play.keep(Wire(port=play.proxy.port))
+    halfway = play.keep(Wire(port=play.proxy.port))
+    halfway.send(startup({"user": "u_scram", "database": play.database}))
+    started = time.monotonic()
+    for wire in (silent, halfway):
+        wire.until_closed(timeout=8)
+    assert 0.5 < time.monotonic() - started < 6
+    assert one(play.app(), "SELECT 1") == 1
+
+
+def test_idle_time_spares_the_busy(own_play):
+    play = own_play({"limits.idle_time": "1s"})
+    idle, busy = play.wire(), play.wire()
+    assert rows(busy.query("SELECT 1 FROM pg_sleep(2.5)")) == [[b"1"]]
+    left = idle.until_closed(timeout=8)
+    assert [m.sqlstate for m in left if m.type == "E"] in ([], ["57P05"], ["57P01"])
+    with pytest.raises(OSError):
+        for _ in range(3):
+            idle.query("SELECT 1")
+
+
+def test_message_length(own_play):
+    play = own_play({"limits.message_bytes": "64KB"})
+    wire = play.wire()
+    assert rows(wire.query(f"SELECT length('{'x' * 60_000}')")) == [[b"60000"]]
+    wire.send(query(f"SELECT length('{'x' * 70_000}')"))
+    left = wire.until_closed()
+    assert [m.sqlstate for m in left if m.type == "E"] in (["08P01"], ["54000"], ["53400"])
+    assert one(play.app(), "SELECT 1") == 1
+
+
+def test_upstream_that_is_not_there():
+    """A clear error at login; health is told by /readyz."""
+    with Pgfresh(f"postgresql://postgres@127.0.0.1:{free_port()}/postgres") as proxy:
+        with pytest.raises(ProtocolError) as refused, Wire(port=proxy.port) as wire:
+            wire.login("postgres", "postgres")
+        assert refused.value.message.sqlstate in ("08006", "08001", "57P03")
+        assert proxy.get("/healthz")[0] == 200
+        assert proxy.get("/readyz")[0] == 503
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(proxy.url(), connect_timeout=5)
