@@ -114,7 +114,7 @@ tl::expected<CommandLine, std::string> CommandLine::parse(
     const std::vector<std::string>& arguments) {
   CommandLine line;
   const std::string trouble = Parser(arguments).parse(line);
-  if (!trouble.empty()) return tl::make_unexpected("pgfresh: " + trouble + " (see --help)");
+  if (!trouble.empty()) return tl::make_unexpected(trouble + " (see --help)");
   return line;
 }
 

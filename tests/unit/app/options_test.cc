@@ -223,11 +223,11 @@ TEST_CASE("the command line") {
   CHECK(options->session.ttl_ms == 60'000);
   CHECK(options->log_level == LogLevel::kDebug);
 
-  CHECK(error({}) == "pgfresh: -c FILE or --upstream URL is needed (see --help)");
-  CHECK(error({"-c"}) == "pgfresh: -c needs a value (see --help)");
-  CHECK(error({"--check"}) == "pgfresh: --check needs -c FILE (see --help)");
-  CHECK(error({"--nonsense"}) == "pgfresh: \"--nonsense\" is not known (see --help)");
-  CHECK(error({"--set", "x"}) == "pgfresh: --set needs NAME=VALUE (see --help)");
+  CHECK(error({}) == "-c FILE or --upstream URL is needed (see --help)");
+  CHECK(error({"-c"}) == "-c needs a value (see --help)");
+  CHECK(error({"--check"}) == "--check needs -c FILE (see --help)");
+  CHECK(error({"--nonsense"}) == "\"--nonsense\" is not known (see --help)");
+  CHECK(error({"--set", "x"}) == "--set needs NAME=VALUE (see --help)");
   CHECK(error({"--redis", "redis://h"}).find("its own memory only") != std::string::npos);
   CHECK(parse({"--set", "no.such=1", "--upstream", "h"})->load().error() ==
         "no.such: there is no such option; `pgfresh --help` lists them");
