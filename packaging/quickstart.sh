@@ -44,7 +44,7 @@ build/pgfresh --version
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/pgfresh-quickstart.XXXXXX")
 proxy=""
-pg_bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
+pg_bin=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
 if [ "$(id -u)" -eq 0 ]; then
   as_postgres() { runuser -u postgres -- "$@"; }
   chown postgres "$dir"
@@ -100,7 +100,7 @@ sql -d "postgresql://postgres@127.0.0.1:$pg_port/postgres" -c "CREATE DATABASE c
 sql -d "$direct" -f sql/healthcare/schema.sql
 sql -d "$direct" -f sql/healthcare/data.sql
 sql -d "$direct" -f sql/install.sql
-sql -d "$direct" -c "SELECT pgfresh.watch_schema('public')"
+sql -d "$direct" -f sql/healthcare/watch.sql
 echo "listens on 127.0.0.1:$pg_port"
 
 # ── pgfresh ──────────────────────────────────────────────────────────────────────────────────────
@@ -109,13 +109,14 @@ say "pgfresh on it"
 port=$(free_port)
 http_port=$(free_port)
 build/pgfresh --upstream "$direct" --listen "127.0.0.1:$port" --http "127.0.0.1:$http_port" \
-  >"$dir/pgfresh.log" 2>&1 &
+  --set "listen.unix=$dir" >"$dir/pgfresh.log" 2>&1 &
 proxy=$!
 through="postgresql://postgres@127.0.0.1:$port/care"
 echo "listens on 127.0.0.1:$port"
 
 status=0
 python3 packaging/quickstart_app.py --direct "$direct" --pgfresh "$through" \
+  --console "host=$dir port=$port dbname=pgfresh user=$(id -un)" \
   --http "http://127.0.0.1:$http_port" --seconds "$seconds" || status=$?
 [ "$status" -eq 0 ] || exit "$status"
 [ "$once" = no ] || exit 0

@@ -196,13 +196,6 @@ def wait_caching(url, seconds=15):
     connection.close()
 
 
-def metric(http, name):
-    with urllib.request.urlopen(http + "/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines
-               if line.startswith(name + "{") or line.startswith(name + " "))
-
-
 def show_load(direct, through, subjects, seconds):
     say(f"{READERS} readers and a writer, {seconds} s directly, {seconds} s through pgfresh")
     wait_caching(through)
@@ -273,22 +266,32 @@ def show_verdicts(through, subjects):
     app.close()
 
 
-def show_stats(http):
-    say("Since pgfresh started")
-    hits = metric(http, "pgfresh_hits_total")
-    misses = metric(http, "pgfresh_misses_total")
-    share = 100 * hits / max(1, hits + misses)
-    print(f"  {hits:,.0f} hits, {misses:,.0f} misses ({share:.1f} % hits), "
-          f"{metric(http, 'pgfresh_bypasses_total'):,.0f} SELECTs not looked up, "
-          f"{metric(http, 'pgfresh_stale_found_total'):,.0f} entries refused because a write had "
-          "come")
-    return hits
+def show_console(console):
+    say("The console: SHOW STATS, and what SHOW CACHE counts")
+    connection = connect(console)
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW STATS")
+        names = [column.name for column in cursor.description]
+        stats = dict(zip(names, cursor.fetchone()))
+    print(f"  {stats['total_hits']:,} hits, {stats['total_misses']:,} misses, hit_percent "
+          f"{stats['hit_percent']:.1f}; {stats['total_fills']:,} answers stored, "
+          f"{stats['total_stale_found']:,} refused because a write had come; "
+          f"{stats['saved_ms'] / 1000:,.1f} s of PostgreSQL's time saved")
+    reasons = [(name[7:], f"{count:,}", meaning)
+               for name, count, meaning in rows(connection, "SHOW CACHE")
+               if name.startswith("bypass:")]
+    if reasons:
+        print("  Not looked up, and why:")
+        table(["reason", "times", "meaning"], reasons)
+    connection.close()
+    return stats["total_hits"]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--direct", required=True, help="URL of PostgreSQL")
     parser.add_argument("--pgfresh", required=True, help="URL of the same through pgfresh")
+    parser.add_argument("--console", required=True, help="libpq string of pgfresh's console")
     parser.add_argument("--http", required=True, help="pgfresh's HTTP address")
     parser.add_argument("--seconds", type=int, default=5, help="length of each of the two runs")
     options = parser.parse_args()
@@ -297,7 +300,7 @@ def main():
     wrong = show_load(options.direct, options.pgfresh, subjects, options.seconds)
     wrong += show_write(options.direct, options.pgfresh, subjects)
     show_verdicts(options.pgfresh, subjects)
-    hits = show_stats(options.http)
+    hits = show_console(options.console)
     if wrong:
         raise SystemExit("a write was not seen at once: that is a defect, please report it")
     if not hits:
