@@ -1,0 +1,206 @@
+// The statements a backend carries out itself: transactions, settings, prepared statements, COPY.
+#include <algorithm>
+#include <cctype>
+
+#include "base/check.h"
+#include "fake_backend.h"
+#include "fake_postgres.h"
+#include "proxy/scope.h"
+#include "wire/bytes.h"
+
+namespace pgfresh::sim {
+namespace {
+
+FakeOutcome failure(std::string sqlstate, std::string error) {
+  FakeOutcome outcome;
+  outcome.sqlstate = std::move(sqlstate);
+  outcome.error = std::move(error);
+  return outcome;
+}
+
+FakeOutcome done(std::string tag) {
+  FakeOutcome outcome;
+  outcome.tag = std::move(tag);
+  return outcome;
+}
+
+bool is_control(const std::vector<std::string>& tokens) {
+  static const std::vector<std::string> words = {
+      "begin",   "start", "commit", "end",  "rollback",   "abort",   "savepoint",
+      "release", "set",   "reset",  "show", "deallocate", "discard", "copy"};
+  return std::find(words.begin(), words.end(), tokens[0]) != words.end();
+}
+
+}  // namespace
+
+FakeOutcome FakeBackend::describe(const std::string& sql, size_t& parameters) const {
+  parameters = 0;
+  const std::vector<std::string> tokens = fake_tokens(sql);
+  if (sql == proxy::probe_sql() || tokens.empty()) return {};
+  if (is_control(tokens)) {
+    FakeOutcome outcome;
+    if (tokens[0] == "show") outcome.columns = {{tokens[1], 25}};
+    return outcome;
+  }
+  return server_.database().describe(sql, parameters);
+}
+
+std::optional<FakeOutcome> FakeBackend::run(
+    const std::string& sql, const std::vector<std::optional<std::string>>& parameters,
+    const Continue& then) {
+  if (settings_before_.empty()) settings_before_ = settings_;
+  if (sql == proxy::probe_sql()) return probe();
+  const std::vector<std::string> tokens = fake_tokens(sql);
+  if (tokens.empty()) return FakeOutcome{};
+  const bool ends = tokens[0] == "rollback" || tokens[0] == "commit" || tokens[0] == "end" ||
+                    tokens[0] == "abort";
+  if (block_ == 'E' && !ends) return failure("25P02", "current transaction is aborted");
+  if (is_control(tokens)) return control(tokens, then);
+  if (tokens.size() > 2 && tokens[0] == "create" && tokens[1] == "temp") {
+    temporary_ = true;
+    return done("CREATE TABLE");
+  }
+  return server_.database().execute(tx_, sql, parameters);
+}
+
+std::optional<FakeOutcome> FakeBackend::control(const std::vector<std::string>& tokens,
+                                                const Continue& then) {
+  const std::string& word = tokens[0];
+  if (word == "begin" || word == "start") return begin(tokens);
+  if (word == "commit" || word == "end") {
+    if (block_ == 'E') {
+      roll_back();
+      return done("ROLLBACK");
+    }
+    block_ = 'I';
+    commit([this, then] {
+      wire::write_command_complete(out_, "COMMIT");
+      then();
+    });
+    return std::nullopt;
+  }
+  if (word == "rollback" && tokens.size() > 1 && tokens[1] == "to") {
+    if (!server_.database().rollback_to(tx_, tokens.back()))
+      return failure("3B001", "no savepoint");
+    block_ = 'T';
+    return done("ROLLBACK");
+  }
+  if (word == "rollback" || word == "abort") {
+    roll_back();
+    return done("ROLLBACK");
+  }
+  if (word == "savepoint") {
+    FakeDatabase::savepoint(tx_, tokens.back());
+    return done("SAVEPOINT");
+  }
+  if (word == "release") {
+    if (!FakeDatabase::release(tx_, tokens.back())) return failure("3B001", "no savepoint");
+    return done("RELEASE");
+  }
+  if (word == "deallocate") {
+    if (tokens.back() == "all") {
+      statements_.clear();
+      return done("DEALLOCATE ALL");
+    }
+    if (statements_.erase(tokens.back()) == 0) return failure("26000", "no such statement");
+    return done("DEALLOCATE");
+  }
+  if (word == "copy") {
+    const bool in = tokens[2] == "from";
+    if (in) {
+      copy_ = Copy{tokens[1], {}, false};
+      out_ += std::string_view("G\0\0\0\x7\0\0\0", 8);
+      flush();
+      return FakeOutcome{};
+    }
+    out_ += std::string_view("H\0\0\0\x7\0\0\0", 8);
+    out_ += std::string_view(
+        "d\0\0\0\x8"
+        "1\t1\n",
+        9);
+    out_ += std::string_view("c\0\0\0\4", 5);
+    return done("COPY 1");
+  }
+  return set(tokens);
+}
+
+FakeOutcome FakeBackend::begin(const std::vector<std::string>& tokens) {
+  const bool snapshot = std::find(tokens.begin(), tokens.end(), "serializable") != tokens.end() ||
+                        std::find(tokens.begin(), tokens.end(), "repeatable") != tokens.end();
+  if (snapshot) tx_.visibility = Visibility::kSnapshot;
+  block_ = 'T';
+  return done(tokens[0] == "start" ? "START TRANSACTION" : "BEGIN");
+}
+
+// SET name = value, SET name TO value, RESET name, RESET ALL, SHOW name, DISCARD ALL.
+FakeOutcome FakeBackend::set(const std::vector<std::string>& tokens) {
+  std::string name = tokens[1];
+  if (name == "timezone") name = "TimeZone";
+  if (tokens[0] == "show") {
+    FakeOutcome outcome = done("SHOW");
+    outcome.columns = {{name, 25}};
+    outcome.rows.push_back({settings_[name]});
+    return outcome;
+  }
+  if (tokens[0] == "discard") {
+    statements_.clear();
+    temporary_ = false;
+    return done("DISCARD ALL");
+  }
+  if (tokens[0] == "reset") {
+    settings_.erase(name);
+    return done("RESET");
+  }
+  std::string value;
+  for (size_t i = 3; i < tokens.size(); ++i) {
+    if (tokens[i] != "'") value += tokens[i];
+  }
+  settings_[name] = value;
+  FakeOutcome outcome = done("SET");
+  outcome.parameter_status = name == "TimeZone";
+  return outcome;
+}
+
+FakeOutcome FakeBackend::probe() const {
+  FakeOutcome outcome = done("SELECT 1");
+  const std::string user(startup_.get("user"));
+  FakeRow row = {user, user, "pg_catalog\x1fpublic", temporary_ ? "t" : "f"};
+  for (const std::string_view name : proxy::keyed_settings()) {
+    const auto setting = settings_.find(std::string(name));
+    row.push_back(setting == settings_.end() ? std::nullopt : std::optional(setting->second));
+  }
+  for (size_t i = 0; i < row.size(); ++i) {
+    outcome.columns.push_back({"c" + std::to_string(i), 25});
+  }
+  outcome.rows.push_back(std::move(row));
+  return outcome;
+}
+
+// Two turns: what others may see in between is the new rows, and no event yet.
+void FakeBackend::commit(const Continue& then) {
+  portals_.clear();
+  settings_before_.clear();
+  const bool wrote = tx_.xid != 0;
+  std::vector<std::string> events = server_.database().commit(tx_);
+  if (!wrote) {
+    then();
+    return;
+  }
+  busy_ = true;
+  loop_.post([self = shared_from_this(), events = std::move(events), then] {
+    self->busy_ = false;
+    if (!self->alive_) return;
+    self->server_.notify(events);
+    then();
+    self->schedule();
+  });
+}
+
+void FakeBackend::roll_back() {
+  server_.database().rollback(tx_);
+  if (!settings_before_.empty()) settings_ = std::exchange(settings_before_, {});
+  portals_.clear();
+  block_ = 'I';
+}
+
+}  // namespace pgfresh::sim

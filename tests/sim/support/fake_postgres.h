@@ -1,0 +1,106 @@
+// A model of PostgreSQL on a loop of its own: backends for the wire protocol (fake_backend.h),
+// control connections for the SqlClient seam, one database (fake_database.h).
+//
+// What it promises is what freshness.md builds on: a row version is visible at commit; every
+// listener's notification is queued before the writer's CommandComplete is sent; a listener hears
+// its pending notifications before the result of a statement that completed after them. Everything
+// else, delays above all, is the test's to decide.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fake_backend.h"
+#include "fake_database.h"
+#include "manual_loop.h"
+#include "pgfresh/sql_client.h"
+#include "pgfresh/stream.h"
+
+namespace pgfresh::sim {
+
+class FakePostgres {
+ public:
+  explicit FakePostgres(ManualLoop& loop) : loop_(loop) {}
+  ~FakePostgres();
+  FakePostgres(const FakePostgres&) = delete;
+  FakePostgres& operator=(const FakePostgres&) = delete;
+
+  // Doors for a proxy (or a client) whose streams live on `loop`. They must not outlive this.
+  [[nodiscard]] std::unique_ptr<Connector> connector(Loop& loop);
+  [[nodiscard]] std::unique_ptr<SqlClientFactory> control(Loop& loop);
+  // A connected stream; null while the server is down.
+  [[nodiscard]] std::unique_ptr<Stream> accept(Loop& loop);
+
+  [[nodiscard]] FakeDatabase& database() { return database_; }
+  void set_login(Login login) { login_ = login; }
+  [[nodiscard]] Login login() const { return login_; }
+
+  // What triggers do, to be broken for tests of the judge.
+  void set_notices(bool on) { notices_ = on; }
+  void set_notifications(bool on) { notifications_ = on; }
+  [[nodiscard]] bool sends_notices() const { return notices_; }
+
+  // Everything breaks, open transactions are gone, nobody can connect until restart().
+  void crash();
+  void restart() { down_ = false; }
+  [[nodiscard]] bool down() const { return down_; }
+
+  // One committed write by somebody who is no client of any proxy.
+  void write_directly(int64_t id, int64_t v);
+
+  [[nodiscard]] const std::vector<std::shared_ptr<FakeBackend>>& backends() const {
+    return backends_;
+  }
+  // The youngest that is alive; null when there is none.
+  [[nodiscard]] std::shared_ptr<FakeBackend> backend() const;
+  [[nodiscard]] size_t backends_alive() const;
+
+  // Control connections, in order of their making.
+  struct Control;
+  void hold_control(bool words, bool statements);  // of every connection there is
+  void release_control();
+  void lose_control(std::string_view why);
+  [[nodiscard]] size_t listeners() const;
+  // Statements on control connections that looked for lost backends.
+  [[nodiscard]] uint64_t looks() const { return looks_; }
+  [[nodiscard]] uint64_t cancels() const { return cancels_; }
+
+  // What frontend messages have come, as text: "Q SELECT …", "P name SELECT …", "B", "D", "E" ….
+  [[nodiscard]] const std::vector<std::string>& log() const { return log_; }
+  [[nodiscard]] std::string take_log();  // joined by ", "
+  void set_logging(bool on) { logging_ = on; }
+
+  // For backends and control connections.
+  void note(std::string line);
+  void notify(const std::vector<std::string>& payloads);
+  void cancel(uint32_t pid, uint32_t secret);
+  [[nodiscard]] SqlResult answer_control(Control& control, std::string_view sql);
+  [[nodiscard]] ManualLoop& loop() { return loop_; }
+
+ private:
+  class ControlFactory;
+  class ControlClient;
+  class Door;
+  [[nodiscard]] SqlResult show_backends(std::string_view sql);
+
+  ManualLoop& loop_;
+  FakeDatabase database_;
+  Login login_ = Login::kTrust;
+  bool notices_ = true;
+  bool notifications_ = true;
+  bool down_ = false;
+  bool logging_ = true;
+  uint32_t next_pid_ = 100;
+  uint64_t looks_ = 0;
+  uint64_t cancels_ = 0;
+  std::vector<std::shared_ptr<FakeBackend>> backends_;
+  std::vector<std::shared_ptr<Control>> controls_;
+  std::vector<std::string> log_;
+};
+
+}  // namespace pgfresh::sim

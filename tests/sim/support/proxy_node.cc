@@ -1,0 +1,95 @@
+#include "proxy_node.h"
+
+#include <utility>
+
+namespace pgfresh::sim {
+namespace {
+
+constexpr uint64_t kTopBit = uint64_t{1} << 63;
+
+}  // namespace
+
+uint64_t Random::next() {
+  state_ += 0x9E3779B97F4A7C15U;
+  uint64_t z = state_;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBU;
+  return z ^ (z >> 31);
+}
+
+// What a proxy without rule 4's patience would do.
+class ProxyNode::EarlySettler final : public freshness::Settler {
+ public:
+  EarlySettler(freshness::Domain& domain, freshness::Settler& real)
+      : domain_(domain), real_(real) {}
+
+  void ended(std::vector<uint32_t> slots) override { close(slots); }
+  void lost(uint32_t /*backend_pid*/, std::vector<uint32_t> slots) override { close(slots); }
+  void ddl_ended(std::vector<uint32_t> slots) override { real_.ddl_ended(std::move(slots)); }
+  void wanted() override { real_.wanted(); }
+
+ private:
+  void close(const std::vector<uint32_t>& slots) {
+    for (const uint32_t slot : slots) domain_.tokens().close(slot);
+  }
+
+  freshness::Domain& domain_;
+  freshness::Settler& real_;
+};
+
+ProxyNode::ProxyNode(ManualTime& time, FakePostgres& server, NodeOptions options, uint64_t seed)
+    : worker_loop_(time),
+      control_loop_(time),
+      random_(seed),
+      store_(size_t{1} << 20, 1),
+      flights_(1),
+      connector_(server.connector(worker_loop_)),
+      control_(server.control(control_loop_)),
+      domain_("shop", options.slot_bits, random_.next() | kTopBit),
+      shared_{store_,
+              flights_,
+              scopes_,
+              cancels_,
+              log_,
+              [this](const std::string&) { return &domain_; },
+              [this] { return random_.next(); }} {
+  std::function<void(uint32_t)> on_touched = [](uint32_t) {};
+  if (options.free_on_event) {
+    on_touched = [this](uint32_t slot) { store_.remove_slot(&domain_.tokens(), slot); };
+  }
+  feed_ = std::make_unique<freshness::Feed>(
+      domain_, control_loop_, *control_, options.feed, [this] { return random_.next(); },
+      std::move(on_touched));
+  domain_.set_settler(feed_.get());
+  if (options.sabotage == Sabotage::kSettleEarly) {
+    early_ = std::make_unique<EarlySettler>(domain_, *feed_);
+    domain_.set_settler(early_.get());
+  }
+  worker_ = std::make_unique<proxy::Worker>(
+      worker_loop_, *connector_, shared_, std::make_shared<proxy::Settings>(options.settings),
+      [this](proxy::ConsoleClient client) { consoles_.push_back(std::move(client)); });
+}
+
+ProxyNode::~ProxyNode() = default;
+
+MemoryPair ProxyNode::accept(Loop& loop) {
+  MemoryPair pair = connected_pair(loop, worker_loop_);
+  worker_->accept(std::move(pair.second));
+  return pair;
+}
+
+void ProxyNode::freeze() {
+  worker_loop_.stop();
+  control_loop_.stop();
+}
+
+void ProxyNode::thaw() {
+  worker_loop_.go_on();
+  control_loop_.go_on();
+}
+
+void ProxyNode::set_settings(const proxy::Settings& settings) {
+  worker_->set_settings(std::make_shared<proxy::Settings>(settings));
+}
+
+}  // namespace pgfresh::sim

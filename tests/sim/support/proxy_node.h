@@ -1,0 +1,105 @@
+// One pgfresh process in the simulation: a worker and a control loop, its own cache, domain and
+// feed, in front of a model PostgreSQL. Everything src/app would wire, without a socket.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cache/flights.h"
+#include "cache/memory_store.h"
+#include "fake_postgres.h"
+#include "freshness/domain.h"
+#include "freshness/feed.h"
+#include "manual_loop.h"
+#include "memory_stream.h"
+#include "pgfresh/log.h"
+#include "proxy/worker.h"
+
+namespace pgfresh::sim {
+
+// A generator of our own (splitmix64): the same numbers everywhere, for any standard library.
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed) {}
+  [[nodiscard]] uint64_t next();
+  // 0 … count-1. REQUIRES: count > 0.
+  [[nodiscard]] uint64_t below(uint64_t count) { return next() % count; }
+  [[nodiscard]] bool one_in(uint64_t count) { return below(count) == 0; }
+
+ private:
+  uint64_t state_;
+};
+
+class QuietLog final : public Log {
+ public:
+  [[nodiscard]] bool enabled(LogLevel /*level*/) const override { return false; }
+  void event(LogLevel /*level*/, std::string_view /*noun*/,
+             std::initializer_list<LogField> /*fields*/) override {}
+};
+
+// What a test may break on purpose, to see that the judge finds it.
+enum class Sabotage : uint8_t {
+  kNone,
+  kSettleEarly,  // slots are closed when the transaction has ended, not when it is settled
+};
+
+struct NodeOptions {
+  freshness::FeedOptions feed;
+  proxy::Settings settings;
+  int slot_bits = 10;
+  bool free_on_event = true;  // rule 9: remove what an event killed at once
+  Sabotage sabotage = Sabotage::kNone;
+};
+
+class ProxyNode {
+ public:
+  ProxyNode(ManualTime& time, FakePostgres& server, NodeOptions options, uint64_t seed);
+  ~ProxyNode();
+  ProxyNode(const ProxyNode&) = delete;
+  ProxyNode& operator=(const ProxyNode&) = delete;
+
+  // A client's stream on `loop`, connected to the worker.
+  [[nodiscard]] MemoryPair accept(Loop& loop);
+  // The process gets no processor; the clock goes on.
+  void freeze();
+  void thaw();
+
+  [[nodiscard]] proxy::Worker& worker() { return *worker_; }
+  [[nodiscard]] const Counters& counters() const { return worker_->counters(); }
+  [[nodiscard]] uint64_t count(Counter counter) const { return counters().get(counter); }
+  [[nodiscard]] uint64_t bypasses(Reason reason) const { return counters().bypasses(reason); }
+  [[nodiscard]] freshness::Domain& domain() { return domain_; }
+  [[nodiscard]] freshness::FeedStatus feed() const { return feed_->status(); }
+  [[nodiscard]] ManualLoop& worker_loop() { return worker_loop_; }
+  [[nodiscard]] ManualLoop& control_loop() { return control_loop_; }
+  void set_settings(const proxy::Settings& settings);
+  // Clients of the console's database.
+  [[nodiscard]] std::vector<proxy::ConsoleClient>& consoles() { return consoles_; }
+
+ private:
+  class EarlySettler;
+
+  ManualLoop worker_loop_;
+  ManualLoop control_loop_;
+  Random random_;
+  QuietLog log_;
+  cache::MemoryStore store_;
+  cache::Flights flights_;
+  proxy::ScopeTable scopes_;
+  proxy::CancelRegistry cancels_;
+  std::unique_ptr<Connector> connector_;
+  std::unique_ptr<SqlClientFactory> control_;
+  freshness::Domain domain_;
+  std::unique_ptr<freshness::Feed> feed_;
+  std::unique_ptr<freshness::Settler> early_;
+  proxy::Shared shared_;
+  std::vector<proxy::ConsoleClient> consoles_;
+  std::unique_ptr<proxy::Worker> worker_;
+};
+
+}  // namespace pgfresh::sim
