@@ -28,15 +28,16 @@ struct Attribute {
 
 struct Relation {
   Oid oid = 0;
-  Oid root = 0;            // of its partition or inheritance tree; itself when it has none
+  Oid root = 0;  // of its partition or inheritance tree; itself when it has none
   std::string schema;
   std::string name;
-  char kind = 'r';         // pg_class.relkind
-  char persistence = 'p';  // pg_class.relpersistence
-  bool row_security = false;  // of any member of the tree
-  bool watched = false;    // our ENABLE ALWAYS triggers on every member of the tree
-  bool foreign_member = false;  // a member of the tree is a foreign or unlogged table
+  char kind = 'r';                 // pg_class.relkind
+  char persistence = 'p';          // pg_class.relpersistence
+  bool row_security = false;       // of any member of the tree
+  bool watched = false;            // our ENABLE ALWAYS triggers on every member of the tree
+  bool foreign_member = false;     // a member of the tree is a foreign or unlogged table
   bool effects_suspected = false;  // views: the definition calls something that may have effects
+  bool unsafe_types = false;       // an attribute's type is not safe, see Catalog::Type
   std::vector<Attribute> attributes;
 };
 
@@ -47,8 +48,9 @@ enum class Safety : uint8_t {
   kTime,      // depends on the time of day
   kSession,   // identity, session, privileges, visibility, catalog
   kVolatile,  // VOLATILE, but known to change nothing: random(), clock_timestamp()
-  kUnsafe,    // STABLE and not reviewed, or declared by a user and not IMMUTABLE; changes nothing
-  kEffects,   // may write or change the session: VOLATILE and not on the harmless list
+  kUnsafe,    // STABLE and not reviewed; may call what writes, but not what changes the session
+  kWrites,   // writes, locks or signals, but leaves settings and temporary objects alone: nextval()
+  kEffects,  // may write or change the session: VOLATILE and not on any reviewed list
 };
 
 class Catalog {
@@ -80,8 +82,9 @@ class Catalog {
   // The schema pgfresh is installed in this database, in a version we know.
   [[nodiscard]] bool installed() const { return installed_; }
   [[nodiscard]] bool event_triggers() const { return event_triggers_; }
-  // Some user-declared function or trigger may change session settings or create temporary
-  // objects: then a write, too, may leave the session changed.
+  // Some user-declared function that a write can reach (by a trigger, rule, default, constraint or
+  // policy) may change session settings or create temporary objects: then a write, too, may leave
+  // the session changed. Judged by the words in the functions' bodies.
   [[nodiscard]] bool writes_may_change_session() const { return writes_may_change_session_; }
   [[nodiscard]] const std::unordered_map<Oid, Relation>& relations() const { return relations_; }
   // The worst safety over every function (aggregate, window function, procedure) of that name in
@@ -89,7 +92,10 @@ class Catalog {
   // there is none.
   struct NamedSafety {
     bool found = false;
-    Safety safety = Safety::kUnsafe;
+    Safety safety = Safety::kSafe;
+    bool text_result = false;  // some result may be a string (or is polymorphic, or a record):
+                               // casting it to a date/time type may read 'now', 'today' …
+    bool takes_row = false;    // some function can be called on a whole row, as in `t.function`
   };
   [[nodiscard]] NamedSafety function_safety(const std::vector<std::string>& search_path,
                                             std::string_view schema, std::string_view name) const;
@@ -109,6 +115,8 @@ class Catalog {
                                       std::string_view schema, std::string_view name) const;
 
  private:
+  friend class CatalogBuilder;
+
   uint64_t generation_ = 0;
   uint64_t schema_token_ = 0;
   bool installed_ = false;
@@ -117,8 +125,8 @@ class Catalog {
   std::unordered_map<Oid, Relation> relations_;
   // "schema\0name" → what stands there.
   std::unordered_map<std::string, Oid> relation_names_;
-  std::unordered_map<std::string, Safety> functions_;
-  std::unordered_map<std::string, Safety> operators_;
+  std::unordered_map<std::string, NamedSafety> functions_;
+  std::unordered_map<std::string, NamedSafety> operators_;
   std::unordered_map<Oid, Type> types_;
   std::unordered_map<std::string, Oid> type_names_;
 };

@@ -15,21 +15,21 @@
 namespace pgfresh::query {
 
 enum class Kind : uint8_t {
-  kEmpty,      // no statement at all
-  kSelect,     // one SELECT, VALUES or TABLE
-  kBegin,      // BEGIN, START TRANSACTION
-  kCommit,     // COMMIT, END without AND CHAIN
-  kRollback,   // ROLLBACK, ABORT without AND CHAIN; not ROLLBACK TO
-  kSavepoint,  // SAVEPOINT, RELEASE, ROLLBACK TO
-  kWrite,      // one INSERT, UPDATE, DELETE, MERGE, TRUNCATE, COPY
-  kShowLast,   // SHOW pgfresh.last
-  kShow,       // another SHOW
-  kNotify,     // LISTEN, UNLISTEN, NOTIFY
-  kDeallocate, // DEALLOCATE name or ALL, PREPARE, EXECUTE, DISCARD: touches prepared statements
-  kSession,    // SET, RESET, DO, CALL, and everything else that may change the session
-  kDdl,        // CREATE, ALTER, DROP, GRANT, REVOKE, COMMENT …
-  kMany,       // several statements in one text
-  kUnknown,    // unparsable, too long, or not recognised
+  kEmpty,       // no statement at all
+  kSelect,      // one SELECT, VALUES or TABLE
+  kBegin,       // BEGIN, START TRANSACTION
+  kCommit,      // COMMIT, END without AND CHAIN
+  kRollback,    // ROLLBACK, ABORT without AND CHAIN; not ROLLBACK TO
+  kSavepoint,   // SAVEPOINT, RELEASE, ROLLBACK TO
+  kWrite,       // one INSERT, UPDATE, DELETE, MERGE, TRUNCATE, COPY
+  kShowLast,    // SHOW pgfresh.last
+  kShow,        // another SHOW
+  kNotify,      // LISTEN, UNLISTEN, NOTIFY
+  kDeallocate,  // DEALLOCATE name or ALL, PREPARE, EXECUTE, DISCARD: touches prepared statements
+  kSession,     // SET, RESET, DO, CALL, and everything else that may change the session
+  kDdl,         // CREATE, ALTER, DROP, GRANT, REVOKE, COMMENT …
+  kMany,        // several statements in one text
+  kUnknown,     // unparsable, too long, or not recognised
 };
 
 // What BEGIN asks for; kDefault: default_transaction_isolation decides.
@@ -42,7 +42,7 @@ enum class Effect : uint8_t {
   kChangesSession  // may change anything
 };
 
-// What a SELECT's parse tree mentions, collected once; resolved against a catalog later.
+// What the parse tree mentions, collected once; resolved against a catalog later.
 struct SelectShape;
 
 // Immutable; shared by the sessions of one worker.
@@ -56,32 +56,33 @@ struct Statement {
   Isolation isolation = Isolation::kDefault;  // kBegin
   bool deferrable_begin = false;  // kBegin: nothing but isolation READ COMMITTED, READ WRITE,
                                   // READ ONLY or [NOT] DEFERRABLE is asked for
-  bool deallocates_all = false;   // kDeallocate: DEALLOCATE ALL, DISCARD ALL or PLANS
+  bool deallocates_all = false;   // kDeallocate: DEALLOCATE ALL, DISCARD ALL; kMany: some statement
+                                  // deallocates something, so that no name is known any more
   std::string deallocated_name;   // kDeallocate: DEALLOCATE name
   std::string text;               // as it came
-  std::string canonical;          // tokens without comments and white space, see canonicalize()
+  std::string canonical;          // see canonicalize(); the text itself where that gave nothing
   bool hint_off = false;          // /* pgfresh: off */
-  std::optional<int64_t> hint_ttl_ms;  // /* pgfresh: ttl=30s */
-  std::vector<Reason> reasons;    // what the text alone says against caching
-  std::unique_ptr<const SelectShape> shape;  // kSelect only
+  std::optional<int64_t> hint_ttl_ms;        // /* pgfresh: ttl=30s */
+  std::vector<Reason> reasons;               // what the text alone says against caching
+  std::unique_ptr<const SelectShape> shape;  // null when the text was not parsed
 };
 
 // What a statement is for one catalog snapshot and one search_path.
 struct Verdict {
   uint64_t catalog_generation = 0;
   Effect effect = Effect::kChangesSession;
-  std::vector<Reason> reasons;  // all of them, without repetition; empty: cacheable
-  std::vector<Oid> roots;       // of the trees of tables it reads, without repetition
-  bool time_parameters = false; // text parameters must not be 'now', 'today' … (is_time_word)
+  std::vector<Reason> reasons;   // all of them, without repetition; empty: cacheable
+  std::vector<Oid> roots;        // of the trees of tables it names, without repetition
+  bool time_parameters = false;  // text parameters must not be 'now', 'today' … (is_time_word)
 
   [[nodiscard]] bool cacheable() const { return reasons.empty(); }
   [[nodiscard]] Reason reason() const { return reasons.empty() ? Reason::kNone : reasons.front(); }
 };
 
 // Parses one text with libpg_query. Thread-safe: libpg_query's state is per thread. Texts longer
-// than `text_bytes_max` are not parsed (kUnknown, kTooLong): libpg_query overflows the stack on
-// long flat expressions (64 KB on an 8 MB stack), so callers run on stacks of 64 MB or more, and
-// the guard also counts nesting-prone tokens.
+// than `text_bytes_max` are not parsed (kUnknown, kTooLong), for libpg_query recurses without a
+// guard: the worst texts known need 64 bytes of stack for each byte of text. REQUIRES: a stack of
+// 100 × text_bytes_max or more, which 8 MB are for 64 KB; workers have 64 MB.
 [[nodiscard]] std::shared_ptr<const Statement> analyze(std::string_view text,
                                                        size_t text_bytes_max);
 
@@ -89,8 +90,9 @@ struct Verdict {
                               const std::vector<std::string>& search_path);
 
 // PostgreSQL's tokens without comments and white space, one blank where two tokens would run
-// together, unquoted words in lower case, constants kept to the letter. Two texts with the same
-// canonical form mean the same to PostgreSQL. nullopt: the scanner refused the text.
+// together, unquoted words in lower case, constants kept to the letter, no semicolon at the end.
+// Two texts with the same canonical form mean the same to PostgreSQL. nullopt: the scanner refused
+// the text, or it holds a construct whose bounds the scanner does not tell (U&'…').
 [[nodiscard]] std::optional<std::string> canonicalize(std::string_view text);
 
 // A word that date/time input reads as the present: a string that contains now, today, tomorrow

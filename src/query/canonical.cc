@@ -1,0 +1,178 @@
+// The canonical form of a text, hints, and the small questions asked of strings: is it a time word,
+// is it the command tag of DDL.
+//
+// The canonical form is right because scanning it gives the tokens of the text again: a blank
+// stands between any two tokens unless one of them is a symbol that is never part of a longer one,
+// or they are the words and dots of a qualified name. Words are put in lower case only where they
+// are pure ASCII: what the server's locale does to other letters is not known here.
+
+#include "query/canonical.h"
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+
+#include "query/statement.h"
+
+namespace pgfresh::query {
+namespace {
+
+// A hint's lifetime is at most a year; longer is a slip of the pen.
+constexpr int64_t kHintTtlMsMax = int64_t{366} * 24 * 3600 * 1000;
+
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; }
+
+bool is_ascii(std::string_view text) {
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
+bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+
+bool stands_alone(const Token& token) {
+  if (token.kind != TokenKind::kSymbol || token.text.size() != 1) return false;
+  return std::string_view("(),[];").find(token.text.front()) != std::string_view::npos;
+}
+
+bool is_name(const Token& token) {
+  return token.kind == TokenKind::kWord || token.kind == TokenKind::kQuotedWord;
+}
+
+bool is_dot(const Token& token) { return token.kind == TokenKind::kSymbol && token.text == "."; }
+
+bool is_star(const Token& token) { return token.kind == TokenKind::kSymbol && token.text == "*"; }
+
+bool blank_between(const Token& left, const Token& right) {
+  if (stands_alone(left) || stands_alone(right)) return false;
+  if (is_name(left) && is_dot(right)) return false;
+  if (is_dot(left) && (is_name(right) || is_star(right))) return false;
+  return true;
+}
+
+void append_token(std::string& out, const Token& token) {
+  if (token.kind != TokenKind::kWord || !is_ascii(token.text)) {
+    out.append(token.text);
+    return;
+  }
+  std::transform(token.text.begin(), token.text.end(), std::back_inserter(out), lower);
+}
+
+std::string_view trim(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\r\n\f\v";
+  const size_t first = text.find_first_not_of(kSpace);
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
+}
+
+std::optional<int64_t> milliseconds(std::string_view value) {
+  int64_t count = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), count);
+  if (error != std::errc() || count < 0) return std::nullopt;
+  const std::string_view unit = value.substr(static_cast<size_t>(end - value.data()));
+  int64_t scale = 0;
+  if (unit == "ms") scale = 1;
+  if (unit == "s") scale = 1'000;
+  if (unit == "min") scale = 60'000;
+  if (unit == "h") scale = 3'600'000;
+  if (scale == 0 || count > kHintTtlMsMax / scale) return std::nullopt;
+  return count * scale;
+}
+
+void take_option(std::string_view option, Hints& hints) {
+  constexpr std::string_view kTtl = "ttl=";
+  if (option == "off") hints.off = true;
+  if (!option.starts_with(kTtl)) return;
+  const std::optional<int64_t> ttl = milliseconds(option.substr(kTtl.size()));
+  if (ttl) hints.ttl_ms = ttl;
+}
+
+void take_comment(std::string_view comment, Hints& hints) {
+  constexpr std::string_view kMark = "pgfresh:";
+  if (!comment.starts_with("/*") || comment.size() < 4) return;
+  std::string_view rest = trim(comment.substr(2, comment.size() - 4));
+  if (!rest.starts_with(kMark)) return;
+  rest.remove_prefix(kMark.size());
+  constexpr std::string_view kSeparators = " ,\t\r\n";
+  while (!rest.empty()) {
+    const size_t end = std::min(rest.find_first_of(kSeparators), rest.size());
+    take_option(rest.substr(0, end), hints);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+}
+
+// One pass over the runs of letters. With `skip_escapes`, backslashes and double quotes are passed
+// over as if they were not there, as the input of arrays, ranges and rows does.
+enum class Escapes : uint8_t { kKeep, kSkip };
+
+bool has_time_word(std::string_view value, Escapes escapes) {
+  constexpr size_t kLongest = 9;  // yesterday
+  char word[kLongest];
+  size_t length = 0;
+  const auto matches = [&] {
+    const std::string_view found(word, length);
+    return length <= kLongest &&
+           (found == "now" || found == "today" || found == "tomorrow" || found == "yesterday");
+  };
+  for (const char c : value) {
+    if (escapes == Escapes::kSkip && (c == '\\' || c == '"')) continue;
+    if (is_letter(c)) {
+      if (length < kLongest) word[length] = lower(c);
+      length = std::min(length + 1, kLongest + 1);
+      continue;
+    }
+    if (length <= kLongest && matches()) return true;
+    length = 0;
+  }
+  return length <= kLongest && matches();
+}
+
+}  // namespace
+
+std::string canonical_form(const std::vector<Token>& tokens) {
+  std::vector<Token> kept;
+  kept.reserve(tokens.size());
+  for (const Token& token : tokens) {
+    if (token.kind != TokenKind::kComment) kept.push_back(token);
+  }
+  while (!kept.empty() && kept.back().text == ";") kept.pop_back();
+  std::string out;
+  const Token* previous = nullptr;
+  for (const Token& token : kept) {
+    if (previous != nullptr && blank_between(*previous, token)) out.push_back(' ');
+    append_token(out, token);
+    previous = &token;
+  }
+  return out;
+}
+
+Hints hints_of(const std::vector<Token>& tokens) {
+  Hints hints;
+  for (const Token& token : tokens) {
+    if (token.kind == TokenKind::kComment) take_comment(token.text, hints);
+  }
+  return hints;
+}
+
+std::optional<std::string> canonicalize(std::string_view text) {
+  if (text.find('\0') != std::string_view::npos) return std::nullopt;
+  const std::optional<std::vector<Token>> tokens = scan(text);
+  if (!tokens) return std::nullopt;
+  return canonical_form(*tokens);
+}
+
+bool is_time_word(std::string_view value) {
+  if (has_time_word(value, Escapes::kKeep)) return true;
+  if (value.find_first_of("\\\"") == std::string_view::npos) return false;
+  return has_time_word(value, Escapes::kSkip);
+}
+
+bool is_ddl_tag(std::string_view command_tag) {
+  for (const std::string_view word :
+       {"CREATE ", "ALTER ", "DROP ", "GRANT", "REVOKE", "COMMENT", "SECURITY LABEL",
+        "REFRESH MATERIALIZED VIEW", "REASSIGN OWNED", "IMPORT FOREIGN SCHEMA"}) {
+    if (command_tag.starts_with(word)) return true;
+  }
+  return false;
+}
+
+}  // namespace pgfresh::query

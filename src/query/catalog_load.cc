@@ -1,0 +1,266 @@
+// The two statements of the catalog snapshot. Everything PostgreSQL can decide better than we is
+// decided here (which triggers stand, which functions a write can reach); everything that rests on
+// a reviewed list is left to CatalogBuilder. Rows are (kind, a … h), all text; lists travel as
+// JSON, because names may hold any character. Kinds:
+//   m  installed version (read from pgfresh.version()'s body: one statement cannot call a function
+//      that may not exist) | enabled event triggers of ours | writes_may_change_session
+//   r  oid, schema, name, relkind, relpersistence, row security, own triggers complete, subscribed,
+//      attributes [[number, type, name] …]
+//   s  schema, [[oid, name, relkind] …]: relations of the system schemas
+//   i  parent, child: inheritance and partitions
+//   v  view, calls something with effects, [relation read …]
+//   f  schema, code, [name …]: functions; code = origin, volatility, suspected of changing the
+//      session, may return a string, can be called on a row, each one letter or '-'
+//   o  schema, code, [name …]: operators, by the function beneath
+//   y  oid, schema, name, typtype, code, part, relation: types; code = origin, I/O volatility,
+//      checks and casts harmless; part = element of an array, base of a domain, subtype of a range
+// Temporary objects and TOAST tables are left out: a session that has temporary objects gets no
+// hits at all.
+
+#include "query/catalog.h"
+
+namespace pgfresh::query {
+namespace {
+
+// The words that make a function body suspect of changing session settings or creating temporary
+// objects: set_config anywhere, even in a comment; SET, RESET and DISCARD where a statement or a
+// quoted statement begins (an UPDATE … SET does not count), looked for with and without comments;
+// temporary tables. Suspicion spreads to every function whose body mentions the name of a suspect.
+// jit off: compiling this statement would take two seconds, running it takes some 30 ms.
+constexpr std::string_view kLoadSql = R"sql(
+SET LOCAL jit = off;
+WITH RECURSIVE
+ns AS MATERIALIZED (
+  SELECT oid, nspname, nspname IN ('pg_catalog', 'information_schema') AS system
+  FROM pg_catalog.pg_namespace
+  WHERE nspname !~ '^pg_(toast|temp_|toast_temp_)'),
+member AS MATERIALIZED (
+  SELECT classid, objid FROM pg_catalog.pg_depend
+  WHERE deptype = 'e' AND refclassid = 'pg_catalog.pg_extension'::regclass),
+body AS MATERIALIZED (
+  SELECT p.oid, p.proname,
+         p.prosrc || CASE WHEN p.prosqlbody IS NULL THEN ''
+                          ELSE E'\n' || pg_catalog.pg_get_function_sqlbody(p.oid) END AS text
+  FROM pg_catalog.pg_proc p JOIN ns ON ns.oid = p.pronamespace
+       JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+  WHERE p.oid >= 16384 AND ns.nspname <> 'pgfresh' AND l.lanname NOT IN ('c', 'internal')
+    AND NOT EXISTS (SELECT FROM member m WHERE m.objid = p.oid
+                    AND m.classid = 'pg_catalog.pg_proc'::regclass)),
+suspect(oid, proname) AS (
+  SELECT b.oid, b.proname FROM body b,
+    LATERAL (VALUES (b.text),
+             (pg_catalog.regexp_replace(b.text, '--[^\n]*|/\*.*?\*/', ' ', 'g'))) AS t(text)
+  WHERE t.text ~* 'set_config|\mpg_temp\M'
+     OR t.text ~* '(^|;|\mbegin\M|\mthen\M|\melse\M|\mloop\M|\matomic\M|>>|''|\$[a-z_0-9]*\$)\s*(set|reset|discard)\s+[a-z_"%]'
+     OR t.text ~* '\m(create|into)\s+((local|global)\s+)?(temp|temporary)\M'
+  UNION
+  SELECT b.oid, b.proname FROM body b JOIN suspect s
+    ON pg_catalog.strpos(pg_catalog.lower(b.text), pg_catalog.lower(s.proname::text)) > 0),
+exposed AS (
+  SELECT EXISTS (
+    SELECT FROM suspect s JOIN pg_catalog.pg_depend d ON d.refobjid = s.oid
+    WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass
+      AND d.classid NOT IN ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_event_trigger'::regclass))
+    OR EXISTS (SELECT FROM pg_catalog.pg_rewrite
+               WHERE ev_type <> '1' AND ev_class >= 16384 AND ev_action::text LIKE '%funcid 2078 %')
+    OR EXISTS (SELECT FROM pg_catalog.pg_attrdef WHERE adbin::text LIKE '%funcid 2078 %')
+    AS yes),
+safe_trigger AS (
+  SELECT t.tgrelid AS relid, count(DISTINCT t.tgname) = 4 AS complete
+  FROM pg_catalog.pg_trigger t
+       JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+       JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'pgfresh'
+       JOIN (VALUES ('pgfresh_insert', 4), ('pgfresh_delete', 8), ('pgfresh_update', 16),
+                    ('pgfresh_truncate', 32)) AS ours(name, event)
+         ON t.tgname = ours.name AND t.tgtype & 127 = ours.event
+  WHERE NOT t.tgisinternal AND t.tgenabled = 'A' AND t.tgqual IS NULL AND t.tgattr = ''
+  GROUP BY t.tgrelid),
+support AS (
+  SELECT a.aggfnoid AS oid,
+         pg_catalog.max(CASE t.provolatile WHEN 'v' THEN 3 WHEN 's' THEN 2 ELSE 1 END) AS worst
+  FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc t
+    ON t.oid IN (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn,
+                 a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
+  GROUP BY a.aggfnoid),
+kind_of_type AS MATERIALIZED (
+  SELECT t.oid,
+         t.typcategory IN ('S', 'X') OR e.typcategory IN ('S', 'X')
+           OR t.typname IN ('anyelement', 'anynonarray', 'anyarray', 'anycompatible', 'cstring',
+                            'anycompatiblenonarray', 'anycompatiblearray', 'record', '_record')
+           AS stringy,
+         t.typtype = 'c'
+           OR t.typname IN ('any', 'anyelement', 'anynonarray', 'anycompatible',
+                            'anycompatiblenonarray', 'record')
+           OR t.oid IN (SELECT c.casttarget FROM pg_catalog.pg_cast c JOIN pg_catalog.pg_type s
+                          ON s.oid = c.castsource AND s.typtype = 'c'
+                        WHERE c.castcontext = 'i') AS rowish
+  FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_type e ON e.typarray = t.oid),
+proc AS MATERIALIZED (
+  SELECT p.oid, ns.nspname, p.proname,
+         CASE WHEN p.oid < 16384 THEN 'b' WHEN m.objid IS NOT NULL THEN 'e' ELSE 'u' END
+         || CASE greatest(s.worst, CASE p.provolatile WHEN 'v' THEN 3 WHEN 's' THEN 2 ELSE 1 END)
+              WHEN 3 THEN 'v' WHEN 2 THEN 's' ELSE 'i' END
+         || CASE WHEN p.oid >= 16384 AND p.oid IN (SELECT oid FROM suspect) THEN 's' ELSE '-' END
+         || CASE WHEN r.stringy THEN 't' ELSE '-' END AS code,
+         p.pronargs >= 1 AND p.pronargs - p.pronargdefaults <= 1 AND coalesce(a.rowish, true)
+           AS rowish
+  FROM pg_catalog.pg_proc p JOIN ns ON ns.oid = p.pronamespace
+       JOIN kind_of_type r ON r.oid = p.prorettype
+       LEFT JOIN kind_of_type a ON a.oid = p.proargtypes[0]
+       LEFT JOIN support s ON s.oid = p.oid
+       LEFT JOIN member m ON m.objid = p.oid AND m.classid = 'pg_catalog.pg_proc'::regclass),
+bad_cast AS (
+  SELECT x.type FROM pg_catalog.pg_cast c
+         JOIN pg_catalog.pg_type tt ON tt.oid = c.casttarget
+         LEFT JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc,
+         LATERAL (VALUES (c.castsource), (c.casttarget)) AS x(type)
+  WHERE c.oid >= 16384
+    AND NOT EXISTS (SELECT FROM member m WHERE m.objid = c.oid
+                    AND m.classid = 'pg_catalog.pg_cast'::regclass)
+    AND (p.provolatile <> 'i' OR p.oid IN (SELECT oid FROM suspect)
+         OR (c.castmethod = 'i' AND tt.typcategory NOT IN ('S', 'E', 'B', 'N', 'U')))),
+bad_check AS (
+  SELECT c.contypid AS type FROM pg_catalog.pg_constraint c
+  WHERE c.contypid <> 0
+    AND (c.conbin::text ~ 'SQLVALUEFUNCTION|COERCEVIAIO|NEXTVALUE|SUBLINK'
+         OR EXISTS (
+           SELECT FROM pg_catalog.regexp_matches(c.conbin::text, ':(?:op)?funcid (\d+)', 'g') AS f
+             LEFT JOIN pg_catalog.pg_proc p ON p.oid = f[1]::oid
+           WHERE p.provolatile IS DISTINCT FROM 'i' OR p.oid IN (SELECT oid FROM suspect)))),
+harmless(name) AS (VALUES ('clock_timestamp'), ('gen_random_uuid'), ('random'), ('timeofday')),
+viewed AS MATERIALIZED (
+  SELECT c.oid, w.oid AS rule, w.ev_action::text AS tree
+  FROM pg_catalog.pg_class c JOIN ns ON ns.oid = c.relnamespace AND NOT ns.system
+       JOIN pg_catalog.pg_rewrite w ON w.ev_class = c.oid AND w.ev_type = '1'
+  WHERE c.relkind = 'v'
+    AND NOT EXISTS (SELECT FROM member m WHERE m.objid = c.oid
+                    AND m.classid = 'pg_catalog.pg_class'::regclass)),
+view_calls AS MATERIALIZED (
+  SELECT v.oid, f[1]::oid AS fn
+  FROM viewed v, LATERAL pg_catalog.regexp_matches(v.tree, ':(?:opfuncid|funcid|aggfnoid|winfnoid) (\d+)', 'g') AS f),
+relation AS MATERIALIZED (
+  SELECT c.oid, ns.nspname, c.relname, c.relkind, c.relpersistence, c.relrowsecurity, ns.system
+  FROM pg_catalog.pg_class c JOIN ns ON ns.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND c.relpersistence <> 't')
+
+SELECT 'm' AS kind,
+  (SELECT substring(prosrc FROM '[0-9]+(?:\.[0-9]+)*') FROM pg_catalog.pg_proc
+   WHERE oid = to_regprocedure('pgfresh.version()')) AS a,
+  (SELECT count(*)::text FROM pg_catalog.pg_event_trigger
+   WHERE evtname IN ('pgfresh_ddl_end', 'pgfresh_drop') AND evtenabled IN ('A', 'O')) AS b,
+  (SELECT yes::text FROM exposed) AS c,
+  NULL::text AS d, NULL::text AS e, NULL::text AS f, NULL::text AS g, NULL::text AS h,
+  NULL::text AS i
+UNION ALL
+SELECT 'r', r.oid::text, r.nspname, r.relname, r.relkind::text, r.relpersistence::text,
+  r.relrowsecurity::text,
+  coalesce((SELECT t.complete FROM safe_trigger t WHERE t.relid = r.oid), false)::text,
+  EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = r.oid)::text,
+  (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a.attnum, a.atttypid::int8, a.attname))::text
+   FROM pg_catalog.pg_attribute a
+   WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped AND r.relkind <> 'S')
+FROM relation r WHERE NOT r.system
+UNION ALL
+SELECT 's', r.nspname,
+  pg_catalog.json_agg(pg_catalog.json_build_array(r.oid::int8, r.relname, r.relkind))::text,
+  NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM relation r WHERE r.system GROUP BY r.nspname
+UNION ALL
+SELECT 'i', i.inhparent::text, i.inhrelid::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM pg_catalog.pg_inherits i JOIN relation p ON p.oid = i.inhparent
+     JOIN relation c ON c.oid = i.inhrelid
+UNION ALL
+SELECT 'v', v.oid::text,
+  EXISTS (SELECT FROM view_calls f LEFT JOIN pg_catalog.pg_proc p ON p.oid = f.fn
+          WHERE f.oid = v.oid AND (p.provolatile = 'v' OR p.oid IN (SELECT oid FROM suspect))
+            AND NOT (p.oid < 16384 AND p.proname IN (SELECT name FROM harmless)))::text,
+  (SELECT pg_catalog.json_agg(DISTINCT d.refobjid::int8)::text FROM pg_catalog.pg_depend d
+   WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = v.rule
+     AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> v.oid),
+  NULL, NULL, NULL, NULL, NULL, NULL
+FROM viewed v
+UNION ALL
+SELECT 'f', p.nspname, p.code || CASE WHEN p.rowish THEN 'r' ELSE '-' END,
+  pg_catalog.json_agg(DISTINCT p.proname)::text, NULL, NULL, NULL, NULL, NULL, NULL
+FROM proc p GROUP BY 2, 3
+UNION ALL
+SELECT 'o', ns.nspname, p.code || '-', pg_catalog.json_agg(DISTINCT o.oprname)::text,
+  NULL, NULL, NULL, NULL, NULL, NULL
+FROM pg_catalog.pg_operator o JOIN ns ON ns.oid = o.oprnamespace JOIN proc p ON p.oid = o.oprcode
+GROUP BY 2, 3
+UNION ALL
+SELECT 'y', t.oid::text, ns.nspname, t.typname, t.typtype::text,
+  CASE WHEN t.oid < 16384 THEN 'b' WHEN m.objid IS NOT NULL THEN 'e' ELSE 'u' END
+  || CASE WHEN t.oid < 16384 THEN '-'
+          WHEN EXISTS (SELECT FROM pg_catalog.pg_proc p
+                       WHERE p.oid IN (t.typinput, t.typoutput) AND p.provolatile <> 'i')
+          THEN 's' ELSE 'i' END
+  || CASE WHEN t.oid IN (SELECT type FROM bad_check) OR t.oid IN (SELECT type FROM bad_cast)
+          THEN 'x' ELSE '-' END,
+  CASE t.typtype WHEN 'd' THEN t.typbasetype
+       WHEN 'r' THEN (SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE g.rngtypid = t.oid
+                      AND g.rngsubopc < 16384)
+       WHEN 'm' THEN (SELECT g.rngtypid FROM pg_catalog.pg_range g WHERE g.rngmultitypid = t.oid)
+       ELSE el.oid END::text,
+  t.typrelid::text, NULL, NULL
+FROM pg_catalog.pg_type t JOIN ns ON ns.oid = t.typnamespace
+     LEFT JOIN pg_catalog.pg_type el ON el.typarray = t.oid
+     LEFT JOIN member m ON m.objid = t.oid AND m.classid = 'pg_catalog.pg_type'::regclass
+WHERE NOT (ns.system AND (t.typrelid <> 0 OR coalesce(el.typrelid, 0) <> 0))
+)sql";
+
+// What no event trigger tells, and, for databases without event triggers, a sum over the row
+// versions of what a verdict rests on. pg_authid and pg_user_mapping are not readable for all, so
+// roles are summed by value; so are relations, because TRUNCATE makes a new version of a relation's
+// row and must not count. A row version (xmin) changes with every UPDATE of the row.
+constexpr std::string_view kFingerprintSql = R"sql(
+SELECT pg_catalog.concat_ws(' ',
+  pg_catalog.pg_conf_load_time(),
+  (SELECT sum(pg_catalog.hashtextextended(r.oid::text || r.rolname || r.rolsuper || r.rolinherit
+     || r.rolbypassrls || coalesce(r.rolconfig::text, ''), 0)) FROM pg_catalog.pg_roles r),
+  (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, roleid::int8 * 31 + member::int8))
+   FROM pg_catalog.pg_auth_members),
+  (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, setdatabase::int8 * 31 + setrole::int8))
+   FROM pg_catalog.pg_db_role_setting),
+  (SELECT sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', c.relname, c.relnamespace,
+     c.relkind, c.relpersistence, c.relrowsecurity, c.relforcerowsecurity, c.relowner, c.relacl,
+     c.relispartition), c.oid::int8)) FROM pg_catalog.pg_class c
+   WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')),
+  (SELECT sum(pg_catalog.hashint8extended(a.xmin::text::int8, a.attrelid::int8 * 2048 + a.attnum))
+   FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+   WHERE a.attrelid >= 16384 AND a.attnum > 0 AND c.relpersistence <> 't'
+     AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')),
+  (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8)) FROM pg_catalog.pg_proc
+   WHERE oid >= 16384),
+  (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8)) FROM pg_catalog.pg_trigger),
+  (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8)) FROM pg_catalog.pg_policy),
+  (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8)) FROM pg_catalog.pg_rewrite
+   WHERE oid >= 16384),
+  (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, inhrelid::int8 * 31 + inhparent::int8))
+   FROM pg_catalog.pg_inherits),
+  (SELECT sum(pg_catalog.hashint8extended(t.xmin::text::int8, t.oid::int8)) FROM pg_catalog.pg_type t
+   WHERE t.oid >= 16384 AND t.typnamespace NOT IN
+     (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname ~ '^pg_(toast|temp_|toast_temp_)')),
+  (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8)) FROM pg_catalog.pg_operator
+   WHERE oid >= 16384),
+  (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8)) FROM pg_catalog.pg_cast
+   WHERE oid >= 16384),
+  (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8)) FROM pg_catalog.pg_namespace
+   WHERE nspname !~ '^pg_(toast|temp_|toast_temp_)'),
+  (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8)) FROM pg_catalog.pg_enum),
+  (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8))
+   FROM pg_catalog.pg_constraint WHERE contypid <> 0),
+  (SELECT sum(srrelid::int8) FROM pg_catalog.pg_subscription_rel),
+  (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8))
+   FROM pg_catalog.pg_event_trigger),
+  (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8)) FROM pg_catalog.pg_database
+   WHERE datname = pg_catalog.current_database())
+) AS fingerprint
+)sql";
+
+}  // namespace
+
+std::string_view Catalog::load_sql() { return kLoadSql; }
+std::string_view Catalog::fingerprint_sql() { return kFingerprintSql; }
+
+}  // namespace pgfresh::query

@@ -1,0 +1,86 @@
+// What the parse tree of a text mentions, with nothing looked up yet: names, and the questions a
+// catalog will have to answer about them. Collected once per text by ShapeCollector, judged by
+// resolve() against each catalog snapshot.
+#pragma once
+
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "pgfresh/reason.h"
+#include "query/statement.h"
+
+namespace pgfresh::query {
+
+struct Name {
+  std::string schema;  // empty: to be found by search_path
+  std::string name;
+  friend auto operator<=>(const Name&, const Name&) = default;
+};
+
+struct FunctionUse {
+  Name name;
+  size_t argument_count = 0;
+  bool in_from = false;
+  friend auto operator<=>(const FunctionUse&, const FunctionUse&) = default;
+};
+
+// A cast, or a function call with one argument, which is a cast when a type has the function's
+// name. When the target is a date/time type, its input must not be given a string that is made by
+// the query (it may say 'now'): then `possible` must hold, and all of the names must be of
+// date/time type, or give no string.
+struct CastUse {
+  Name type;
+  bool by_call = false;
+  bool possible = true;
+  std::vector<std::string> columns;
+  std::vector<Name> functions;
+  std::vector<Name> by_argument;  // min, max: builtin, what they give is what they are given
+  std::vector<Name> operators;
+  std::vector<Name> types;
+};
+
+// `qualifier.name` or `(…).name`: a column, or a function called on a whole row.
+struct FieldUse {
+  std::string qualifier;  // empty for `(…).name`
+  std::string name;
+  friend auto operator<=>(const FieldUse&, const FieldUse&) = default;
+};
+
+// A name that columns can be qualified with. `table` is meant only when `is_table`; else it stands
+// for a CTE, subquery, join or function.
+struct RangeName {
+  std::string name;
+  bool is_table = false;
+  Name table;
+  friend auto operator<=>(const RangeName&, const RangeName&) = default;
+};
+
+struct SelectShape {
+  Effect effect_floor = Effect::kPureRead;  // what the kinds of statements and nodes alone say
+  bool writes = false;                      // triggers, rules, defaults may run
+  bool parameters = false;
+  bool function_in_from = false;
+  std::set<Name> tables;  // range variables that are not CTEs in scope
+  std::set<FunctionUse> functions;
+  std::set<Name> operators;  // named, and implied by IN, BETWEEN, USING, CASE …
+  std::vector<CastUse> casts;
+  std::set<FieldUse> fields;
+  std::set<RangeName> ranges;
+  std::set<std::string> defined;  // column names that the statement itself may make
+};
+
+// Raises `effect` to at least `floor`.
+inline void raise(Effect& effect, Effect floor) {
+  if (effect < floor) effect = floor;
+}
+
+inline void add_reason(std::vector<Reason>& reasons, Reason reason) {
+  for (const Reason known : reasons) {
+    if (known == reason) return;
+  }
+  reasons.push_back(reason);
+}
+
+}  // namespace pgfresh::query

@@ -1,0 +1,88 @@
+// Walks a raw parse tree (libpg_query's JSON) and collects its SelectShape. Every node and field it
+// meets must be in tree_rules.h, or the statement becomes uncacheable with an unknown effect.
+// Recursion is bounded by the depth simdjson accepts, see analyze.cc.
+#pragma once
+
+#include <simdjson.h>
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "query/shape.h"
+#include "query/tree_rules.h"
+
+namespace pgfresh::query {
+
+class ShapeCollector {
+ public:
+  using Object = simdjson::dom::object;
+  using Element = simdjson::dom::element;
+
+  // Adds to both; they must outlive the collector.
+  ShapeCollector(SelectShape& shape, std::vector<Reason>& reasons)
+      : shape_(shape), reasons_(reasons) {}
+
+  // One statement of the text: the name of its node and the node's fields.
+  void statement(std::string_view type, const Object& body);
+  // A construct that has not been reviewed.
+  void unreviewed();
+
+ private:
+  using Handler = void (ShapeCollector::*)(const Object&);
+
+  // Walking.
+  void value(const Element& value);
+  void node(std::string_view type, const Object& body);
+  void fields(std::string_view type, const Object& body, std::string_view except);
+  void structure(std::string_view type, const Element& value);
+  static Handler handler(std::string_view type);
+
+  // Nodes that walk their own fields.
+  void select(const Object& body);
+  void select_body(const Object& body);
+  void modify(std::string_view type, const Object& body);
+  void with_clause(const Object& body);
+  void result_target(const Object& body);
+  void range_function(const Object& body);
+
+  // Nodes that add something and are then walked by their rule.
+  void see_alias(const Object& body);
+  void see_table(const Object& body);
+  void see_subselect(const Object& body);
+  void see_join(const Object& body);
+  void see_cte(const Object& body);
+  void see_column(const Object& body);
+  void see_constant(const Object& body);
+  void see_parameter(const Object& body);
+  void see_expression(const Object& body);
+  void see_sublink(const Object& body);
+  void see_case(const Object& body);
+  void see_sort(const Object& body);
+  void see_call(const Object& body);
+  void see_cast(const Object& body);
+  void see_indirection(const Object& body);
+  void see_clock_or_user(const Object& body);
+  void see_locking(const Object& body);
+  void see_into(const Object& body);
+  void see_sample(const Object& body);
+
+  void note_range(const Object& body, std::string_view field);
+  void note_call(const Object& body, bool in_from);
+  void note_field(const std::string& qualifier, const std::string& name);
+  void note_values(const Object& body);
+  void note_output_name(const std::string& name);
+  void note_operator(const std::optional<Name>& name);
+  // Adds to `cast` what must hold for `argument` to give no string made by the query.
+  void require_no_string(const Element& argument, CastUse& cast);
+  void require_all(const Object& body, std::string_view field, CastUse& cast);
+
+  SelectShape& shape_;
+  std::vector<Reason>& reasons_;
+  std::vector<std::string> scope_;  // names of the CTEs visible here
+  int level_ = 0;                   // of SELECTs around; 0: its columns are the answer's
+  int unnamed_ = 0;                 // result columns without a name around, at level > 0
+};
+
+}  // namespace pgfresh::query
