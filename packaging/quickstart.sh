@@ -76,7 +76,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 free_port() {
-  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+  /usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
 # ── PostgreSQL with the healthcare schema ────────────────────────────────────────────────────────
@@ -115,7 +115,7 @@ through="postgresql://postgres@127.0.0.1:$port/care"
 echo "listens on 127.0.0.1:$port"
 
 status=0
-python3 packaging/quickstart_app.py --direct "$direct" --pgfresh "$through" \
+/usr/bin/python3 packaging/quickstart_app.py --direct "$direct" --pgfresh "$through" \
   --console "host=$dir port=$port dbname=pgfresh user=$(id -un)" \
   --http "http://127.0.0.1:$http_port" --seconds "$seconds" || status=$?
 [ "$status" -eq 0 ] || exit "$status"
