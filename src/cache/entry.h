@@ -30,10 +30,10 @@ struct Entry {
   // not asked for one.
   SharedBytes body;
   uint32_t description_bytes = 0;  // length of the RowDescription at the front of `body`
-  uint64_t shape = 0;  // names and types of its columns, hashed (proxy/fetch.h); 0: not known
-  int64_t stored_ns = 0;           // on the loop's clock
+  uint64_t shape = 0;     // names and types of its columns, hashed (proxy/fetch.h); 0: not known
+  int64_t stored_ns = 0;  // on the loop's clock
   int64_t expires_ns = 0;
-  int64_t upstream_ns = 0;         // what PostgreSQL took, first byte sent to last byte received
+  int64_t upstream_ns = 0;  // what PostgreSQL took, first byte sent to last byte received
   mutable std::atomic<uint64_t> hits{0};
 
   [[nodiscard]] bool has_description() const { return description_bytes != 0; }

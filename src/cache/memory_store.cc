@@ -7,6 +7,8 @@
 #include "cache/memory_store.h"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <bit>
 #include <mutex>
 #include <unordered_map>
@@ -22,6 +24,10 @@ using freshness::TokenTable;
 // Rule 9 is for memory only: an event whose slot very many entries name frees some of them, in
 // 0.1 ms or so; the others are found stale by their readers or fall out of their queues.
 constexpr int kRemovedPerShardMax = 256;
+
+// Most slots that an event touches are named by no entry; a counter for all slots of like hash
+// says so without the lock. 4 KB a shard.
+constexpr size_t kHints = 1024;
 
 constexpr uint8_t kMarksMax = 3;
 constexpr size_t kSmallShare = 10;  // the small queue's part of the room: one in so many
@@ -109,11 +115,16 @@ struct MemoryStore::Shard {
   std::mutex mutex;  // everything below
   Index index;
   std::unordered_map<SlotName, Link, SlotNameHash> rings;
+  std::array<std::atomic<uint32_t>, kHints> ring_hints{};  // rings; read without the lock
   Queue small;
   Queue main;
   std::vector<uint64_t> ghosts;  // a hash at its remainder's place; a newer one overwrites
   size_t bytes_max = 0;
   StoreStats stats;
+
+  [[nodiscard]] std::atomic<uint32_t>& hint(const SlotName& name) {
+    return ring_hints[SlotNameHash()(name) % kHints];
+  }
 
   [[nodiscard]] size_t bytes() const { return small.bytes + main.bytes; }
 
@@ -167,7 +178,10 @@ struct MemoryStore::Shard {
     push_young(queue, node);
     node.links = std::make_unique<Link[]>(entry.stamp.size());
     for (size_t i = 0; i < entry.stamp.size(); ++i) {
-      Link& anchor = rings[SlotName{entry.table, entry.stamp[i].slot}];
+      const SlotName name{entry.table, entry.stamp[i].slot};
+      const auto [ring, made] = rings.try_emplace(name);
+      if (made) hint(name).fetch_add(1, std::memory_order_relaxed);
+      Link& anchor = ring->second;
       Link& link = node.links[i];
       link.node = &node;
       link.prev = &anchor;
@@ -187,7 +201,10 @@ struct MemoryStore::Shard {
       link.prev->next = link.next;
       link.next->prev = link.prev;
       const bool last = link.prev == link.next && link.prev->node == nullptr;
-      if (last) rings.erase(SlotName{entry.table, entry.stamp[i].slot});
+      if (!last) continue;
+      const SlotName name{entry.table, entry.stamp[i].slot};
+      rings.erase(name);
+      hint(name).fetch_sub(1, std::memory_order_relaxed);
     }
     graveyard.push_back(std::move(node.entry));
     index.erase(place);
@@ -263,6 +280,7 @@ void MemoryStore::remove(const Entry& entry) {
 void MemoryStore::remove_slot(const TokenTable* table, uint32_t slot) {
   const SlotName name{table, slot};
   for (const auto& shard : shards_) {
+    if (shard->hint(name).load(std::memory_order_relaxed) == 0) continue;
     Graveyard graveyard;
     const std::lock_guard lock(shard->mutex);
     for (int removed = 0; removed < kRemovedPerShardMax; ++removed) {

@@ -1,6 +1,6 @@
 // L1: entries in this process's memory, sharded by key hash, bounded in bytes. Any thread; a shard
-// is a mutex around its tables, held for a look-up or for a bounded number of changes, never while
-// an entry is freed.
+// is a mutex around its tables, held for a look-up or for a bounded number of changes (but for
+// clear() and a smaller bound), never while an entry is freed.
 //
 // Eviction is S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023).
 // A new entry enters a small queue of a tenth of the room and moves on to the main queue only if

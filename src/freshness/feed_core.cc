@@ -485,8 +485,10 @@ FeedStatus FeedCore::status() const {
     status.state = counts_.sessions == 0 ? "connecting" : "lost";
   }
   if (line_.started() && !live) {
-    status.trouble = trouble_text_.empty() ? std::string(reason_text(reason)) : trouble_text_;
-    if (reason == Reason::kNotInstalled) status.trouble = reason_text(reason);
+    // Without an obstacle it is the fences that are late.
+    const Reason shown = reason == Reason::kNone ? Reason::kNoLease : reason;
+    const bool said = trouble_text_.empty() || reason == Reason::kNotInstalled;
+    status.trouble = said ? std::string(reason_text(shown)) : trouble_text_;
   }
   status.lease_left_ms = (domain_.lease_until_ns() - now) / kNsPerMs;
   status.unsettled = settlement_.transactions() + watch_.unpublished();

@@ -87,6 +87,8 @@ TEST_CASE("fences that stop: the lease expires, then the connection is given up"
   play.time.advance_ms(1000);
   CHECK_FALSE(play.lease());
   CHECK(play.domain.trouble() == Reason::kNoLease);
+  CHECK(play.feed->status().state == "starting");
+  CHECK(play.feed->status().trouble == "the invalidation feed is not healthy");
   CHECK(play.server.connections().size() == 2);
   CHECK(play.domain.catalog_generation() != 0);
   play.fences_held = false;
