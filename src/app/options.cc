@@ -75,6 +75,17 @@ void Options::take_reloadable(const Options& fresh) {
   }
 }
 
+std::vector<std::string> Options::needing_restart(const Options& fresh) const {
+  std::vector<std::string> names;
+  for (const Option& option : option_table()) {
+    if (option.change != Change::kAtStart) continue;
+    const bool same = option.get_number ? option.get_number(*this) == option.get_number(fresh)
+                                        : option.get_texts(*this) == option.get_texts(fresh);
+    if (!same) names.emplace_back(option.name);
+  }
+  return names;
+}
+
 uint16_t Options::unix_port() const {
   if (listen_tcp.empty()) return kDefaultPort;
   const std::string& first = listen_tcp.front();

@@ -48,6 +48,9 @@ struct Options {
   // Takes over the options that may change while running; the others keep their values.
   void take_reloadable(const Options& fresh);
 
+  // The names of the options that differ and need a restart to change, for a warning.
+  [[nodiscard]] std::vector<std::string> needing_restart(const Options& fresh) const;
+
   // The port that names the unix socket: that of the first TCP address, else 6543.
   [[nodiscard]] uint16_t unix_port() const;
 };

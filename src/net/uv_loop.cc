@@ -80,9 +80,11 @@ UvLoop::~UvLoop() {
   wake_.reset();
   before_wait_.reset();
   after_wait_.reset();
-  // What is left are handles that are closing; one more turn frees them. A handle that still has
-  // an owner would make uv_loop_close() fail: our bug.
-  uv_run(&uv_, UV_RUN_NOWAIT);
+  // What is left is closing, or a look-up of a name that a thread has begun: its thread would write
+  // into the loop, so it is waited for. A handle that still has an owner is our bug.
+  uv_walk(
+      &uv_, [](uv_handle_t* handle, void*) { PGFRESH_CHECK(uv_is_closing(handle) != 0); }, nullptr);
+  uv_run(&uv_, UV_RUN_DEFAULT);
   PGFRESH_CHECK(uv_loop_close(&uv_) == 0);
 }
 

@@ -31,7 +31,8 @@ class UvLoop final : public Loop {
   // Sets SIGPIPE to be ignored in this process, since libuv writes with write(2). Throws
   // std::runtime_error when the kernel refuses an event queue; it may be made on any thread.
   UvLoop();
-  // REQUIRES: not running; every stream, timer and listener of this loop has been destroyed.
+  // REQUIRES: not running; every stream, timer and listener of this loop has been destroyed. Waits
+  // for look-ups of names under way, which a dead name server makes last some seconds.
   ~UvLoop() override;
   UvLoop(const UvLoop&) = delete;
   UvLoop& operator=(const UvLoop&) = delete;

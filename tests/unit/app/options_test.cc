@@ -193,6 +193,7 @@ TEST_CASE("a reload takes what may change and leaves the rest") {
   REQUIRE(set_option(fresh, "workers", "7") == "");
   REQUIRE(set_option(fresh, "console.users", "a:b") == "");
   REQUIRE(set_option(fresh, "limits.message_bytes", "1GB") == "");
+  CHECK(running.needing_restart(fresh) == Texts{"workers"});
   running.take_reloadable(fresh);
   CHECK(running.cache_bytes == size_t{1} << 30);
   CHECK(running.workers == 0);

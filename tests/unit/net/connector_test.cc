@@ -242,6 +242,13 @@ TEST_CASE("an attempt may be abandoned at any step") {
   CHECK(turn_until(loop, [&] { return told; }));
 }
 
+TEST_CASE("a loop may go while an abandoned look-up is under way") {
+  UvLoop loop;
+  UpstreamConnector connector(loop, open("postgresql://no-such-host.invalid/"));
+  auto pending = connector.connect([](std::unique_ptr<Stream>, std::string) { FAIL("abandoned"); });
+  pending.reset();
+}
+
 TEST_CASE("a server that accepts and says nothing runs into connect_timeout") {
   UvLoop loop;
   uint16_t port = 0;
