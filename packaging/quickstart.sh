@@ -63,7 +63,7 @@ finish() {
   if [ -f "$dir/data/postmaster.pid" ]; then
     (cd / && as_postgres "$pg_bin/pg_ctl" -D "$dir/data" -m fast -w stop >/dev/null 2>&1) || true
   fi
-  if [ "$status" -ne 0 ]; then
+  if [ "$status" -ne 0 ] && [ "$status" -lt 128 ]; then
     for log in "$dir/pgfresh.log" "$dir/postgres.log"; do
       [ ! -s "$log" ] || { echo "── last lines of $(basename "$log")" >&2; tail -n 20 "$log" >&2; }
     done
@@ -122,6 +122,7 @@ status=0
 [ "$once" = no ] || exit 0
 
 say "Your turn (Ctrl-C ends it)"
+trap 'exit 0' INT TERM
 cat <<END
   through pgfresh   psql $through
   directly          psql $direct
