@@ -123,7 +123,7 @@ TEST_CASE("a key that was evicted a short while ago goes to the main queue") {
   for (int i = 0; i < 80; ++i) store.insert(shop.entry(name("key", i), 1000));
   REQUIRE(store.find(key_of("key2")) == nullptr);
   store.insert(shop.entry("key2", 1000));  // missed twice
-  for (int i = 100; i < 140; ++i) store.insert(shop.entry(name("key", i), 1000));
+  for (int i = 100; i < 300; ++i) store.insert(shop.entry(name("key", i), 1000));
   CHECK(store.find(key_of("key2")) != nullptr);
 }
 

@@ -264,6 +264,28 @@ TEST_CASE("an audit that finds a change: published, and nothing served until it 
   CHECK(play.domain.catalog()->root_of(100) == 0);
 }
 
+TEST_CASE("what an audit has found is not adopted before its event has come") {
+  FeedOptions options;
+  options.catalog_poll_ms = 2000;
+  options.audit_ms = 5000;
+  Play play(options);
+  play.start();
+  const Stamp stamp = play.stamp_on(200);
+  play.publications_held = true;
+  play.database.tables = {200};
+  play.time.advance_ms(5100);
+  REQUIRE(play.server.other()->pending().has_value());
+  play.server.other()->answer();  // committed; the notification is on its way
+  const size_t loads = play.loads();
+  play.time.advance_ms(3000);
+  CHECK(play.loads() > loads);
+  CHECK_FALSE(play.lease());
+  CHECK(play.domain.catalog() == nullptr);
+  play.notify("1 70 s");
+  CHECK(play.lease());
+  CHECK_FALSE(play.servable(stamp));
+}
+
 TEST_CASE("an audit that finds a new fingerprint first") {
   FeedOptions options;
   options.catalog_poll_ms = 10'000;

@@ -32,6 +32,7 @@ struct Play {
   bool fences_held = false;
   bool loads_held = false;
   bool polls_held = false;
+  bool publications_held = false;
   uint64_t next_xid = 1000;
 
   std::vector<uint32_t> touched;
@@ -104,6 +105,7 @@ struct Play {
       return sim::sql_rows(database.rows());
     }
     if (sql.find("pg_notify") != std::string::npos) {
+      if (publications_held) return std::nullopt;
       if (publish_error) return sim::sql_error(*publish_error);
       server.notify("pgfresh", "1 " + std::to_string(next_xid++) + " s");
       return SqlResult{};
