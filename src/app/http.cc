@@ -1,9 +1,15 @@
 #include "app/http.h"
 
 #include <civetweb.h>
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "app/json.h"
@@ -37,12 +43,38 @@ void respond(mg_connection* connection, int status, const char* type, std::strin
   if (method != "HEAD") mg_write(connection, body.data(), body.size());
 }
 
+// One connection to the address, closed at once. Failure does not matter.
+void knock(const std::string& host, uint16_t port) {
+  addrinfo hints{};
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) return;
+  const int fd = ::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd >= 0) {
+    static_cast<void>(::connect(fd, found->ai_addr, found->ai_addrlen));
+    ::close(fd);
+  }
+  ::freeaddrinfo(found);
+}
+
+// The host of HOST:PORT or [IPV6]:PORT where the server can be reached from here.
+std::string reachable_host(const std::string& place) {
+  const size_t colon = place.rfind(':');
+  if (colon == std::string::npos) return "127.0.0.1";  // all addresses
+  std::string host = place.substr(0, colon);
+  if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
+  if (host == "0.0.0.0") return "127.0.0.1";
+  return host == "::" ? "::1" : host;
+}
+
 }  // namespace
 
 struct HttpServer::Server {
   MetricsPage metrics;
   AskReady ready;
   mg_context* context = nullptr;
+  std::string host;  // to knock at
   Complaint complaint;
 
   void answer(mg_connection* connection) const {
@@ -74,7 +106,18 @@ HttpServer::HttpServer(MetricsPage metrics, AskReady ready) : server_(std::make_
 
 HttpServer::~HttpServer() {
   if (server_->context == nullptr) return;
-  mg_stop(server_->context);
+  // civetweb looks at its stop flag when a connection comes, else every two seconds.
+  const uint16_t own_port = port();
+  std::atomic<bool> stopped = false;
+  std::thread stopper([this, &stopped] {
+    mg_stop(server_->context);
+    stopped = true;
+  });
+  while (!stopped) {
+    knock(server_->host, own_port);
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  stopper.join();
   mg_exit_library();
 }
 
@@ -84,6 +127,7 @@ std::string HttpServer::listen(const std::string& address) {
   if (place.starts_with("localhost:")) place.replace(0, 9, "127.0.0.1");
   if (place.starts_with("*:")) place.erase(0, 2);
   if (place.starts_with(":")) place.erase(0, 1);
+  server_->host = reachable_host(place);
   const std::array options = {"listening_ports",
                               place.c_str(),
                               "num_threads",
