@@ -10,9 +10,9 @@
 -- pgfresh.inband = on or carry, also as an INFO message with SQLSTATE PF001 (carry: INFO only, the
 -- proxy publishes the event after the commit):
 --
---   1 <xid8> r <relation> <columns> {<attnum> <values> {<bytes>:<value>}}    rows known
---   1 <xid8> w <relation>                                                    rows unknown
---   1 <xid8> s                                                               DDL, privileges, policies
+--   1 <xid8> r <relation> <columns> {<attnum> <values> {<bytes>:<value>}}  rows known
+--   1 <xid8> w <relation>                                                  rows unknown
+--   1 <xid8> s                                                             DDL, rights, policies
 --
 -- <relation> is the table named in the statement; <attnum> counts as in the root of its partition
 -- or inheritance tree; <value> is what the type's output function gives (bool: t or f), in at most
@@ -21,7 +21,7 @@
 --
 -- Who needs which right. Writers: none; the trigger functions run as the writer and call nothing of
 -- this schema. Watching a table: ownership of it and CREATE on schema pgfresh. Event triggers: a
--- superuser (or what the provider gives instead); without them the script says what is then missing.
+-- superuser (or what the provider gives instead); without them the script says what is missing.
 --
 -- There is no table of watched tables. The triggers are the truth, and the head of a trigger
 -- function's body says which columns it reports, so nothing can fall out of step and pg_dump
@@ -53,7 +53,7 @@ DROP VIEW IF EXISTS pgfresh.status;
 CREATE OR REPLACE FUNCTION pgfresh.version() RETURNS text
   LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT '1.0'::pg_catalog.text $$;
 
--- ---- Trees ---------------------------------------------------------------------------------------
+-- ---- Trees ------------------------------------------------------------------------------------
 
 -- A table and everything below it, partitions and inheritance children alike.
 CREATE OR REPLACE FUNCTION pgfresh.members(root oid) RETURNS SETOF oid
@@ -77,13 +77,13 @@ CREATE OR REPLACE FUNCTION pgfresh.root_of(relation oid) RETURNS oid
   ORDER BY member LIMIT 1
 $$;
 
--- ---- What may be watched -------------------------------------------------------------------------
+-- ---- What may be watched ----------------------------------------------------------------------
 
 -- Why a tree cannot be watched, with what to do about it; no row when it can.
 CREATE OR REPLACE FUNCTION pgfresh.refusal(relation oid, OUT reason text, OUT hint text)
   RETURNS SETOF record
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT v.reason, v.hint
+  SELECT w.who || v.reason, v.hint
   FROM pgfresh.members(relation) AS m(member)
   JOIN pg_class c ON c.oid = m.member
   CROSS JOIN LATERAL (VALUES
@@ -98,22 +98,22 @@ CREATE OR REPLACE FUNCTION pgfresh.refusal(relation oid, OUT reason text, OUT hi
     (5, c.relkind NOT IN ('r', 'p', 'v', 'm', 'f'), 'is not a table', 'Name a table.'),
     (6, c.relpersistence = 't', 'is a temporary table', 'Temporary tables are never cached.'),
     (7, c.relpersistence = 'u', 'is unlogged',
-     'A crash empties it without a trigger; ALTER TABLE … SET LOGGED first.'),
+     'A crash empties it without a trigger; ALTER TABLE ... SET LOGGED first.'),
     (8, (SELECT count(*) FROM pg_inherits i WHERE i.inhrelid = c.oid) > 1,
      'inherits from several tables', 'A write can be mapped to one tree only.'),
     (9, c.oid = relation AND pgfresh.root_of(c.oid) <> c.oid,
      format('is a part of %s', pgfresh.root_of(c.oid)::regclass),
      format('A tree is watched as a whole: watch %s.', pgfresh.root_of(c.oid)::regclass))
   ) AS v(place, holds, reason, hint)
-  CROSS JOIN LATERAL (SELECT CASE WHEN c.oid = relation THEN '' ELSE
+  CROSS JOIN LATERAL (SELECT CASE WHEN c.oid = relation THEN 'it ' ELSE
     format('its member %s ', c.oid::regclass) END AS who) AS w
-  CROSS JOIN LATERAL (SELECT w.who || v.reason, v.hint) AS said(reason, hint)
   WHERE v.holds
   ORDER BY c.oid <> relation, v.place, c.oid LIMIT 1
 $$;
 
 -- A column whose values may stand in an event, and the SQL that gives them from a transition table
--- called r; `expression` is NULL for other types. `ascii`: the text can only be ASCII and is at most 40 bytes long.
+-- called r; `expression` is NULL for other types. `ascii`: the text can only be ASCII and is at
+-- most 40 bytes long.
 CREATE OR REPLACE FUNCTION pgfresh.key_expression(type oid, collation_ oid, name name,
                                                   OUT expression text, OUT ascii boolean)
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -177,12 +177,12 @@ BEGIN
 END
 $$;
 
--- ---- The trigger function ------------------------------------------------------------------------
+-- ---- The trigger function ---------------------------------------------------------------------
 
--- One SELECT … INTO event_ over what a statement changed. It gives NULL: no row; empty: told; 'many'
--- or 'whole': not for this statement to tell; else the event, for whoever tells in-band. `source`:
--- SQL giving rows (k1, …); `refuse`: branches for what it cannot tell; `one_value`: the event when
--- each k has one value at most.
+-- One SELECT ... INTO event_ over what a statement changed. It gives NULL: no row; empty: told;
+-- 'many' or 'whole': not for this statement to tell; else the event, for whoever tells in-band.
+-- `source`: SQL giving rows (k1, ...); `refuse`: branches for what it cannot tell; `one_value`: the
+-- event when each k has one value at most.
 CREATE OR REPLACE FUNCTION pgfresh.fast_select(source text, refuse text, one_value text)
   RETURNS text LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $fn$
   SELECT format($body$
@@ -342,9 +342,9 @@ CREATE OR REPLACE FUNCTION pgfresh.body_numbers(function oid) RETURNS int2[]
   FROM pg_proc p WHERE p.oid = function AND p.pronamespace = 'pgfresh'::regnamespace
 $$;
 
--- ---- Triggers ------------------------------------------------------------------------------------
+-- ---- Triggers ---------------------------------------------------------------------------------
 
--- The four triggers a member must have. `type` as pg_trigger.tgtype has it for AFTER … FOR EACH
+-- The four triggers a member must have. `type` as pg_trigger.tgtype has it for AFTER ... FOR EACH
 -- STATEMENT (src/include/catalog/pg_trigger.h).
 CREATE OR REPLACE FUNCTION pgfresh.trigger_kinds(OUT name name, OUT event text, OUT type int2,
                                                  OUT old_table name, OUT new_table name)
@@ -455,7 +455,7 @@ BEGIN
 END
 $$;
 
--- ---- Events about the schema ---------------------------------------------------------------------
+-- ---- Events about the schema ------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION pgfresh.send_schema_event() RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -491,7 +491,7 @@ BEGIN
     BEGIN
       SELECT r.reason INTO trouble FROM pgfresh.refusal(root) AS r;
       IF trouble IS NOT NULL THEN
-        RAISE WARNING 'pgfresh: % can no longer be watched: it %', root, trouble;
+        RAISE WARNING 'pgfresh: % can no longer be watched: %', root, trouble;
         CONTINUE;
       END IF;
       kept := pgfresh.kept_columns(root);
@@ -542,7 +542,7 @@ BEGIN
   END IF;
   SELECT count(*), count(*) FILTER (WHERE c.schema_name = 'pg_temp') INTO objects, temporary
   FROM pg_event_trigger_ddl_commands() AS c;
-  -- CREATE … IF NOT EXISTS of what exists; the creator of a temporary object alone can see it.
+  -- CREATE ... IF NOT EXISTS of what exists; the creator of a temporary object alone can see it.
   IF objects = 0 AND TG_TAG IN ('CREATE TABLE', 'CREATE SCHEMA', 'CREATE SEQUENCE',
                                 'CREATE EXTENSION')
      OR objects > 0 AND temporary = objects THEN
@@ -571,7 +571,7 @@ BEGIN
 END
 $$;
 
--- ---- What people call ----------------------------------------------------------------------------
+-- ---- What people call -------------------------------------------------------------------------
 
 -- Watches a table with all its partitions or children, now and, where event triggers are installed,
 -- later; returns its key columns. By default those are the columns of the primary key that can be.
@@ -587,7 +587,7 @@ BEGIN
   END IF;
   SELECT * INTO refused FROM pgfresh.refusal("table");
   IF FOUND THEN
-    RAISE EXCEPTION 'pgfresh cannot watch %: it %', "table", refused.reason
+    RAISE EXCEPTION 'pgfresh cannot watch %: %', "table", refused.reason
       USING ERRCODE = 'wrong_object_type', HINT = refused.hint;
   END IF;
   chosen := pgfresh.chosen_columns("table", key_columns);
@@ -628,7 +628,7 @@ BEGIN
   LOOP
     SELECT * INTO refused FROM pgfresh.refusal(relation);
     IF FOUND THEN
-      RAISE NOTICE 'pgfresh: % skipped: it %', relation, refused.reason USING HINT = refused.hint;
+      RAISE NOTICE 'pgfresh: % skipped: %', relation, refused.reason USING HINT = refused.hint;
     ELSIF extension IS NOT NULL THEN
       RAISE NOTICE 'pgfresh: % skipped: it belongs to extension %', relation, extension
         USING HINT = 'It can be watched by name.';
@@ -670,7 +670,7 @@ BEGIN
 END
 $$;
 
--- ---- What there is -------------------------------------------------------------------------------
+-- ---- What there is ----------------------------------------------------------------------------
 
 -- One row per tree that has any trigger of ours. `complete`: the proxy may cache it. `why_not`:
 -- the first thing that is missing. `event_triggers`: both are there and ENABLE ALWAYS; without
@@ -725,7 +725,7 @@ WITH ours AS MATERIALIZED (
   FROM heads h
 ), verdicts AS (
   SELECT *, CASE
-    WHEN refused IS NOT NULL THEN 'it ' || refused
+    WHEN refused IS NOT NULL THEN refused
     WHEN uncovered IS NOT NULL THEN pg_catalog.format(
       'triggers missing on %s: call pgfresh.watch again', uncovered::pg_catalog.regclass)
     WHEN not_always IS NOT NULL THEN pg_catalog.format(
@@ -743,7 +743,7 @@ FROM verdicts ORDER BY root::pg_catalog.regclass::pg_catalog.text;
 
 GRANT SELECT ON pgfresh.status TO PUBLIC;
 
--- ---- Event triggers, and what is already watched -------------------------------------------------
+-- ---- Event triggers, and what is already watched ----------------------------------------------
 
 SET LOCAL client_min_messages = notice;
 

@@ -14,13 +14,15 @@
   \set scale 1
 \endif
 
+\encoding UTF8
 BEGIN;
 SET LOCAL synchronous_commit = off;
 SET LOCAL TimeZone = 'UTC';
 SELECT set_config('healthcare.scale', :'scale', true) IS NOT NULL AS started \gset
 
 CREATE FUNCTION pg_temp.n(per_scale int, minimum int) RETURNS int LANGUAGE sql STABLE AS
-  $$ SELECT greatest(minimum, ceil(per_scale * current_setting('healthcare.scale')::numeric)::int) $$;
+  $$ SELECT greatest(minimum,
+       ceil(per_scale * current_setting('healthcare.scale')::numeric)::int) $$;
 CREATE FUNCTION pg_temp.key(kind text, number bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS
   $$ SELECT md5(kind || ' ' || number)::uuid $$;
 -- Element `number` of a list, round and round.
@@ -71,14 +73,17 @@ SELECT pg_temp.key('user', i), 'fb-' || md5('firebase ' || i),
   i % 7 <> 0, c.at, c.at, CASE WHEN i % 4 <> 0 THEN pg_temp.epoch() - make_interval(
     mins => pg_temp.mix('login', i, 60 * 24 * 30)) END
 FROM people,
-  LATERAL (SELECT pg_temp.epoch() - make_interval(hours => pg_temp.mix('created', i, 24 * 700))) AS c(at);
+  LATERAL (SELECT pg_temp.epoch()
+    - make_interval(hours => pg_temp.mix('created', i, 24 * 700))) AS c(at);
 
 INSERT INTO profiles (id, user_id, date_of_birth, gender, blood_group, address, medical_history,
                       created_at, updated_at)
 SELECT pg_temp.key('profile', i), pg_temp.key('user', i),
   date '2005-01-01' - pg_temp.mix('birth', i, 365 * 60),
-  pg_temp.pick(ARRAY['female', 'male', 'female', 'male', 'other', 'undisclosed'], pg_temp.mix('gender', i, 600)),
-  pg_temp.pick(ARRAY['O+', 'B+', 'A+', 'AB+', 'O-', 'B-', 'A-', 'AB-'], pg_temp.mix('blood', i, 800)),
+  pg_temp.pick(ARRAY['female', 'male', 'female', 'male', 'other', 'undisclosed'],
+    pg_temp.mix('gender', i, 600)),
+  pg_temp.pick(ARRAY['O+', 'B+', 'A+', 'AB+', 'O-', 'B-', 'A-', 'AB-'],
+    pg_temp.mix('blood', i, 800)),
   jsonb_build_object('line', 1 + i % 200 || ' ' || pg_temp.pick(l.street, i), 'city',
     pg_temp.pick(l.city, i), 'state', pg_temp.pick(l.state, i), 'pincode',
     (400000 + pg_temp.mix('pin', i, 99999))::text),
@@ -101,8 +106,9 @@ FROM people, lists l WHERE role = 'doctor';
 INSERT INTO clinics (id, name, status, address_line, city, state, pincode, phone, created_at,
                      updated_at)
 SELECT pg_temp.key('clinic', i),
-  pg_temp.pick(l.city, i) || ' ' || pg_temp.pick(ARRAY['Care', 'Family', 'City', 'Lotus', 'Sunrise'],
-    pg_temp.mix('clinic', i, 500)) || ' Clinic ' || i,
+  pg_temp.pick(l.city, i) || ' ' || pg_temp.pick(
+    ARRAY['Care', 'Family', 'City', 'Lotus', 'Sunrise'], pg_temp.mix('clinic', i, 500))
+    || ' Clinic ' || i,
   CASE WHEN i % 12 = 0 THEN 'inactive' ELSE 'active' END::clinic_status,
   i || ' ' || pg_temp.pick(l.street, i), pg_temp.pick(l.city, i), pg_temp.pick(l.state, i),
   (400000 + i)::text, '+91 22 ' || lpad(i::text, 8, '4'), pg_temp.epoch() - interval '500 days',
@@ -186,7 +192,8 @@ FROM generate_series(1, pg_temp.n(10000, 100)) AS a
 JOIN patients p ON p.number = a % (SELECT count(*) FROM patients)
 JOIN people d ON d.i = 1 + a % pg_temp.n(1000, 20)
 JOIN clinics c ON c.id = pg_temp.key('clinic', 1 + (d.i * 7) % pg_temp.n(200, 5)),
-LATERAL (SELECT pg_temp.epoch() + make_interval(hours => pg_temp.mix('appointment', a, 24 * 120) - 24 * 60) AS at,
+LATERAL (SELECT
+  pg_temp.epoch() + make_interval(hours => pg_temp.mix('appointment', a, 24 * 120) - 24 * 60) AS at,
   pg_temp.pick(ARRAY['confirmed', 'confirmed', 'pending', 'completed', 'cancelled'],
     pg_temp.mix('status', a, 500)) AS status) AS w;
 
@@ -201,7 +208,8 @@ FROM generate_series(1, pg_temp.n(500, 20)) AS i;
 
 INSERT INTO pharmacy_locations (id, pharmacy_id, address_line, city, state, pincode, latitude,
                                 longitude, geo, created_at, updated_at)
-SELECT pg_temp.key('location', i), pg_temp.key('pharmacy', i), i || ' ' || pg_temp.pick(l.street, i),
+SELECT pg_temp.key('location', i), pg_temp.key('pharmacy', i),
+  i || ' ' || pg_temp.pick(l.street, i),
   pg_temp.pick(l.city, i), pg_temp.pick(l.state, i), (400000 + i)::text, g.lat, g.lon,
   ST_SetSRID(ST_MakePoint(g.lon, g.lat), 4326)::geography, pg_temp.epoch() - interval '300 days',
   pg_temp.epoch() - interval '30 days'
@@ -231,7 +239,8 @@ SELECT pg_temp.key('notification', p.number * 2 + k), pg_temp.key('user', p.i),
   pg_temp.pick(ARRAY['sent', 'read', 'queued'], p.number + k)::notification_status,
   CASE WHEN (p.number + k) % 3 < 2 THEN t.at END, t.at
 FROM patients p, generate_series(0, 1) AS k,
-LATERAL (SELECT pg_temp.epoch() - make_interval(hours => pg_temp.mix('sent', p.number * 2 + k, 2000)) AS at) AS t;
+LATERAL (SELECT pg_temp.epoch()
+  - make_interval(hours => pg_temp.mix('sent', p.number * 2 + k, 2000)) AS at) AS t;
 
 INSERT INTO audit_logs (actor_id, action, entity, entity_id, detail, created_at)
 SELECT pg_temp.key('user', 1 + pg_temp.mix('actor', i, 1000000) % pg_temp.n(10000, 100)),
@@ -239,7 +248,8 @@ SELECT pg_temp.key('user', 1 + pg_temp.mix('actor', i, 1000000) % pg_temp.n(1000
   pg_temp.pick(ARRAY['user', 'doctor', 'profile', 'consultation', 'appointment'], i),
   pg_temp.key('entity', i)::text, jsonb_build_object('ip', format('10.%s.%s.%s', i % 7, i % 251,
     1 + i % 253)),
-  timestamptz '2026-01-01 00:00:00+00' + make_interval(mins => pg_temp.mix('audit', i, 60 * 24 * 150))
+  timestamptz '2026-01-01 00:00:00+00'
+    + make_interval(mins => pg_temp.mix('audit', i, 60 * 24 * 150))
 FROM generate_series(1, pg_temp.n(20000, 200)) AS i;
 
 COMMIT;

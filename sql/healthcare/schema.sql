@@ -1,8 +1,9 @@
 -- The reference schema: what an appointment and pharmacy platform and a consultation platform keep.
 -- It knows nothing of pgfresh; watch.sql is the only place where the two meet.
 --
---   psql -v ON_ERROR_STOP=1 -f schema.sql     (into an empty database; needs PostGIS, so a role that
---                                              may create extensions)
+--   psql -v ON_ERROR_STOP=1 -f schema.sql
+--
+-- Into an empty database, as a role that may create the extension postgis.
 --
 -- Everything is in the schema public, as the applications expect it. audit_logs has a partition for
 -- every month of the window below and a default one; audit_logs_add_month() makes further ones.

@@ -1,5 +1,5 @@
-"""Booking and cancelling: SERIALIZABLE, the slot's row locked, retried when PostgreSQL says that two
-of them met."""
+"""Booking and cancelling: SERIALIZABLE, the slot's row locked, retried when PostgreSQL says that
+two of them met."""
 import random
 import time
 

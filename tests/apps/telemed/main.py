@@ -40,7 +40,7 @@ def healthz(session: Session = Depends(get_session)):
     return {"status": "ok"}
 
 
-# -- doctors --------------------------------------------------------------------------------------
+# -- doctors -------------------------------------------------------------------------------------
 
 def doctor_out(doctor):
     return schemas.DoctorOut(full_name=doctor.user.full_name, photo_url=doctor.user.photo_url, **{
@@ -111,7 +111,7 @@ def open_slots(doctor_id: UUID, after: Optional[datetime] = None,
     return session.execute(query.order_by(Slot.starts_at).limit(100)).scalars().all()
 
 
-# -- bookings -------------------------------------------------------------------------------------
+# -- bookings ------------------------------------------------------------------------------------
 
 def consultation_out(session, consultation_id):
     consultation, payment = found(session.execute(
@@ -149,14 +149,15 @@ def patient_consultations(patient_id: UUID, session: Session = Depends(get_sessi
     rows = session.execute(
         select(Consultation).options(selectinload(Consultation.payment))
         .where(Consultation.patient_id == patient_id)
-        .order_by(Consultation.scheduled_at.desc(), Consultation.doctor_id).limit(50)).scalars().all()
+        .order_by(Consultation.scheduled_at.desc(), Consultation.doctor_id).limit(50)
+    ).scalars().all()
     return [schemas.ConsultationOut(
         id=c.id, patient_id=c.patient_id, doctor_id=c.doctor_id, scheduled_at=c.scheduled_at,
         status=c.status, fee=c.fee, payment_status=c.payment and c.payment.status,
         transaction_id=c.payment and c.payment.transaction_id) for c in rows]
 
 
-# -- appointments ---------------------------------------------------------------------------------
+# -- appointments --------------------------------------------------------------------------------
 
 @app.get("/patients/{patient_id}/appointments", response_model=List[schemas.AppointmentOut])
 def patient_appointments(patient_id: UUID, status: Optional[str] = None,
@@ -202,7 +203,7 @@ def cancel_appointment(appointment_id: UUID, session: Session = Depends(get_sess
     return appointment
 
 
-# -- pharmacies -----------------------------------------------------------------------------------
+# -- pharmacies ----------------------------------------------------------------------------------
 
 @app.get("/pharmacies/nearby", response_model=List[schemas.NearbyPharmacy])
 def nearby_pharmacies(latitude: float = Query(..., ge=-90, le=90),
@@ -241,7 +242,7 @@ def verify_pharmacy(pharmacy_id: UUID, verified: bool = True,
     return get_pharmacy(pharmacy_id, session)
 
 
-# -- users ----------------------------------------------------------------------------------------
+# -- users ---------------------------------------------------------------------------------------
 
 def profile_out(user):
     profile = found(user.profile, "profile")
@@ -307,7 +308,7 @@ def push_tokens(user_id: UUID, session: Session = Depends(get_session)):
     return [{"token": token, "platform": platform} for token, platform in rows]
 
 
-# -- admin ----------------------------------------------------------------------------------------
+# -- admin ---------------------------------------------------------------------------------------
 
 @app.get("/admin/counts")
 def admin_counts(session: Session = Depends(get_session)):
