@@ -33,8 +33,14 @@ echo "all there"
 
 say "Build"
 # One build directory for this and the tests; whoever came first has chosen the generator.
-[ -f build/CMakeCache.txt ] || cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release >/dev/null
-cmake --build build -j "$(nproc)" --target pgfresh >build/quickstart.log 2>&1 || {
+generator="-G Ninja"
+[ ! -f build/CMakeCache.txt ] || generator=""
+mkdir -p build
+# shellcheck disable=SC2086
+{
+  cmake -S . -B build $generator -DCMAKE_BUILD_TYPE=Release &&
+    cmake --build build -j "$(nproc)" --target pgfresh
+} >build/quickstart.log 2>&1 || {
   tail -n 40 build/quickstart.log >&2
   exit 1
 }
