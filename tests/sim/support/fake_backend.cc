@@ -157,6 +157,11 @@ void FakeBackend::send_notice(std::string_view message) {
   flush();
 }
 
+void FakeBackend::send_pf001(std::string_view payload) {
+  wire::write_notice(out_, wire::Severity::kInfo, "PF001", payload);
+  flush();
+}
+
 void FakeBackend::send_notification(std::string_view channel, std::string_view payload) {
   {
     const wire::MessageFrame message(out_, 'A');

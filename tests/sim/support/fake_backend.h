@@ -53,6 +53,7 @@ class FakeBackend final : public Stream::Events, public std::enable_shared_from_
   void terminate();
   // Something PostgreSQL sends without being asked.
   void send_notice(std::string_view message);
+  void send_pf001(std::string_view payload);
   void send_notification(std::string_view channel, std::string_view payload);
 
   void on_bytes(std::string_view bytes) override;

@@ -24,6 +24,16 @@ FakeOutcome done(std::string tag) {
   return outcome;
 }
 
+// As PostgreSQL spells it.
+std::string setting_name(const std::string& lower) {
+  for (const std::string_view name : proxy::keyed_settings()) {
+    const bool same = std::equal(name.begin(), name.end(), lower.begin(), lower.end(),
+                                 [](unsigned char a, char b) { return std::tolower(a) == b; });
+    if (same) return std::string(name);
+  }
+  return lower;
+}
+
 bool is_control(const std::vector<std::string>& tokens) {
   static const std::vector<std::string> words = {
       "begin",   "start", "commit", "end",  "rollback",   "abort",   "savepoint",
@@ -134,8 +144,7 @@ FakeOutcome FakeBackend::begin(const std::vector<std::string>& tokens) {
 
 // SET name = value, SET name TO value, RESET name, RESET ALL, SHOW name, DISCARD ALL.
 FakeOutcome FakeBackend::set(const std::vector<std::string>& tokens) {
-  std::string name = tokens[1];
-  if (name == "timezone") name = "TimeZone";
+  const std::string name = setting_name(tokens[1]);
   if (tokens[0] == "show") {
     FakeOutcome outcome = done("SHOW");
     outcome.columns = {{name, 25}};

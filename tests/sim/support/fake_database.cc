@@ -131,6 +131,8 @@ std::vector<std::string> fake_tokens(std::string_view sql) {
     if (sql.substr(at).starts_with("/*")) {
       const size_t end = sql.find("*/", at);
       at = end == std::string_view::npos ? sql.size() : end + 2;
+    } else if (sql.substr(at).starts_with("--")) {
+      at = std::min(sql.find('\n', at), sql.size());
     } else if (std::isspace(static_cast<unsigned char>(sql[at])) != 0 || sql[at] == ';') {
       ++at;
     } else {
