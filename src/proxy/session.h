@@ -202,6 +202,7 @@ class Session {
   void take_command_complete(const wire::Frame& frame);
   void take_notice(const wire::Frame& frame);
   void take_probe_reply(const wire::Frame& frame);
+  void take_probe_row();
   void open_slots_of(std::string_view payload);
   void open_slot(uint32_t slot);
   void forward_to_client(const wire::Frame& frame);
@@ -267,6 +268,7 @@ class Session {
   std::unique_ptr<Timer> wait_timer_;
   bool waited_ = false;  // the message in hand has waited once; it does not wait again
   bool probed_ = false;  // … has caused one probe; it does not cause another
+  std::string probe_row_;  // its DataRow, while it comes in parts
   std::optional<ProbeAnswer> probe_answer_;
   LastVerdict last_;
 

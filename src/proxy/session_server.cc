@@ -256,15 +256,23 @@ void Session::open_slot(uint32_t slot) {
 
 // ── The probe ────────────────────────────────────────────────────────────────────────────────────
 
+void Session::take_probe_row() {
+  constexpr size_t kHeaderBytes = 5;
+  const std::string message = std::exchange(probe_row_, {});
+  const std::string database(startup_.get("database").empty() ? startup_.get("user")
+                                                              : startup_.get("database"));
+  const auto row = wire::read_data_row(std::string_view(message).substr(kHeaderBytes));
+  if (row) probe_answer_ = read_probe(database, *row);
+}
+
 void Session::take_probe_reply(const wire::Frame& frame) {
   switch (frame.type) {
     case 'D':
-      if (is_whole(frame)) {
-        const std::string database(startup_.get("database").empty() ? startup_.get("user")
-                                                                    : startup_.get("database"));
-        const auto row = wire::read_data_row(frame.body());
-        if (row) probe_answer_ = read_probe(database, *row);
-      }
+      // A row comes in parts when it does not lie whole in what was read.
+      if (frame.size > limits::kBackendWholeMax) return;
+      if (frame.first || is_whole(frame)) probe_row_.clear();
+      probe_row_.append(frame.bytes);
+      if (frame.last || is_whole(frame)) take_probe_row();
       return;
     case 'Z': {
       const ReplyItem item = server_->replies().front();
