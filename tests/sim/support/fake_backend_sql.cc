@@ -139,6 +139,7 @@ FakeOutcome FakeBackend::begin(const std::vector<std::string>& tokens) {
                         std::find(tokens.begin(), tokens.end(), "repeatable") != tokens.end();
   if (snapshot) tx_.visibility = Visibility::kSnapshot;
   block_ = 'T';
+  server_.note_begin();
   return done(tokens[0] == "start" ? "START TRANSACTION" : "BEGIN");
 }
 

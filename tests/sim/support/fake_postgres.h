@@ -69,6 +69,8 @@ class FakePostgres {
   // Statements on control connections that looked for lost backends.
   [[nodiscard]] uint64_t looks() const { return looks_; }
   [[nodiscard]] uint64_t cancels() const { return cancels_; }
+  // Blocks begun.
+  [[nodiscard]] uint64_t begins() const { return begins_; }
 
   // What frontend messages have come, as text: "Q SELECT …", "P name SELECT …", "B", "D", "E" ….
   [[nodiscard]] const std::vector<std::string>& log() const { return log_; }
@@ -77,6 +79,7 @@ class FakePostgres {
 
   // For backends and control connections.
   void note(std::string line);
+  void note_begin() { ++begins_; }
   void notify(const std::vector<std::string>& payloads);
   void cancel(uint32_t pid, uint32_t secret);
   [[nodiscard]] SqlResult answer_control(Control& control, std::string_view sql);
@@ -98,6 +101,7 @@ class FakePostgres {
   uint32_t next_pid_ = 100;
   uint64_t looks_ = 0;
   uint64_t cancels_ = 0;
+  uint64_t begins_ = 0;
   std::vector<std::shared_ptr<FakeBackend>> backends_;
   std::vector<std::shared_ptr<Control>> controls_;
   std::vector<std::string> log_;

@@ -13,6 +13,12 @@ void ManualTime::settle() {
   while (ManualLoop* loop = next_runnable()) loop->run_one();
 }
 
+bool ManualTime::step() {
+  ManualLoop* loop = next_runnable();
+  if (loop != nullptr) loop->run_one();
+  return loop != nullptr;
+}
+
 void ManualTime::advance_ns(int64_t ns) {
   const int64_t until_ns = now_ns_ + ns;
   settle();

@@ -34,6 +34,8 @@ class ManualTime final : public Clock {
 
   // Runs what can run now, everywhere, until nothing is left. Time stands still.
   void settle();
+  // Runs one task somewhere; false when there is none.
+  bool step();
   // Settles, then goes forward and fires each timer at its time, settling after each.
   void advance_ms(int64_t ms) { advance_ns(ms * kNsPerMs); }
   void advance_ns(int64_t ns);

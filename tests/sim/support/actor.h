@@ -1,0 +1,99 @@
+// A client of the random runs: does one small thing after the other, tells the judge what it did
+// and saw, and comes back when its connection breaks. A thing is a list of steps; a step is what
+// is said in one piece, how many ReadyForQuery end its answer, and what is made of that.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "judge.h"
+#include "proxy_node.h"
+#include "wire_client.h"
+
+namespace pgfresh::sim {
+
+struct ActorOptions {
+  int proxy = kDirectly;
+  std::optional<int64_t> writes_row;  // nullopt: a reader
+  int64_t rows = 0;  // rows are 1 … rows; row rows+1 cannot be read without error
+};
+
+class Actor {
+ public:
+  // `connect` gives a fresh stream, or null when there is nobody to connect to.
+  Actor(Loop& loop, Judge& judge, Random& random, ActorOptions options,
+        std::function<std::unique_ptr<Stream>()> connect);
+  Actor(const Actor&) = delete;
+  Actor& operator=(const Actor&) = delete;
+
+  // Nothing is under way.
+  [[nodiscard]] bool idle() const { return steps_.empty() && !waiting_; }
+  [[nodiscard]] bool connected() const { return connected_; }
+  [[nodiscard]] const ActorOptions& options() const { return options_; }
+  // Begins something at random, or connects. REQUIRES: idle().
+  void act();
+  [[nodiscard]] uint64_t losses() const { return losses_; }
+
+ private:
+  using Heard = std::vector<WireClient::Message>;
+  struct Step {
+    std::function<void()> say;
+    std::function<void(const Heard&)> hear;
+    int readies = 1;
+  };
+
+  void on_message(char type);
+  void next();
+  void lost();
+  void log_in();
+
+  // Readers.
+  void read_once();
+  void read_in_block();
+  void read_pipelined();
+  void read_in_one_segment();
+  void read_sum();
+  void change_setting();
+  [[nodiscard]] Step reading(int64_t row);
+  void say_read(int64_t row);
+  [[nodiscard]] int64_t any_row();
+  void judge_rows(const Heard& heard, const std::vector<int64_t>& rows, Judge::Moment sent);
+
+  // Writers.
+  void write_once();
+  void write_in_block();
+  void write_behind_savepoint();
+  void write_and_read_pipelined();
+  void write_and_fail();
+  void begin_version();
+  void say_update();
+  [[nodiscard]] Step control(const std::string& sql);
+  void take_write(const Heard& heard);
+  void acknowledge();
+  void abort();
+
+  Judge& judge_;
+  Random& random_;
+  const ActorOptions options_;
+  const std::function<std::unique_ptr<Stream>()> connect_;
+  WireClient client_;
+  std::deque<Step> steps_;
+  bool connected_ = false;
+  bool waiting_ = false;  // for the answer of a step
+  int readies_ = 0;
+  bool prepared_ = false;  // the named statement
+  uint64_t losses_ = 0;
+
+  // The write under way.
+  std::optional<int64_t> version_;
+  bool undecided_ = false;  // something was sent that may commit it
+  bool failed_ = false;     // a statement of the block has failed
+  Judge::Moment sent_;
+};
+
+}  // namespace pgfresh::sim

@@ -1,0 +1,121 @@
+#include "judge.h"
+
+#include "base/check.h"
+
+namespace pgfresh::sim {
+namespace {
+
+constexpr size_t kViolationsMax = 20;
+
+std::string shown(std::optional<int64_t> version) {
+  return version ? std::to_string(*version) : "nothing";
+}
+
+}  // namespace
+
+void Judge::add_row(int64_t row) {
+  Version first;
+  first.acknowledged = Moment{INT64_MIN / 2, 0};
+  rows_[row].push_back(first);
+}
+
+Judge::Moment Judge::now() { return {time_.now_ns(), ++order_}; }
+
+int64_t Judge::begin_write(int64_t row) {
+  std::vector<Version>& versions = rows_.at(row);
+  versions.emplace_back().begun = now();
+  ++writes_;
+  return static_cast<int64_t>(versions.size()) - 1;
+}
+
+void Judge::acknowledged(int64_t row, int64_t version, int proxy) {
+  Version& one = rows_.at(row).at(static_cast<size_t>(version));
+  one.acknowledged = now();
+  one.proxy = proxy;
+}
+
+void Judge::aborted(int64_t row, int64_t version) {
+  Version& one = rows_.at(row).at(static_cast<size_t>(version));
+  PGFRESH_CHECK(!one.acknowledged);
+  one.aborted = true;
+  if (one.seen) {
+    violation("row " + std::to_string(row) + ": version " + std::to_string(version) +
+              " was read and never committed");
+  }
+}
+
+// The newest version that a read sent at `sent` must not miss.
+int64_t Judge::lower_bound(const std::vector<Version>& versions, int proxy, Moment sent) const {
+  for (size_t i = versions.size(); i-- > 0;) {
+    const Version& one = versions[i];
+    if (!one.acknowledged) continue;
+    const bool own =
+        proxy != kDirectly && one.proxy == proxy && one.acknowledged->order < sent.order;
+    const bool old = one.acknowledged->ns < sent.ns - staleness_ns_;
+    if (own || old) return static_cast<int64_t>(i);
+  }
+  return 0;
+}
+
+void Judge::read(int64_t row, std::optional<int64_t> version, int proxy, Moment sent) {
+  ++reads_;
+  std::vector<Version>& versions = rows_.at(row);
+  const std::string where = "row " + std::to_string(row) + " through proxy " +
+                            std::to_string(proxy) + ": read " + shown(version);
+  if (!version || *version < 0 || *version >= static_cast<int64_t>(versions.size())) {
+    violation(where + ", which was never written");
+    return;
+  }
+  Version& one = versions[static_cast<size_t>(*version)];
+  one.seen = true;
+  if (one.aborted) violation(where + ", which was rolled back");
+  const int64_t lower = lower_bound(versions, proxy, sent);
+  if (*version < lower) {
+    const Version& missed = versions[static_cast<size_t>(lower)];
+    violation(where + " at " + std::to_string(sent.ns / 1000) + " us, but " +
+              std::to_string(lower) + " was acknowledged through proxy " +
+              std::to_string(missed.proxy) + " at " +
+              std::to_string(missed.acknowledged->ns / 1000) + " us");
+  }
+}
+
+void Judge::read_sum(int64_t count, int64_t sum, int proxy, Moment sent) {
+  ++reads_;
+  int64_t lower = 0;
+  int64_t upper = 0;
+  for (const auto& [row, versions] : rows_) {
+    lower += lower_bound(versions, proxy, sent);
+    upper += static_cast<int64_t>(versions.size()) - 1;
+  }
+  if (count == static_cast<int64_t>(rows_.size()) && lower <= sum && sum <= upper) return;
+  violation("sum through proxy " + std::to_string(proxy) + ": read " + std::to_string(count) +
+            " rows and " + std::to_string(sum) + ", expected " + std::to_string(lower) + " to " +
+            std::to_string(upper));
+}
+
+void Judge::read_own(int64_t row, int64_t expected, std::optional<int64_t> version) {
+  ++reads_;
+  if (version == expected) return;
+  violation("row " + std::to_string(row) + ": its writer wrote " + std::to_string(expected) +
+            " and read " + shown(version));
+}
+
+void Judge::final_read(int64_t row, std::optional<int64_t> version, std::optional<int64_t> truth) {
+  ++reads_;
+  if (version != truth) {
+    violation("row " + std::to_string(row) + " after quiet: read " + shown(version) + ", is " +
+              shown(truth));
+  }
+  const std::vector<Version>& versions = rows_.at(row);
+  const int64_t lower = lower_bound(versions, kDirectly, {INT64_MAX, UINT64_MAX});
+  if (!truth || *truth < lower || versions.at(static_cast<size_t>(*truth)).aborted) {
+    violation("row " + std::to_string(row) + " after quiet is " + shown(truth) +
+              ": the model lost " + std::to_string(lower));
+  }
+}
+
+void Judge::violation(std::string text) {
+  if (violations_.size() < kViolationsMax) violations_.push_back(std::move(text));
+}
+
+}  // namespace pgfresh::sim

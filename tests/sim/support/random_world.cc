@@ -1,0 +1,285 @@
+#include "random_world.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+
+namespace pgfresh::sim {
+namespace {
+
+constexpr int64_t kRows = 5;
+constexpr int64_t kStalenessMs = 60;
+constexpr int kReadersPerProxy = 4;
+constexpr size_t kPipesMax = 200;
+
+NodeOptions node_options(Random& random, Fault fault) {
+  NodeOptions options;
+  options.feed.staleness_ms = fault == Fault::kLongLease ? 50 * kStalenessMs : kStalenessMs;
+  options.feed.catalog_poll_ms = 200;
+  options.feed.audit_ms = 1500;
+  options.feed.reconnect_ms_min = 2;
+  options.feed.reconnect_ms_max = 40;
+  options.settings.single_flight_wait_ms = 5 + static_cast<int64_t>(random.below(40));
+  options.settings.ttl_ms = random.one_in(3) ? 100 : 300'000;
+  options.slot_bits = random.one_in(3) ? 2 : 10;
+  options.free_on_event = random.one_in(2);
+  if (fault == Fault::kSettleEarly) options.sabotage = Sabotage::kSettleEarly;
+  return options;
+}
+
+}  // namespace
+
+RandomWorld::RandomWorld(uint64_t seed, Fault fault)
+    : random_(seed), judge_(time_, kStalenessMs * kNsPerMs) {
+  time_.set_chooser([this](size_t count) { return static_cast<size_t>(random_.below(count)); });
+  postgres_.set_logging(false);
+  postgres_.set_notices(fault != Fault::kNoNotices);
+  postgres_.set_notifications(fault != Fault::kNoNotifications);
+  postgres_.database().set_event_triggers(random_.one_in(2));
+  postgres_.database().set_quirk(kRows + 1, Quirk::kError);
+  const uint64_t proxies = 1 + random_.below(2);
+  for (uint64_t i = 0; i < proxies; ++i) {
+    proxies_.push_back(std::make_unique<ProxyNode>(time_, postgres_, node_options(random_, fault),
+                                                   random_.next()));
+  }
+  for (int64_t row = 1; row <= kRows; ++row) {
+    postgres_.database().put(row, 0);
+    judge_.add_row(row);
+  }
+  add_actors();
+}
+
+RandomWorld::~RandomWorld() = default;
+
+// Each row has one writer: by turns through a proxy and directly.
+void RandomWorld::add_actors() {
+  const auto add = [this](ActorOptions options) {
+    options.rows = kRows;
+    const int proxy = options.proxy;
+    actors_.push_back(std::make_unique<Actor>(client_loop_, judge_, random_, std::move(options),
+                                              [this, proxy] { return connect(proxy); }));
+  };
+  const int proxies = static_cast<int>(proxies_.size());
+  for (int proxy = 0; proxy < proxies; ++proxy) {
+    for (int i = 0; i < kReadersPerProxy; ++i) add({proxy, std::nullopt, 0});
+  }
+  for (int64_t row = 1; row <= kRows; ++row) {
+    const auto turn = static_cast<int>(random_.below(static_cast<uint64_t>(proxies) + 1));
+    add({turn - 1, row, 0});  // 0 − 1 is kDirectly
+  }
+}
+
+std::unique_ptr<Stream> RandomWorld::connect(int proxy) {
+  std::erase_if(pipes_, [](const auto& pipe) { return pipe.expired(); });
+  if (proxy == kDirectly) return postgres_.accept(client_loop_);
+  MemoryPair pair = proxies_[static_cast<size_t>(proxy)]->accept(client_loop_);
+  if (random_.one_in(3)) {
+    for (size_t side = 0; side < 2; ++side) {
+      pair.pipe->set_chunking(side, [this] { return 1 + random_.below(40); });
+    }
+  }
+  if (pipes_.size() < kPipesMax) pipes_.push_back(pair.pipe);
+  return std::move(pair.first);
+}
+
+// ── Steps ────────────────────────────────────────────────────────────────────────────────────────
+
+void RandomWorld::run(uint64_t steps) {
+  for (uint64_t i = 0; i < steps && judge_.violations().empty(); ++i) {
+    do_what_is_due(time_.now_ns());
+    const uint64_t choice = random_.below(100);
+    if (choice < 45) {
+      const uint64_t tasks = 1 + random_.below(12);
+      for (uint64_t task = 0; task < tasks && time_.step(); ++task) {
+      }
+    } else if (choice < 80) {
+      act();
+    } else if (choice < 94) {
+      time_.freeze_ms(1);  // due timers fire in later steps, in any order with the rest
+    } else if (choice < 97) {
+      time_.settle();
+    } else {
+      disturb();
+    }
+  }
+}
+
+void RandomWorld::act() {
+  Actor& actor = *actors_[random_.below(actors_.size())];
+  if (!actor.idle()) return;
+  // Writers rest a lot, or nothing would ever be a hit.
+  if (actor.connected() && actor.options().writes_row && !random_.one_in(6)) return;
+  actor.act();
+}
+
+int64_t RandomWorld::some_ms() {
+  const uint64_t limit = random_.one_in(8) ? 4 * kStalenessMs : 8;
+  return 1 + static_cast<int64_t>(random_.below(limit));
+}
+
+void RandomWorld::later(int64_t after_ms, std::function<void()> task) {
+  later_.push_back({time_.now_ns() + after_ms * kNsPerMs, std::move(task)});
+}
+
+void RandomWorld::do_what_is_due(int64_t now_ns) {
+  for (size_t i = 0; i < later_.size();) {
+    if (later_[i].due_ns > now_ns) {
+      ++i;
+      continue;
+    }
+    const auto task = std::move(later_[i].task);
+    later_.erase(later_.begin() + static_cast<std::ptrdiff_t>(i));
+    task();
+  }
+}
+
+// ── Chaos ────────────────────────────────────────────────────────────────────────────────────────
+
+void RandomWorld::disturb() {
+  const uint64_t choice = random_.below(100);
+  if (choice < 45) {
+    disturb_pipe();
+  } else if (choice < 80) {
+    disturb_feed();
+  } else if (choice < 90) {
+    disturb_server();
+  } else {
+    freeze_somebody();
+  }
+}
+
+// A connection is held for a while, or cut: of a client, or of a backend.
+void RandomWorld::disturb_pipe() {
+  std::shared_ptr<MemoryPipe> pipe;
+  if (random_.one_in(2) && !pipes_.empty()) {
+    pipe = pipes_[random_.below(pipes_.size())].lock();
+  } else if (!postgres_.backends().empty()) {
+    const auto& backend = postgres_.backends()[random_.below(postgres_.backends().size())];
+    if (random_.one_in(3)) {
+      backend->stall();
+      later(some_ms(), [backend] { backend->go_on(); });
+      ++happened_["stalled backend"];
+    }
+    pipe = backend->pipe();
+  }
+  if (pipe == nullptr) return;
+  if (random_.one_in(6)) {
+    pipe->cut("connection reset by peer");
+    ++happened_["cut"];
+    return;
+  }
+  const size_t side = random_.below(2);
+  pipe->hold(side);
+  later(some_ms(), [pipe, side] { pipe->release(side); });
+}
+
+void RandomWorld::disturb_feed() {
+  if (random_.one_in(8)) {
+    postgres_.lose_control("connection reset by peer");
+    ++happened_["feed lost"];
+    return;
+  }
+  postgres_.hold_control(random_.one_in(2), random_.one_in(2));
+  later(some_ms(), [this] { postgres_.release_control(); });
+  ++happened_["feed held"];
+}
+
+void RandomWorld::disturb_server() {
+  if (random_.one_in(3)) {
+    if (postgres_.down()) return;
+    postgres_.crash();
+    later(some_ms(), [this] { postgres_.restart(); });
+    ++happened_["crash"];
+    return;
+  }
+  FakeDatabase::Transaction tx;
+  static_cast<void>(postgres_.database().execute(tx, "ALTER TABLE side ADD x int", {}));
+  postgres_.notify(postgres_.database().commit(tx));
+  ++happened_["schema change"];
+}
+
+void RandomWorld::freeze_somebody() {
+  ProxyNode* proxy = proxies_[random_.below(proxies_.size())].get();
+  proxy->freeze();
+  later(some_ms(), [proxy] { proxy->thaw(); });
+  ++happened_["freeze"];
+}
+
+// ── The end ──────────────────────────────────────────────────────────────────────────────────────
+
+void RandomWorld::finish() {
+  if (!judge_.violations().empty()) return;
+  do_what_is_due(INT64_MAX);
+  postgres_.restart();
+  time_.advance_ms(5000);
+  for (const auto& actor : actors_) {
+    if (actor->connected() && !actor->idle()) judge_.violation("an actor is stuck after quiet");
+  }
+  for (size_t proxy = 0; proxy < proxies_.size(); ++proxy) {
+    const freshness::FeedStatus feed = proxies_[proxy]->feed();
+    if (feed.state != "live") judge_.violation("the feed is not live after quiet: " + feed.trouble);
+    if (feed.open_slots != 0) judge_.violation("slots are open after quiet");
+    read_all(proxy);
+  }
+}
+
+// Twice each: the second time it must be a hit.
+void RandomWorld::read_all(size_t proxy) {
+  WireClient client(client_loop_);
+  MemoryPair pair = proxies_[proxy]->accept(client_loop_);
+  client.connect(std::move(pair.first));
+  client.startup().send();
+  time_.settle();
+  const uint64_t hits = proxies_[proxy]->count(Counter::kHitsL1);
+  for (int64_t row = 1; row <= kRows; ++row) {
+    for (int round = 0; round < 2; ++round) {
+      client.forget();
+      client.query("SELECT v FROM bench WHERE id = " + std::to_string(row)).send();
+      time_.settle();
+      std::optional<int64_t> version;
+      for (const WireClient::Message& message : client.messages()) {
+        if (message.type == 'D') version = numbers_of(message).front();
+      }
+      judge_.final_read(row, version, postgres_.database().committed(row));
+    }
+  }
+  if (proxies_[proxy]->count(Counter::kHitsL1) < hits + kRows) {
+    judge_.violation("reads after quiet were no hits");
+  }
+  client.disconnect();
+  time_.settle();
+}
+
+void RandomWorld::add_coverage(std::map<std::string, uint64_t>& coverage) const {
+  for (const auto& [name, count] : happened_) coverage[name] += count;
+  coverage["reads judged"] += judge_.reads();
+  coverage["writes"] += judge_.writes();
+  coverage["deferred BEGIN injected"] += postgres_.begins();
+  coverage["lost backend with open slots"] += postgres_.looks();
+  for (const auto& actor : actors_) coverage["client connection lost"] += actor->losses();
+  for (const auto& proxy : proxies_) {
+    const auto dropped_for_a_reason =
+        proxy->bypasses(Reason::kNotQuiet) + proxy->bypasses(Reason::kTooLarge);
+    coverage["hit"] += proxy->count(Counter::kHitsL1);
+    coverage["miss"] += proxy->count(Counter::kMisses);
+    coverage["fill"] += proxy->count(Counter::kFills);
+    coverage["fill overlapped an event"] +=
+        proxy->count(Counter::kFillsDropped) - dropped_for_a_reason;
+    coverage["fill not quiet"] += proxy->bypasses(Reason::kNotQuiet);
+    coverage["hit or fill refused: open"] += proxy->bypasses(Reason::kOpen);
+    coverage["fill refused: wrote"] += proxy->bypasses(Reason::kWrote);
+    coverage["stale entry found"] += proxy->count(Counter::kStaleFound);
+    coverage["flight joined"] += proxy->count(Counter::kFlightsJoined);
+    coverage["flight timed out"] += proxy->count(Counter::kFlightsTimedOut);
+    coverage["lease expired"] += proxy->bypasses(Reason::kNoLease);
+    coverage["catalog outdated"] += proxy->bypasses(Reason::kNoCatalog);
+    coverage["pipelined"] += proxy->bypasses(Reason::kPipelined);
+    coverage["block without a server"] += proxy->count(Counter::kLocalBlocks);
+    coverage["in-band notice"] += proxy->count(Counter::kNotices);
+    coverage["feed session begun anew"] += proxy->feed().sessions - 1;
+    coverage["event"] += proxy->feed().events;
+  }
+}
+
+}  // namespace pgfresh::sim

@@ -1,0 +1,79 @@
+// A random run: proxies in front of one PostgreSQL, readers and writers through them and past
+// them, and chaos. Everything follows from the seed.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "actor.h"
+#include "fake_postgres.h"
+#include "judge.h"
+#include "manual_loop.h"
+#include "memory_stream.h"
+#include "proxy_node.h"
+
+namespace pgfresh::sim {
+
+// What is broken on purpose, to see whether the judge finds it.
+enum class Fault : uint8_t {
+  kNone,
+  kNoNotices,        // triggers send no in-band notice: rule 4 has nothing to open
+  kNoNotifications,  // triggers send no NOTIFY
+  kSettleEarly,      // slots are closed at the end of the transaction
+  kLongLease,        // the lease is many times what was promised
+};
+
+class RandomWorld {
+ public:
+  RandomWorld(uint64_t seed, Fault fault);
+  ~RandomWorld();
+  RandomWorld(const RandomWorld&) = delete;
+  RandomWorld& operator=(const RandomWorld&) = delete;
+
+  // Stops early when the judge has found something.
+  void run(uint64_t steps);
+  // Heals everything, lets the actors finish, and compares every row with the truth.
+  void finish();
+
+  [[nodiscard]] const Judge& judge() const { return judge_; }
+  // Adds what happened here, by name.
+  void add_coverage(std::map<std::string, uint64_t>& coverage) const;
+
+ private:
+  struct Later {
+    int64_t due_ns = 0;
+    std::function<void()> task;
+  };
+
+  void add_actors();
+  [[nodiscard]] std::unique_ptr<Stream> connect(int proxy);
+  void act();
+  void disturb();
+  void disturb_pipe();
+  void disturb_feed();
+  void disturb_server();
+  void freeze_somebody();
+  void later(int64_t after_ms, std::function<void()> task);
+  void do_what_is_due(int64_t now_ns);
+  void read_all(size_t proxy);
+  // Mostly a few milliseconds, sometimes longer than the staleness bound.
+  [[nodiscard]] int64_t some_ms();
+
+  Random random_;
+  ManualTime time_;
+  ManualLoop client_loop_{time_};
+  ManualLoop server_loop_{time_};
+  FakePostgres postgres_{server_loop_};
+  std::vector<std::unique_ptr<ProxyNode>> proxies_;
+  Judge judge_;
+  std::vector<std::weak_ptr<MemoryPipe>> pipes_;
+  std::vector<std::unique_ptr<Actor>> actors_;
+  std::vector<Later> later_;
+  std::map<std::string, uint64_t> happened_;
+};
+
+}  // namespace pgfresh::sim
