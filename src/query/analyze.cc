@@ -316,7 +316,7 @@ std::shared_ptr<const Statement> analyze(std::string_view text, size_t text_byte
   }
   parse(out->text, *out);
   if (const Reason reason = reason_for(out->kind); reason != Reason::kNone) {
-    add_reason(out->reasons, reason);
+    if (out->reasons.empty()) out->reasons.push_back(reason);
   } else if (!tokens || has_foreign_word(*tokens)) {
     add_reason(out->reasons, Reason::kSyntax);
   }

@@ -51,9 +51,9 @@ const Names& settings_dependent() {
 // count as VOLATILE: results of arguments and keyed settings alone.
 const Names& extension_settings_dependent() {
   static const Names names = {
-      "st_asgeojson",      "st_clusterintersecting", "st_clusterwithin",       "st_collect",
-      "st_makeline",       "st_polygonize",          "st_symmetricdifference", "similarity_op",
-      "word_similarity_op"};
+      "st_asgeojson", "st_clusterintersecting", "st_clusterwithin",       "st_collect",
+      "st_makeline",  "st_polygonize",          "st_symmetricdifference", "similarity_op",
+      "unaccent",     "word_similarity_op"};
   return names;
 }
 

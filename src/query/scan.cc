@@ -42,6 +42,11 @@ std::optional<TokenKind> kind_of(const PgQuery__ScanToken& token, std::string_vi
     case PG_QUERY__TOKEN__SQL_COMMENT:
     case PG_QUERY__TOKEN__C_COMMENT:
       return TokenKind::kComment;
+    case PG_QUERY__TOKEN__NCHAR:
+      // N'…' comes as the keyword NCHAR and a string; with a blank between them it would be a
+      // string of type n.
+      if (text.size() == 1) return std::nullopt;
+      break;
     case PG_QUERY__TOKEN__UIDENT:
     case PG_QUERY__TOKEN__USCONST:
       return std::nullopt;

@@ -22,10 +22,10 @@ struct Token {
 [[nodiscard]] bool cheap_to_scan(std::string_view text);
 
 // The tokens of `text` in order, comments included. nullopt: the scanner refused the text, or told
-// places that cannot be right: libpg_query 15-4.0.0 gives wrong bounds for U&'…' and U&"…", and
-// splits a string that goes on in the next line behind a comment. What lies between the tokens
-// returned is white space and nothing else. Nor is a text scanned that is not cheap to. REQUIRES:
-// no NUL in `text`.
+// places that cannot be right: libpg_query 15-4.0.0 gives wrong bounds for U&'…' and U&"…",
+// splits N'…' in two, and splits a string that goes on in the next line behind a comment. What lies
+// between the tokens returned is white space and nothing else. Nor is a text scanned that is not
+// cheap to. REQUIRES: no NUL in `text`.
 [[nodiscard]] std::optional<std::vector<Token>> scan(std::string_view text);
 
 }  // namespace pgfresh::query

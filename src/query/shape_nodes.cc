@@ -98,6 +98,8 @@ void ShapeCollector::see_column(const Object& body) {
     qualifier = std::move(last);
     last = text(found->body, "sval");
   }
+  // A keyword since PostgreSQL 16, a name for the grammar of 15 that reads it here.
+  if (qualifier.empty() && last == "system_user") add_reason(reasons_, Reason::kSessionFunction);
   if (system_column(last)) add_reason(reasons_, Reason::kSystemColumn);
   if (!qualifier.empty()) note_field(qualifier, last);
   note_output_name(last);

@@ -1,7 +1,12 @@
 // Any text: analyze() and resolve() end and agree with each other, and the canonical form is a
-// fixed point that means the same: what is said of the canonical text is what was said of the text.
+// fixed point that means the same: it has the parse tree of the text, but for places, and the same
+// is said of it.
+#include <cctype>
+#include <string>
+
 #include "../unit/query/catalog_fixture.h"
 #include "expect.h"
+#include "pg_query.h"
 #include "query/statement.h"
 
 namespace {
@@ -26,6 +31,36 @@ void expect_sane(const Statement& statement, const Verdict& verdict) {
   FUZZ_EXPECT(!statement.hint_off);
 }
 
+bool is_digit(char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0 || c == '-'; }
+
+// libpg_query's JSON without the members that tell places in the text. A number of the value 0 is
+// left out of the JSON, and so is what this takes away.
+std::string without_places(std::string json) {
+  for (const std::string_view name : {"\"location\":", "\"stmt_len\":", "\"stmt_location\":"}) {
+    size_t at = 0;
+    while ((at = json.find(name, at)) != std::string::npos) {
+      size_t end = at + name.size();
+      while (end < json.size() && is_digit(json[end])) ++end;
+      if (end < json.size() && json[end] == ',') {
+        ++end;
+      } else if (at > 0 && json[at - 1] == ',') {
+        --at;
+      }
+      json.erase(at, end - at);
+    }
+  }
+  return json;
+}
+
+// Empty: PostgreSQL's parser refuses the text.
+std::string tree_of(std::string_view text) {
+  const PgQueryParseResult parsed = pg_query_parse(std::string(text).c_str());
+  std::string tree;
+  if (parsed.error == nullptr) tree = without_places(parsed.parse_tree);
+  pg_query_free_parse_result(parsed);
+  return tree;
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -42,6 +77,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!canonical) return 0;
   FUZZ_EXPECT(statement->canonical == *canonical || statement->reasons.front() == Reason::kSyntax);
   FUZZ_EXPECT(canonicalize(*canonical) == canonical);
+  FUZZ_EXPECT(tree_of(text) == tree_of(*canonical));
   // A blank between any two tokens at most doubles a text.
   const auto again = analyze(*canonical, 2 * kTextBytesMax);
   if (statement->hint_off) return 0;

@@ -180,6 +180,14 @@ TEST_CASE("hostile texts") {
   }
 }
 
+TEST_CASE("too deep to look into") {
+  std::string sql = "select 1";
+  for (int i = 0; i < 2000; ++i) sql += "+1";
+  const auto statement = analyzed(sql);
+  CHECK(statement->kind == Kind::kUnknown);
+  CHECK(statement->reasons == std::vector{Reason::kSyntax});
+}
+
 TEST_CASE("deeply nested, and still understood") {
   std::string sql = "select ";
   for (int i = 0; i < 100; ++i) sql += "coalesce(";

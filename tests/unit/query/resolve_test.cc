@@ -131,6 +131,7 @@ TEST_CASE("what is not cacheable, why, and what it may do") {
       {"select * from current_date, users", kTimeFunction, kRead},
       {"select age(created_at) from users", kTimeFunction, kRead},
       {"select current_user from users", kSessionFunction, kRead},
+      {"select system_user from users", kSessionFunction, kRead},
       {"select current_schema from users", kSessionFunction, kRead},
       {"select session_user, user, current_role, current_catalog from users", kSessionFunction,
        kRead},
