@@ -1,0 +1,1 @@
+select n'ow() x'from uss

@@ -1,0 +1,1 @@
+SELECT * FROM doctors WHERE id = $1

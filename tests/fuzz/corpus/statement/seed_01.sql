@@ -1,0 +1,1 @@
+select count(*), sum(fee), avg(fee) filter (where status='done'), min(scheduled_at) from consultations group by status having count(*) > 1

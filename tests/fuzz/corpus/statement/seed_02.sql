@@ -1,0 +1,1 @@
+select date_trunc('day', created_at)::date d, count(*) from appointments group by 1

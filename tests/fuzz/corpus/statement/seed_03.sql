@@ -1,0 +1,1 @@
+select x::date from (select created_at::text as x from appointments) s

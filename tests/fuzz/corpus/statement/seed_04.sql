@@ -1,0 +1,1 @@
+select max(created_at)::date from appointments

@@ -1,0 +1,1 @@
+select (notes)::date from appointments

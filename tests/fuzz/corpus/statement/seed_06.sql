@@ -1,0 +1,1 @@
+select * from users where created_at > now() - interval '1 day'

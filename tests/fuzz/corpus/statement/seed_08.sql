@@ -1,0 +1,1 @@
+select age(created_at, updated_at) from users

@@ -1,0 +1,1 @@
+with users as (select 1 as id) select * from users

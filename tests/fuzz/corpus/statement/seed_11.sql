@@ -1,0 +1,1 @@
+select * from (with users as (select 1) select * from users) a, users

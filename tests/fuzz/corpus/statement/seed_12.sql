@@ -1,0 +1,1 @@
+insert into users(id) values (gen_random_uuid()) returning *

@@ -1,0 +1,1 @@
+with x as (delete from users returning *) select * from x

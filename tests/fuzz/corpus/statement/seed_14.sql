@@ -1,0 +1,1 @@
+select nextval('audit_logs_id_seq')

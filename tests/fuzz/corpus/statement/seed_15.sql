@@ -1,0 +1,1 @@
+select json_agg(u) from users u

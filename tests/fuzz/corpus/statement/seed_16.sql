@@ -1,0 +1,1 @@
+select u.created_at, row_number() over (partition by role order by created_at) from users u

@@ -1,0 +1,1 @@
+select id from users where id = any($1::uuid[]) or email ilike '%x%' or email ~* 'a' or id in (select user_id from doctors) and exists (select 1 from clinics) and not is_active is distinct from true

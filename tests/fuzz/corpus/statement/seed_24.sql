@@ -1,0 +1,1 @@
+select xmlelement(name foo, id) from users

@@ -1,0 +1,1 @@
+select 'users'::regclass, id from users

@@ -1,0 +1,1 @@
+select /* pgfresh: ttl=30s */ * from users;

@@ -1,0 +1,1 @@
+select lower(email), upper(email), length(email), substring(email from 1 for 2), position('a' in email), trim(email), left(email,1), replace(email,'a','b'), split_part(email,'@',1), concat(a,b), to_char(created_at,'YYYY'), round(fee,2), md5(email), array_agg(id order by id), string_agg(email,','), bool_or(is_active) from users

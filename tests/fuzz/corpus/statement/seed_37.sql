@@ -1,0 +1,1 @@
+select * from users where (created_at, id) < ($1, $2)

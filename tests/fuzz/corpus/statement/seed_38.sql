@@ -1,0 +1,1 @@
+select geo <-> ST_MakePoint(1,2)::geography from pharmacy_locations order by 1

@@ -1,0 +1,1 @@
+select distinct on (doctor_id) * from availability_slots order by doctor_id, starts_at

@@ -1,0 +1,1 @@
+select array[1,2,3][1], row(1,2), (row(1,2)).f1 from users

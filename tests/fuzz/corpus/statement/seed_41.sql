@@ -1,0 +1,1 @@
+select interval '1 day', time '12:00', date '2020-01-01', timetz '12:00' from users

@@ -1,0 +1,1 @@
+select date(created_at), date(email) from users

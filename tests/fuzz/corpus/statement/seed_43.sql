@@ -1,0 +1,1 @@
+select id from users union select id from doctors intersect select id from clinics order by 1
