@@ -241,6 +241,15 @@ Actor::Step Actor::control(const std::string& sql) {
   return {[this, sql] { client_.query(sql); }, [](const Heard&) {}};
 }
 
+// Another table, which nobody writes: nothing is open there, whatever the block has done.
+Actor::Step Actor::reading_side() {
+  return {[this] { client_.query("SELECT v FROM side WHERE id = 1"); },
+          [this](const Heard& heard) {
+            const auto values = first_columns(heard);
+            if (!values.empty() && values[0] != kSideValue) judge_.violation("side has changed");
+          }};
+}
+
 void Actor::begin_version() {
   version_ = judge_.begin_write(*options_.writes_row);
   undecided_ = false;
@@ -305,6 +314,7 @@ void Actor::write_in_block() {
                         judge_.read_own(row, *version_, values.empty() ? std::nullopt : values[0]);
                       }
                     }});
+  if (random_.one_in(3)) steps_.push_back(reading_side());
   const bool commits = !random_.one_in(3);
   steps_.push_back({[this, commits] {
                       undecided_ = commits;

@@ -17,6 +17,9 @@
 
 namespace pgfresh::sim {
 
+// What row 1 of the table `side` holds, for good.
+inline constexpr int64_t kSideValue = 7;
+
 struct ActorOptions {
   int proxy = kDirectly;
   std::optional<int64_t> writes_row;  // nullopt: a reader
@@ -73,6 +76,7 @@ class Actor {
   void begin_version();
   void say_update();
   [[nodiscard]] Step control(const std::string& sql);
+  [[nodiscard]] Step reading_side();
   void take_write(const Heard& heard);
   void acknowledge();
   void abort();

@@ -16,7 +16,7 @@ constexpr size_t kPipesMax = 200;
 NodeOptions node_options(Random& random, Fault fault) {
   NodeOptions options;
   options.feed.staleness_ms = fault == Fault::kLongLease ? 50 * kStalenessMs : kStalenessMs;
-  options.feed.catalog_poll_ms = 200;
+  options.feed.catalog_poll_ms = fault == Fault::kLongLease ? 5000 : 200;
   options.feed.audit_ms = 1500;
   options.feed.reconnect_ms_min = 2;
   options.feed.reconnect_ms_max = 40;
@@ -47,6 +47,7 @@ RandomWorld::RandomWorld(uint64_t seed, Fault fault)
     postgres_.database().put(row, 0);
     judge_.add_row(row);
   }
+  postgres_.database().put(1, kSideValue, "side");
   add_actors();
 }
 
@@ -181,12 +182,16 @@ void RandomWorld::disturb_feed() {
     return;
   }
   postgres_.hold_control(random_.one_in(2), random_.one_in(2));
-  later(some_ms(), [this] { postgres_.release_control(); });
+  const int64_t held_ms = some_ms();
+  feed_held_until_ns_ = std::max(feed_held_until_ns_, time_.now_ns() + held_ms * kNsPerMs);
+  later(held_ms, [this] {
+    if (time_.now_ns() >= feed_held_until_ns_) postgres_.release_control();
+  });
   ++happened_["feed held"];
 }
 
 void RandomWorld::disturb_server() {
-  if (random_.one_in(3)) {
+  if (random_.one_in(8)) {
     if (postgres_.down()) return;
     postgres_.crash();
     later(some_ms(), [this] { postgres_.restart(); });
@@ -211,6 +216,7 @@ void RandomWorld::freeze_somebody() {
 void RandomWorld::finish() {
   if (!judge_.violations().empty()) return;
   do_what_is_due(INT64_MAX);
+  postgres_.release_control();
   postgres_.restart();
   time_.advance_ms(5000);
   for (const auto& actor : actors_) {

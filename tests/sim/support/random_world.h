@@ -74,6 +74,7 @@ class RandomWorld {
   std::vector<std::unique_ptr<Actor>> actors_;
   std::vector<Later> later_;
   std::map<std::string, uint64_t> happened_;
+  int64_t feed_held_until_ns_ = 0;
 };
 
 }  // namespace pgfresh::sim

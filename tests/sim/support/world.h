@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fake_postgres.h"
@@ -58,8 +59,15 @@ class World {
     run();
     return who.take();
   }
-  // What PostgreSQL has been sent since the last call.
-  std::string sent() { return postgres.take_log(); }
+  // What PostgreSQL has been sent since the last call. A BEGIN of pgfresh's own, which names its
+  // isolation, is told as any other.
+  std::string sent() {
+    constexpr std::string_view kOwnBegin = "begin isolation level read committed";
+    std::string log = postgres.take_log();
+    const size_t at = log.find(kOwnBegin);
+    if (at != std::string::npos) log.replace(at, kOwnBegin.size(), "BEGIN");
+    return log;
+  }
   [[nodiscard]] uint64_t count(Counter counter) const { return proxy.count(counter); }
   [[nodiscard]] uint64_t hits() const { return proxy.count(Counter::kHitsL1); }
 
