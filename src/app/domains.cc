@@ -17,8 +17,7 @@ uint64_t random_base(const std::function<uint64_t()>& random64) {
 }  // namespace
 
 Domains::Domains(Loop& control, SqlClientFactory& factory, cache::MemoryStore& store,
-                 int slots_log2, freshness::FeedOptions options,
-                 std::function<uint64_t()> random64)
+                 int slots_log2, freshness::FeedOptions options, std::function<uint64_t()> random64)
     : control_(control),
       factory_(factory),
       store_(store),
@@ -32,8 +31,7 @@ freshness::Domain* Domains::get(const std::string& database) {
   if (found != items_.end()) return found->second.domain.get();
   if (items_.size() >= kDomainsMax) return nullptr;
   Item item;
-  item.domain =
-      std::make_unique<freshness::Domain>(database, slots_log2_, random_base(random64_));
+  item.domain = std::make_unique<freshness::Domain>(database, slots_log2_, random_base(random64_));
   const freshness::TokenTable* table = &item.domain->tokens();
   cache::MemoryStore* store = &store_;
   item.feed = std::make_unique<freshness::Feed>(

@@ -21,6 +21,14 @@ struct PreparedStatement {
   // Of the RowDescription the client was shown for it (row_shape), 0: none yet. A hit must have the
   // same shape, or it would have columns the client does not know of (freshness.md, anomaly 12).
   uint64_t shape = 0;
+  // PostgreSQL parses it to another shape now, as it said when it was asked (ServerLink::
+  // inject_check): executing it is refused as PostgreSQL would have refused it.
+  bool outdated = false;
+  // PostgreSQL folds constants under the settings in force at Parse. Where the scope was known
+  // then: its id; else 0, and `doubts` and `epoch` tell whether it can still be the same.
+  uint64_t scope_id = 0;
+  uint64_t doubts = 0;
+  uint64_t epoch = 0;
 };
 using PreparedRef = std::shared_ptr<PreparedStatement>;
 

@@ -34,6 +34,8 @@ enum class Purpose : uint8_t {
   kClient,  // forwarded: the answer is the client's
   kSetup,   // injected so that the client's next message works: only an error is shown
   kQuiet,   // injected, and not even an error is shown
+  kCheck,   // injected to see whether a statement still has the shape its client was shown
+  kRefuse,  // injected so that it fails: the client is told that its statement is outdated
   kProbe,   // reading the session's settings: nothing is shown
 };
 
@@ -52,6 +54,7 @@ class ReplyQueue {
   [[nodiscard]] size_t size() const { return items_.size(); }
   [[nodiscard]] bool full() const { return items_.size() >= limits::kOutstandingMax; }
   [[nodiscard]] const ReplyItem& front() const { return items_.front(); }
+  [[nodiscard]] const ReplyItem& back() const { return items_.back(); }
   [[nodiscard]] uint64_t last_sequence() const { return next_sequence_ - 1; }
 
   // A message is being sent. Returns its sequence number; while the server skips to the next Sync
@@ -78,6 +81,7 @@ class ReplyQueue {
   // The front item has had its answer.
   void pop() {
     PGFRESH_CHECK(!items_.empty());
+    if (items_.front().asked == Asked::kQuery) copy_in_ = false;
     items_.pop_front();
     drop_copy_marks();
   }
@@ -85,10 +89,7 @@ class ReplyQueue {
   // CopyInResponse for the front item. The server ignores Syncs until the copy has ended: those
   // sent before it, and those sent before CopyDone or CopyFail.
   void copy_in_started() {
-    if (items_.empty() || items_.front().asked == Asked::kQuery) {
-      copy_in_ = false;
-      return;
-    }
+    if (items_.empty()) return;
     for (size_t i = 1; i < items_.size();) {
       if (items_[i].asked == Asked::kCopyEnd) return;
       if (items_[i].asked == Asked::kSync) {
@@ -101,16 +102,24 @@ class ReplyQueue {
   }
 
   // ErrorResponse while an extended-protocol item is at the front: the server skips everything up
-  // to the next Sync. `forget(prepared)` is called for every Parse that comes to nothing.
+  // to the next Sync. `forget(item)` is called for every Parse that comes to nothing.
   template <typename Forget>
   void skip_to_sync(Forget forget) {
     copy_in_ = false;
     while (!items_.empty() && items_.front().asked != Asked::kSync) {
       const ReplyItem& item = items_.front();
-      if (item.asked == Asked::kParse && item.prepared) forget(*item.prepared);
+      if (item.asked == Asked::kParse && item.prepared) forget(item);
       items_.pop_front();
     }
     if (items_.empty()) skipping_ = true;
+  }
+
+  // ReadyForQuery though no Sync was counted: one that COPY seemed to ignore was read after all,
+  // because the copy had failed by then. Everything sent has been answered.
+  void resync() {
+    items_.clear();
+    skipping_ = false;
+    copy_in_ = false;
   }
 
   [[nodiscard]] bool skipping() const { return skipping_; }
@@ -124,7 +133,7 @@ class ReplyQueue {
   std::deque<ReplyItem> items_;
   uint64_t next_sequence_ = 1;
   bool skipping_ = false;  // an error came, and no Sync has been sent since
-  bool copy_in_ = false;   // extended-protocol COPY FROM STDIN, CopyDone not yet sent
+  bool copy_in_ = false;   // COPY FROM STDIN, CopyDone not yet sent
 };
 
 }  // namespace pgfresh::proxy

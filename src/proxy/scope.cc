@@ -39,6 +39,7 @@ constexpr std::array kKeyed = {
     std::string_view{"gin_fuzzy_search_limit"},
     std::string_view{"default_transaction_isolation"},
     std::string_view{"plpgsql.variable_conflict"},
+    std::string_view{"pgfresh.inband"},
     std::string_view{"pgfresh.cache"},
     std::string_view{"pgfresh.max_age"},
 };
@@ -138,6 +139,8 @@ std::optional<ProbeAnswer> read_probe(std::string_view database,
     if (name == "default_transaction_isolation") {
       scope.reads_committed = value == "read committed" || value == "read uncommitted";
     }
+    // Without notices this session's own writes would not be known in time.
+    if (name == "pgfresh.inband" && value != "on" && value != "carry") answer.opaque = true;
     if (name == "pgfresh.cache") scope.cache_off = value == "off" || value == "false";
     if (name == "pgfresh.max_age") scope.max_age_ms = read_age_ms(value);
   }

@@ -73,6 +73,7 @@ class ScopeTracker {
   // Something was sent that may change the session. While a probe is out its answer will not be
   // believed.
   void doubt() {
+    ++doubts_;
     if (state_ == State::kProbing) {
       doubted_ = true;
     } else {
@@ -89,6 +90,8 @@ class ScopeTracker {
     state_ = doubted_ ? State::kUnknown : State::kKnown;
   }
   void probe_answered_opaque() { state_ = doubted_ ? State::kUnknown : State::kOpaque; }
+  // Unchanged while nothing was sent that may change the session.
+  [[nodiscard]] uint64_t doubts() const { return doubts_; }
   [[nodiscard]] Reason reason() const {
     return state_ == State::kOpaque ? Reason::kSessionOpaque : Reason::kSessionUnknown;
   }
@@ -96,6 +99,7 @@ class ScopeTracker {
  private:
   State state_ = State::kUnknown;
   bool doubted_ = false;
+  uint64_t doubts_ = 0;
   uint64_t epoch_ = 0;
   ScopeRef scope_;
 };

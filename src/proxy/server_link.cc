@@ -19,6 +19,8 @@ uint64_t ServerLink::sent(Asked asked, PreparedRef prepared) {
       segment_open_ = true;
       break;
     case Asked::kCopyEnd:
+      // The Sync that the server ignored during the copy is still owed.
+      if (!replies_.empty() && replies_.back().asked != Asked::kQuery) segment_open_ = true;
       break;
   }
   return replies_.push(asked, Purpose::kClient, std::move(prepared));
@@ -35,6 +37,8 @@ void ServerLink::inject_query(std::string_view sql, Purpose purpose) {
   std::string message;
   wire::write_query(message, sql);
   inject(message);
+  segment_open_ = false;
+  unnamed_id_ = 0;  // a simple query destroys the unnamed statement
   replies_.push(Asked::kQuery, purpose);
 }
 
@@ -53,6 +57,27 @@ void ServerLink::inject_close_unnamed() {
   segment_open_ = true;
   replies_.push(Asked::kClose, Purpose::kSetup);
   unnamed_id_ = 0;
+}
+
+void ServerLink::inject_check(const PreparedRef& statement) {
+  inject_parse(statement, Purpose::kCheck);
+  std::string describe = "S" + statement->name;
+  describe.push_back('\0');
+  std::string message;
+  wire::write_message(message, 'D', describe);
+  message += std::string_view("H\0\0\0\4", 5);
+  inject(message);
+  replies_.push(Asked::kDescribe, Purpose::kCheck, statement);
+}
+
+// Bind of a statement that cannot exist: PostgreSQL fails the transaction and skips to Sync, just
+// as it would have done for the statement itself.
+void ServerLink::inject_refusal() {
+  std::string message;
+  wire::write_message(message, 'B', std::string_view("\0\1pgfresh\0\0\0\0\0\0\0", 16));
+  inject(message);
+  segment_open_ = true;
+  replies_.push(Asked::kBind, Purpose::kRefuse);
 }
 
 void ServerLink::inject_sync() {

@@ -41,6 +41,9 @@ class ServerLink {
   void inject_parse(const PreparedRef& statement, Purpose purpose);
   void inject_close_unnamed();
   void inject_sync();
+  // Parse, Describe, Flush: what the statement looks like to PostgreSQL now.
+  void inject_check(const PreparedRef& statement);
+  void inject_refusal();
 
   // Bytes written to the server since the last call.
   [[nodiscard]] uint64_t take_bytes_written() { return std::exchange(bytes_written_, 0); }

@@ -76,6 +76,10 @@ void Session::take_input(std::string_view bytes) {
     server_->flush();
     return;
   }
+  if (state_ == State::kConnecting) {
+    input_.append(bytes);
+    return;
+  }
   taking_input_ = true;
   const std::string_view all = bytes;
   wire::Frame frame;
@@ -148,10 +152,20 @@ void Session::flush() {
 
 void Session::on_client_drained() {
   if (server_) server_->stream().resume();
-  unblock(Block::kQueue);
+  unblock_queue();
 }
 
-void Session::on_server_drained() { unblock(Block::kQueue); }
+void Session::on_server_drained() { unblock_queue(); }
+
+// Takes client messages again once both queues, and what PostgreSQL owes, have room.
+void Session::unblock_queue() {
+  if (block_ != Block::kQueue || !server_ || server_->replies().full() ||
+      client_->queued_bytes() > limits::kQueueHighBytes ||
+      server_->stream().queued_bytes() > limits::kQueueHighBytes) {
+    return;
+  }
+  unblock(Block::kQueue);
+}
 
 void Session::send_to_client(std::string_view bytes) {
   flush();
@@ -178,9 +192,9 @@ void Session::on_server_end(std::string_view why) {
     // PostgreSQL has said why, or it has not; either way libpq expects the connection to end.
     worker_.counters().add(Counter::kLoginsFailed);
   }
-  const bool told = server_->replies().empty() && state_ != State::kLogin;
+  // Words of our own only where PostgreSQL found none, and never in the middle of a message.
   std::string message;
-  if (!told && state_ == State::kReady) {
+  if (state_ == State::kReady && !server_said_last_ && server_->framer().at_boundary()) {
     wire::write_error(message, wire::Severity::kFatal, "08006",
                       "server closed the connection unexpectedly");
   }
@@ -238,9 +252,8 @@ void Session::release_server() {
   wire::write_terminate(terminate);
   const Slice slice{terminate, nullptr};
   if (state_ != State::kRaw) server_->stream().write({&slice, 1});
-  // The stream may be the one whose event is being handled.
-  auto link = std::make_shared<std::unique_ptr<ServerLink>>(std::move(server_));
-  worker_.loop().defer([link] { link->reset(); });
+  // Its events may be on the stack, and bytes of the client may still wait to be sent.
+  worker_.see_off(std::move(server_));
 }
 
 void Session::destroy_later() {

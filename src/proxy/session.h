@@ -73,7 +73,7 @@ class Session {
     kClosed,      // waiting to be destroyed
   };
   // Why no client message is taken now.
-  enum class Block : uint8_t { kNone, kProbe, kFlight, kQueue };
+  enum class Block : uint8_t { kNone, kLogin, kProbe, kCheck, kFlight, kQueue };
 
   class ClientSide final : public Stream::Events {
    public:
@@ -98,10 +98,11 @@ class Session {
 
   // A message held back, in held_'s order.
   struct Held {
-    char type;               // 'P', 'B', 'D', 'C'
-    std::string_view raw;    // the whole message
-    PreparedRef prepared;    // 'P': the one it defines; 'B', 'D' of a statement: its target
-    bool of_portal = false;  // 'D': of the unnamed portal, not of a statement
+    char type = 0;                          // 'P', 'B', 'D'
+    std::string_view raw = {};              // the whole message
+    PreparedRef prepared = nullptr;         // 'P': the one it defines; 'B', 'D': its target
+    bool of_portal = false;                 // 'D': of the unnamed portal, not of a statement
+    cache::EntryRef description = nullptr;  // 'D' of a statement: found, if the rows are too
   };
   // What the cache says to a SELECT.
   enum class Answer : uint8_t {
@@ -143,6 +144,7 @@ class Session {
   [[nodiscard]] bool blocked() const { return block_ != Block::kNone; }
   void flush();
   void send_to_client(std::string_view bytes);
+  void unblock_queue();
   void close(std::string_view why, std::string_view last_bytes = {});
   void release_server();
   void destroy_later();
@@ -161,6 +163,7 @@ class Session {
   void take_client_frame(const wire::Frame& frame);
   void count_query();
   void take_part(const wire::Frame& frame);
+  void begin_part(Asked asked);
   void take_query(const wire::Frame& frame);
   void take_parse(const wire::Frame& frame);
   void take_bind(const wire::Frame& frame);
@@ -170,13 +173,19 @@ class Session {
   void take_sync(const wire::Frame& frame);
   void take_flush(const wire::Frame& frame);
   void forward_query(const wire::Frame& frame, MemoText* text);
+  void forward_blind(const wire::Frame& frame, Asked asked);
   void forward_execute(const wire::Frame& frame, MemoText* text);
   void forward_held();
   void forward_one(const Held& held);
   void before_forward();
   void ensure_on_server(const PreparedRef& prepared, std::string_view name);
+  [[nodiscard]] bool concerns_prepared(const MemoText& text) const;
   void materialize_prepared();
   void note_sent(MemoText* text, uint64_t sequence);
+  void note_scope(PreparedStatement& prepared) const;
+  void note_effect(query::Effect effect, uint64_t sequence);
+  [[nodiscard]] bool check_first(const PreparedRef& prepared, const wire::Frame& frame);
+  void note_inband(std::string_view text);
   void note_deallocation(const query::Statement& statement);
   [[nodiscard]] bool may_answer_here() const;
   [[nodiscard]] bool may_hold(const MemoText& text) const;
@@ -191,16 +200,20 @@ class Session {
   [[nodiscard]] const Held* held_statement() const;
   [[nodiscard]] const Held* held_bind() const;
   [[nodiscard]] const Held* held_portal_description() const;
-  [[nodiscard]] bool holds_statement_description() const;
+  [[nodiscard]] Answer find_descriptions();
 
   // session_server.cc
   void on_server_bytes(std::string_view bytes);
   void take_server_frame(const wire::Frame& frame);
   void take_reply(const wire::Frame& frame);
   void take_error(const wire::Frame& frame);
+  void take_uncounted(const wire::Frame& frame);
+  void note_last_words(const wire::Frame& frame);
   void take_ready(const wire::Frame& frame);
   void take_command_complete(const wire::Frame& frame);
   void take_notice(const wire::Frame& frame);
+  void take_notice_part(const wire::Frame& frame);
+  void take_check_reply(const wire::Frame& frame);
   void take_probe_reply(const wire::Frame& frame);
   void take_probe_row();
   void open_slots_of(std::string_view payload);
@@ -213,11 +226,13 @@ class Session {
   [[nodiscard]] const Resolution* resolve(MemoText& text);
   [[nodiscard]] query::Effect effect_of(MemoText& text);
   [[nodiscard]] cache::Key make_key(const Question& question, const Resolution& resolution);
-  [[nodiscard]] Answer look_up(const Question& question, const Resolution& resolution);
+  [[nodiscard]] Answer look_up(const Question& question, const Scope& scope,
+                               const Resolution& resolution);
   [[nodiscard]] Answer start_fetch(const Question& question, const Resolution& resolution,
                                    const cache::Key& key);
-  [[nodiscard]] bool young_enough(const cache::Entry& entry, int64_t now_ns,
-                                  int64_t hint_ttl_ms) const;
+  [[nodiscard]] static bool young_enough(const cache::Entry& entry, const Scope& scope,
+                                         int64_t now_ns, int64_t hint_ttl_ms);
+  [[nodiscard]] Reason session_reason(const Question& question, const Scope& scope, uint64_t epoch);
   [[nodiscard]] bool caching() const;
   [[nodiscard]] bool wants_probe();
   void bypass(const MemoText& text, Reason reason);
@@ -266,9 +281,14 @@ class Session {
   std::unique_ptr<Fetch> fetch_;
   std::unique_ptr<cache::Flights::Wait> wait_;
   std::unique_ptr<Timer> wait_timer_;
-  bool waited_ = false;  // the message in hand has waited once; it does not wait again
-  bool probed_ = false;  // … has caused one probe; it does not cause another
-  std::string probe_row_;  // its DataRow, while it comes in parts
+  bool waited_ = false;            // the message in hand has waited once; it does not wait again
+  bool probed_ = false;            // … has caused one probe; it does not cause another
+  std::string probe_row_;          // its DataRow, while it comes in parts
+  bool unmarked_ = false;          // pgfresh.inband was spoken of: writes may come without notices
+  bool server_said_last_ = false;  // PostgreSQL has told the client why it ends
+  std::string notice_head_;        // of a NoticeResponse that comes in parts
+  enum class NoticePart : uint8_t { kNone, kCollecting, kForwarding, kSwallowing };
+  NoticePart notice_part_ = NoticePart::kNone;
   std::optional<ProbeAnswer> probe_answer_;
   LastVerdict last_;
 

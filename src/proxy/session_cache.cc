@@ -86,17 +86,16 @@ Session::Answer Session::ask_cache(const Question& question) {
     return Answer::kWait;
   }
   probed_ = false;
+  const uint64_t epoch = domain_ != nullptr ? domain_->settings_epoch() : 0;
+  const Scope* scope = nullptr;
+  if (reason == Reason::kNone) {
+    scope = scope_.known(epoch);
+    reason = scope == nullptr ? scope_.reason() : session_reason(question, *scope, epoch);
+  }
   const Resolution* resolution = nullptr;
   if (reason == Reason::kNone) {
-    const Scope* scope = scope_.known(domain_->settings_epoch());
-    if (scope == nullptr) {
-      reason = scope_.reason();
-    } else if (scope->cache_off) {
-      reason = Reason::kHint;
-    } else {
-      resolution = resolve(question.text);
-      reason = resolution == nullptr ? Reason::kNoCatalog : resolution->verdict.reason();
-    }
+    resolution = resolve(question.text);
+    reason = resolution == nullptr ? Reason::kNoCatalog : resolution->verdict.reason();
   }
   if (reason == Reason::kNone && question.bind != nullptr && resolution->verdict.time_parameters) {
     for (const wire::BindParameter& parameter : wire::bind_parameters(*question.bind)) {
@@ -108,9 +107,24 @@ Session::Answer Session::ask_cache(const Question& question) {
     refuse(question, reason);
     return Answer::kForward;
   }
-  const Answer answer = look_up(question, *resolution);
+  const Answer answer = look_up(question, *scope, *resolution);
   if (answer != Answer::kWait) waited_ = false;
   return answer;
+}
+
+// What the session's settings say, once they are known.
+Reason Session::session_reason(const Question& question, const Scope& scope, uint64_t epoch) {
+  if (scope.cache_off) return Reason::kHint;
+  if (unmarked_) return Reason::kSessionOpaque;
+  if (transaction_.is_implicit() && !scope.reads_committed) return Reason::kTransaction;
+  PreparedStatement* prepared = question.prepared;
+  if (prepared == nullptr || prepared->scope_id == scope.id) return Reason::kNone;
+  // Parsed before the scope was known: the same one, unless something came in between.
+  const bool same =
+      prepared->scope_id == 0 && prepared->doubts == scope_.doubts() && prepared->epoch == epoch;
+  if (!same) return Reason::kStale;
+  prepared->scope_id = scope.id;
+  return Reason::kNone;
 }
 
 cache::Key Session::make_key(const Question& question, const Resolution& resolution) {
@@ -129,7 +143,8 @@ cache::Key Session::make_key(const Question& question, const Resolution& resolut
   return {key, hash128(key)};
 }
 
-Session::Answer Session::look_up(const Question& question, const Resolution& resolution) {
+Session::Answer Session::look_up(const Question& question, const Scope& scope,
+                                 const Resolution& resolution) {
   const cache::Key key = make_key(question, resolution);
   if (cache::EntryRef entry = worker_.shared().store.find(key)) {
     const query::Statement& statement = question.text.statement();
@@ -140,7 +155,7 @@ Session::Answer Session::look_up(const Question& question, const Resolution& res
       case freshness::Judgement::kFresh: {
         if (!fits) break;
         const int64_t now_ns = worker_.now_ns();
-        if (!young_enough(*entry, now_ns, statement.hint_ttl_ms.value_or(0))) break;
+        if (!young_enough(*entry, scope, now_ns, statement.hint_ttl_ms.value_or(0))) break;
         // Asked last, so that it holds at the moment of the answer (rule 11).
         if (!domain_->lease_valid(now_ns)) break;
         hit_ = std::move(entry);
@@ -159,12 +174,12 @@ Session::Answer Session::look_up(const Question& question, const Resolution& res
   return start_fetch(question, resolution, key);
 }
 
-bool Session::young_enough(const cache::Entry& entry, int64_t now_ns, int64_t hint_ttl_ms) const {
+bool Session::young_enough(const cache::Entry& entry, const Scope& scope, int64_t now_ns,
+                           int64_t hint_ttl_ms) {
   if (now_ns >= entry.expires_ns) return false;
   const int64_t age_ms = (now_ns - entry.stored_ns) / kNsPerMs;
   if (hint_ttl_ms > 0 && age_ms >= hint_ttl_ms) return false;
-  const Scope* scope = scope_.known(domain_->settings_epoch());
-  return scope->max_age_ms == 0 || age_ms < scope->max_age_ms;
+  return scope.max_age_ms == 0 || age_ms < scope.max_age_ms;
 }
 
 Session::Answer Session::start_fetch(const Question& question, const Resolution& resolution,
@@ -273,6 +288,7 @@ void Session::serve_extended() {
   const cache::EntryRef entry = std::move(hit_);
   note_hit(*entry);
   const std::string_view body = entry->body.view();
+  if (const Held* shown = held_portal_description()) shown->prepared->shape = entry->shape;
   reply_held(body.substr(0, entry->description_bytes), entry);
   client_out_.add(entry, body.substr(entry->description_bytes));
   done_portal_ = entry;

@@ -1,4 +1,6 @@
 // What the client sends: answered here, held, or forwarded.
+#include <algorithm>
+
 #include "base/check.h"
 #include "base/limits.h"
 #include "proxy/session.h"
@@ -35,6 +37,49 @@ constexpr wire::Column kLastColumns[] = {
 // Statements whose description may be at hand.
 bool describes_here(query::Kind kind) {
   return kind == query::Kind::kSelect || kind == query::Kind::kShowLast;
+}
+
+bool contains_word(std::string_view text, std::string_view lower_case_word) {
+  const auto same = [](char a, char b) { return a == b || (a >= 'A' && a <= 'Z' && a + 32 == b); };
+  return std::search(text.begin(), text.end(), lower_case_word.begin(), lower_case_word.end(),
+                     same) != text.end();
+}
+
+// SQL that may use or drop prepared statements by name.
+bool speaks_of_statements(const query::Statement& statement) {
+  switch (statement.kind) {
+    case query::Kind::kDeallocate:
+      return true;
+    case query::Kind::kSession:
+    case query::Kind::kMany:
+    case query::Kind::kUnknown:
+      return contains_word(statement.text, "deallocate") ||
+             contains_word(statement.text, "discard") || contains_word(statement.text, "execute");
+    case query::Kind::kEmpty:
+    case query::Kind::kSelect:
+    case query::Kind::kBegin:
+    case query::Kind::kCommit:
+    case query::Kind::kRollback:
+    case query::Kind::kSavepoint:
+    case query::Kind::kWrite:
+    case query::Kind::kShowLast:
+    case query::Kind::kShow:
+    case query::Kind::kNotify:
+    case query::Kind::kDdl:
+      return false;
+  }
+  return true;
+}
+
+// BEGIN as it is sent later. The default isolation is written out: it was read committed when the
+// client was answered, and must not have become something else by a reload in between.
+std::string deferred_begin(const query::Statement& statement, const Scope& scope) {
+  if (statement.isolation != query::Isolation::kDefault || !scope.reads_committed) {
+    return statement.text;
+  }
+  std::string text = statement.canonical;
+  while (!text.empty() && (text.back() == ';' || text.back() == ' ')) text.pop_back();
+  return text + " isolation level read committed";
 }
 
 bool is_whole(const wire::Frame& frame) { return frame.bytes.size() == frame.size; }
@@ -93,28 +138,50 @@ void Session::count_query() {
 // Messages that are forwarded without being looked into: COPY data, function calls, and whatever
 // is too long to be looked at whole.
 void Session::take_part(const wire::Frame& frame) {
-  const bool begins = frame.first || is_whole(frame);
-  if (begins && frame.type != 'd') {
+  if (frame.first || is_whole(frame)) {
     forward_held();
-    if (frame.type == 'c' || frame.type == 'f') {
-      server_->sent(Asked::kCopyEnd);
-    } else {
-      before_forward();
-      // Its statement may be any of ours; PostgreSQL must know them all.
-      materialize_prepared();
-      Asked asked = Asked::kQuery;
-      if (frame.type == 'P') asked = Asked::kParse;
-      if (frame.type == 'B') asked = Asked::kBind;
-      if (frame.type == 'P' || frame.type == 'Q') {
-        prepared_.erase("");
-        server_->forget("");
-      }
-      done_portal_.reset();
-      portals_.clear();
-      if (frame.type != 'p') note_sent(nullptr, server_->sent(asked));
+    switch (frame.type) {
+      case 'd':
+        break;
+      case 'c':
+      case 'f':
+        server_->sent(Asked::kCopyEnd);
+        break;
+      case 'Q':
+      case 'F':
+        begin_part(Asked::kQuery);
+        break;
+      case 'P':
+        begin_part(Asked::kParse);
+        break;
+      case 'B':
+        begin_part(Asked::kBind);
+        break;
+      default:
+        // Describe, Execute, Close, Sync: a few names at most, never this long.
+        worker_.counters().add(Counter::kProtocolErrors);
+        end("08P01", "message is too long for its type");
+        return;
     }
   }
   server_->outbox().add(frame.bytes);
+}
+
+// The first piece of a message that is not looked into. It may speak of any statement we know, so
+// PostgreSQL must know them all; and afterwards they may be others.
+void Session::begin_part(Asked asked) {
+  before_forward();
+  if (!server_->replies().skipping()) {
+    materialize_prepared();
+    ensure_on_server(prepared_.find(""), "");
+  }
+  if (asked == Asked::kParse || asked == Asked::kQuery) {
+    prepared_.clear();
+    server_->forget_all();
+  }
+  done_portal_.reset();
+  portals_.clear();
+  note_sent(nullptr, server_->sent(asked));
 }
 
 // ── Simple protocol ──────────────────────────────────────────────────────────────────────────────
@@ -123,10 +190,11 @@ void Session::take_query(const wire::Frame& frame) {
   count_query();
   forward_held();
   const auto sql = wire::read_query(frame.body());
-  if (!sql) {
-    forward_query(frame, nullptr);
+  if (!sql || server_->replies().skipping()) {
+    forward_blind(frame, Asked::kQuery);
     return;
   }
+  note_inband(*sql);
   const Settings& settings = worker_.settings();
   const MemoRef text =
       worker_.memo().find_or_analyze(*sql, settings.text_bytes_max, settings.memo_entries_max);
@@ -156,10 +224,7 @@ void Session::take_query(const wire::Frame& frame) {
 
 void Session::forward_query(const wire::Frame& frame, MemoText* text) {
   before_forward();
-  if (text == nullptr || text->statement().kind == query::Kind::kDeallocate ||
-      text->statement().kind == query::Kind::kMany) {
-    materialize_prepared();
-  }
+  if (text == nullptr || concerns_prepared(*text)) materialize_prepared();
   const uint64_t sequence = server_->sent(Asked::kQuery);
   if (fetch_ && fetch_->answer_sequence == 0) fetch_->answer_sequence = sequence;
   server_->outbox().add(frame.bytes);
@@ -169,6 +234,13 @@ void Session::forward_query(const wire::Frame& frame, MemoText* text) {
   server_->forget("");
   portals_.erase("");
   done_portal_.reset();
+}
+
+// A message that PostgreSQL will refuse or skip: nothing is learnt from it.
+void Session::forward_blind(const wire::Frame& frame, Asked asked) {
+  before_forward();
+  note_sent(nullptr, server_->sent(asked));
+  server_->outbox().add(frame.bytes);
 }
 
 // BEGIN, COMMIT, ROLLBACK and questions about pgfresh itself, where they need no server. True when
@@ -192,7 +264,7 @@ bool Session::answer_control(const wire::Frame& frame, MemoText& text, bool exte
       if (statement.isolation == query::Isolation::kDefault && !scope->reads_committed) {
         return false;
       }
-      transaction_.defer(statement.text);
+      transaction_.defer(deferred_begin(statement, *scope));
       reply_command(statement.canonical.starts_with("start") ? kStartTag : kBeginTag, extended);
       return true;
     }
@@ -333,11 +405,19 @@ const Session::Held* Session::held_bind() const {
   return nullptr;
 }
 
-bool Session::holds_statement_description() const {
-  for (const Held& held : held_) {
-    if (held.type == 'D' && !held.of_portal) return true;
+// Looks up the descriptions of statements that are held in front of an Execute; kHit when all of
+// them, or none, have been found.
+Session::Answer Session::find_descriptions() {
+  for (Held& held : held_) {
+    if (held.type != 'D' || held.of_portal) continue;
+    const PreparedRef prepared = held.prepared;
+    if (prepared->text->statement().kind != query::Kind::kSelect) return Answer::kForward;
+    const Answer answer = ask_cache({*prepared->text, Wanted::kDescription, prepared.get()});
+    if (answer != Answer::kHit) return answer;
+    held.description = std::move(hit_);
+    prepared->shape = held.description->shape;
   }
-  return false;
+  return Answer::kHit;
 }
 
 const Session::Held* Session::held_portal_description() const {
@@ -350,58 +430,82 @@ const Session::Held* Session::held_portal_description() const {
 
 void Session::take_parse(const wire::Frame& frame) {
   const auto message = wire::read_parse(frame.body());
-  PreparedRef prepared;
-  if (message) {
-    if (const PreparedRef standing = prepared_.find(message->statement);
-        standing && !message->statement.empty()) {
-      // PostgreSQL will refuse the name, if it knows that it is taken.
-      forward_held();
-      before_forward();
-      ensure_on_server(standing, standing->name);
-      server_->sent(Asked::kParse);
-      server_->outbox().add(frame.bytes);
-      return;
-    }
-    const Settings& settings = worker_.settings();
-    MemoRef text = worker_.memo().find_or_analyze(message->query, settings.text_bytes_max,
-                                                  settings.memo_entries_max);
-    prepared = prepared_.define(message->statement, std::move(text), message->parameter_oids);
+  if (!message || server_->replies().skipping()) {
+    forward_held();
+    forward_blind(frame, Asked::kParse);
+    return;
   }
-  if (prepared && may_hold(*prepared->text)) {
+  note_inband(message->query);
+  if (const PreparedRef standing = prepared_.find(message->statement);
+      standing && !message->statement.empty()) {
+    // PostgreSQL will refuse the name, if it knows that it is taken; from here on it knows better.
+    forward_held();
+    before_forward();
+    ensure_on_server(standing, standing->name);
+    prepared_.erase(message->statement);
+    server_->forget(message->statement);
+    server_->sent(Asked::kParse);
+    server_->outbox().add(frame.bytes);
+    return;
+  }
+  const Settings& settings = worker_.settings();
+  MemoRef text = worker_.memo().find_or_analyze(message->query, settings.text_bytes_max,
+                                                settings.memo_entries_max);
+  // Constants are folded under the settings in force now, so they are read now.
+  if (text->statement().kind == query::Kind::kSelect &&
+      standing_reason(text->statement()) == Reason::kNone && wants_probe()) {
+    send_probe();
+    input_.assign(frame.bytes);
+    return;
+  }
+  probed_ = false;
+  PreparedRef prepared =
+      prepared_.define(message->statement, std::move(text), message->parameter_oids);
+  if (prepared == nullptr) {  // no room: PostgreSQL alone will know it
+    forward_held();
+    before_forward();
+    server_->sent(Asked::kParse);
+    server_->outbox().add(frame.bytes);
+    return;
+  }
+  note_scope(*prepared);
+  if (may_hold(*prepared->text)) {
     hold({'P', frame.bytes, std::move(prepared)});
     return;
   }
   forward_held();
   before_forward();
-  if (prepared) {
-    forward_one({'P', frame.bytes, std::move(prepared)});
-    return;
-  }
-  if (message && message->statement.empty()) {
-    prepared_.erase("");
-    server_->forget("");
-  }
-  server_->sent(Asked::kParse);
-  server_->outbox().add(frame.bytes);
+  forward_one({'P', frame.bytes, std::move(prepared)});
+}
+
+// The settings it is parsed under: PostgreSQL folds constants at Parse.
+void Session::note_scope(PreparedStatement& prepared) const {
+  if (domain_ == nullptr) return;
+  prepared.epoch = domain_->settings_epoch();
+  prepared.doubts = scope_.doubts();
+  const Scope* scope = scope_.known(prepared.epoch);
+  prepared.scope_id = scope != nullptr ? scope->id : 0;
 }
 
 void Session::take_bind(const wire::Frame& frame) {
   const auto message = wire::read_bind(frame.body());
-  if (!message) {
+  if (!message || server_->replies().skipping()) {
     forward_held();
-    before_forward();
-    server_->sent(Asked::kBind);
-    server_->outbox().add(frame.bytes);
+    forward_blind(frame, Asked::kBind);
     return;
   }
+  // One execution is held at a time: each Describe belongs to the Bind before it.
+  if (held_bind() != nullptr) forward_held();
   PreparedRef prepared = prepared_.find(message->statement);
   if (prepared && message->portal.empty() && may_hold(*prepared->text)) {
     hold({'B', frame.bytes, std::move(prepared)});
     return;
   }
+  if (check_first(prepared, frame)) return;
   forward_held();
   before_forward();
   ensure_on_server(prepared, message->statement);
+  if (portals_.size() >= limits::kPreparedMax) portals_.clear();
   if (prepared) {
     portals_[std::string(message->portal)] = std::move(prepared);
   } else {
@@ -414,7 +518,12 @@ void Session::take_bind(const wire::Frame& frame) {
 
 void Session::take_describe(const wire::Frame& frame) {
   const auto target = wire::read_target(frame.body());
-  const bool of_portal = target && target->kind == 'P';
+  if (!target || server_->replies().skipping()) {
+    forward_held();
+    forward_blind(frame, Asked::kDescribe);
+    return;
+  }
+  const bool of_portal = target->kind == 'P';
   if (of_portal && target->name.empty() && held_bind() != nullptr) {
     hold({'D', frame.bytes, held_bind()->prepared, true});
     return;
@@ -425,7 +534,7 @@ void Session::take_describe(const wire::Frame& frame) {
                     done_portal_->body.view().substr(0, done_portal_->description_bytes));
     return;
   }
-  PreparedRef prepared = target && !of_portal ? prepared_.find(target->name) : nullptr;
+  PreparedRef prepared = of_portal ? nullptr : prepared_.find(target->name);
   if (prepared && describes_here(prepared->text->statement().kind) && may_hold(*prepared->text)) {
     hold({'D', frame.bytes, std::move(prepared)});
     return;
@@ -435,7 +544,7 @@ void Session::take_describe(const wire::Frame& frame) {
   if (of_portal) {
     const auto portal = portals_.find(std::string(target->name));
     if (portal != portals_.end()) prepared = portal->second;
-  } else if (target) {
+  } else {
     ensure_on_server(prepared, target->name);
   }
   server_->sent(Asked::kDescribe, std::move(prepared));
@@ -445,14 +554,19 @@ void Session::take_describe(const wire::Frame& frame) {
 void Session::take_execute(const wire::Frame& frame) {
   count_query();
   const auto message = wire::read_execute(frame.body());
+  if (!message || server_->replies().skipping()) {
+    forward_held();
+    forward_blind(frame, Asked::kExecute);
+    return;
+  }
   const Held* bind = held_bind();
-  if (!message || !message->portal.empty() || bind == nullptr) {
-    if (message && message->portal.empty() && done_portal_ && held_.empty() && may_answer_here()) {
+  if (!message->portal.empty() || bind == nullptr) {
+    if (message->portal.empty() && done_portal_ && held_.empty() && may_answer_here()) {
       client_out_.add(kSelectNothingTag);
       return;
     }
     forward_held();
-    const auto portal = portals_.find(std::string(message ? message->portal : ""));
+    const auto portal = portals_.find(std::string(message->portal));
     MemoText* text = message && portal != portals_.end() ? portal->second->text.get() : nullptr;
     if (text != nullptr && text->statement().kind == query::Kind::kSelect) {
       bypass(*text, may_answer_here() ? Reason::kRowLimit : Reason::kPipelined);
@@ -462,12 +576,19 @@ void Session::take_execute(const wire::Frame& frame) {
   }
   const PreparedRef prepared = bind->prepared;
   MemoText& text = *prepared->text;
-  if (holds_statement_description()) {
-    // Two answers would be needed at once; PostgreSQL has both.
-    bypass(text, Reason::kPipelined);
-    forward_held();
-    forward_execute(frame, &text);
-    return;
+  switch (find_descriptions()) {
+    case Answer::kHit:
+      break;
+    case Answer::kWait:
+      input_.assign(frame.bytes);
+      return;
+    case Answer::kForward:
+      // The description is being recorded; the rows will be the next time.
+      if (check_first(prepared, frame)) return;
+      bypass(text, Reason::kPipelined);
+      forward_held();
+      forward_execute(frame, &text);
+      return;
   }
   if (answer_control(frame, text, /*extended=*/true)) return;
   if (text.statement().kind == query::Kind::kSelect && message->max_rows != 0) {
@@ -489,6 +610,7 @@ void Session::take_execute(const wire::Frame& frame) {
     }
   }
   if (text.statement().kind != query::Kind::kSelect) bypass(text, Reason::kNotSelect);
+  if (check_first(prepared, frame)) return;
   if (fetch_) fetch_->prepared = prepared;
   forward_held();
   forward_execute(frame, &text);
@@ -496,9 +618,7 @@ void Session::take_execute(const wire::Frame& frame) {
 
 void Session::forward_execute(const wire::Frame& frame, MemoText* text) {
   before_forward();
-  if (text != nullptr && text->statement().kind == query::Kind::kDeallocate) {
-    materialize_prepared();
-  }
+  if (text != nullptr && concerns_prepared(*text)) materialize_prepared();
   const uint64_t sequence = server_->sent(Asked::kExecute);
   if (fetch_ && fetch_->answer_sequence == 0) fetch_->answer_sequence = sequence;
   server_->outbox().add(frame.bytes);
@@ -507,7 +627,12 @@ void Session::forward_execute(const wire::Frame& frame, MemoText* text) {
 
 void Session::take_close(const wire::Frame& frame) {
   const auto target = wire::read_target(frame.body());
-  if (target && held_.empty() && may_answer_here()) {
+  if (!target || server_->replies().skipping()) {
+    forward_held();
+    forward_blind(frame, Asked::kClose);
+    return;
+  }
+  if (held_.empty() && may_answer_here()) {
     if (target->kind == 'P' && target->name.empty() && done_portal_) {
       done_portal_.reset();
       client_out_.add(wire::kCloseComplete);
@@ -523,10 +648,10 @@ void Session::take_close(const wire::Frame& frame) {
   }
   forward_held();
   before_forward();
-  if (target && target->kind == 'S') {
+  if (target->kind == 'S') {
     prepared_.erase(target->name);
     server_->forget(target->name);
-  } else if (target) {
+  } else {
     portals_.erase(std::string(target->name));
     if (target->name.empty()) done_portal_.reset();
   }
@@ -601,7 +726,7 @@ void Session::before_forward() {
   if (!transaction_.deferred()) return;
   PGFRESH_CHECK(server_->at_rest());
   server_->inject_query(transaction_.take_deferred(), Purpose::kSetup);
-  transaction_.sent_begin(Transaction::Block::kReadCommitted);
+  transaction_.sent_begin(Transaction::Block::kReadCommitted, server_->replies().last_sequence());
 }
 
 void Session::forward_held() {
@@ -624,15 +749,17 @@ void Session::forward_one(const Held& held) {
       break;
     case 'B':
       ensure_on_server(held.prepared, held.prepared->name);
+      if (held.prepared->outdated) server_->inject_refusal();
       portals_[std::string()] = held.prepared;
       done_portal_.reset();
       server_->sent(Asked::kBind);
       break;
     case 'D': {
+      if (!held.of_portal) ensure_on_server(held.prepared, held.prepared->name);
       const uint64_t sequence = server_->sent(Asked::kDescribe, held.prepared);
       if (fetch_ && fetch_->of_description) {
         fetch_->answer_sequence = sequence;
-      } else if (fetch_ && fetch_->answer_sequence == 0) {
+      } else if (fetch_ && held.of_portal) {
         fetch_->describe_sequence = sequence;
       }
       break;
@@ -653,8 +780,20 @@ void Session::ensure_on_server(const PreparedRef& prepared, std::string_view nam
   }
 }
 
-// SQL is about to speak of prepared statements by name.
+// Statements that PostgreSQL has not been told of must be, before this text is sent: it speaks of
+// them by name, or changes the settings under which they would be parsed. (In a block the second is
+// left out: a statement that no longer parses would fail the client's transaction.)
+bool Session::concerns_prepared(const MemoText& text) const {
+  const query::Statement& statement = text.statement();
+  if (speaks_of_statements(statement)) return true;
+  const bool may_set = statement.kind == query::Kind::kSession ||
+                       statement.kind == query::Kind::kMany ||
+                       statement.kind == query::Kind::kUnknown;
+  return may_set && transaction_.status() == 'I';
+}
+
 void Session::materialize_prepared() {
+  if (transaction_.status() == 'E') return;  // there PostgreSQL takes nothing but ROLLBACK
   const bool alone = !server_->segment_open();
   const Purpose purpose = alone ? Purpose::kQuiet : Purpose::kSetup;
   bool injected = false;
@@ -668,9 +807,7 @@ void Session::materialize_prepared() {
 
 void Session::note_sent(MemoText* text, uint64_t sequence) {
   if (text == nullptr) {
-    transaction_.sent_unknown();
-    transaction_.sent_write(sequence);
-    scope_.doubt();
+    note_effect(query::Effect::kChangesSession, sequence);
     return;
   }
   const query::Statement& statement = text->statement();
@@ -681,16 +818,46 @@ void Session::note_sent(MemoText* text, uint64_t sequence) {
         (statement.isolation == query::Isolation::kDefault && scope && scope->reads_committed);
     transaction_.sent_begin(committed && statement.deferrable_begin
                                 ? Transaction::Block::kReadCommitted
-                                : Transaction::Block::kOther);
+                                : Transaction::Block::kOther,
+                            sequence);
     return;
   }
-  const query::Effect effect = effect_of(*text);
-  if (effect != query::Effect::kPureRead) transaction_.sent_write(sequence);
-  if (effect == query::Effect::kChangesSession) {
-    transaction_.sent_unknown();
-    scope_.doubt();
-  }
+  note_effect(effect_of(*text), sequence);
   note_deallocation(statement);
+}
+
+void Session::note_effect(query::Effect effect, uint64_t sequence) {
+  if (effect == query::Effect::kPureRead) return;
+  transaction_.sent_write(sequence);
+  if (unmarked_ && domain_ != nullptr) {
+    // No notice may come for what this writes: nobody is served until it is settled.
+    open_slot(domain_->tokens().slot_of(freshness::schema_tag()));
+  }
+  if (effect != query::Effect::kChangesSession) return;
+  transaction_.sent_unknown(sequence);
+  scope_.doubt();
+}
+
+// A text that speaks of our setting may switch the notices off.
+void Session::note_inband(std::string_view text) {
+  constexpr std::string_view kSetting = "pgfresh.inband";
+  if (!unmarked_ && contains_word(text, kSetting)) unmarked_ = true;
+}
+
+// A statement that the client was shown, but PostgreSQL was never told of: before it is executed
+// there, PostgreSQL is asked whether it still looks the same. True when `frame` has been put back
+// until it has said so.
+bool Session::check_first(const PreparedRef& prepared, const wire::Frame& frame) {
+  if (!prepared || prepared->shape == 0 || prepared->outdated || server_->holds(*prepared) ||
+      server_->replies().skipping()) {
+    return false;
+  }
+  fetch_.reset();
+  before_forward();
+  server_->inject_check(prepared);
+  input_.assign(frame.bytes);
+  block(Block::kCheck);
+  return true;
 }
 
 void Session::note_deallocation(const query::Statement& statement) {
@@ -699,10 +866,8 @@ void Session::note_deallocation(const query::Statement& statement) {
     server_->forget(statement.deallocated_name);
     return;
   }
-  const bool among_many = statement.kind == query::Kind::kMany &&
-                          (statement.canonical.find("deallocate") != std::string::npos ||
-                           statement.canonical.find("discard") != std::string::npos);
-  if (statement.deallocates_all || among_many) {
+  if (statement.deallocates_all ||
+      (statement.kind != query::Kind::kDeallocate && speaks_of_statements(statement))) {
     prepared_.clear();
     server_->forget_all();
   }
@@ -720,7 +885,9 @@ void Session::reply_held(std::string_view row_description, const cache::EntryRef
         client_out_.add(wire::kBindComplete);
         break;
       case 'D':
-        if (entry) {
+        if (held.description) {
+          client_out_.add(held.description, held.description->body.view());
+        } else if (entry) {
           client_out_.add(entry, row_description);
         } else {
           client_out_.add(row_description);

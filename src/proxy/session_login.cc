@@ -67,6 +67,7 @@ void Session::take_startup(std::string_view bytes) {
         });
       });
       state_ = State::kConnecting;  // nothing more is expected from this client
+      client_->pause();
       return;
     }
     if (auto* startup = std::get_if<wire::StartupMessage>(&packet)) {
@@ -166,8 +167,9 @@ void Session::take_login_message(const wire::Frame& frame) {
     return;
   }
   if (frame.type != 'p') {
-    worker_.counters().add(Counter::kProtocolErrors);
-    end("08P01", "expected password response");
+    // It may be meant for later, where no password is asked for. It waits until that is known.
+    input_.assign(frame.bytes);
+    block(Block::kLogin);
     return;
   }
   server_->outbox().add(frame.bytes);
@@ -206,6 +208,12 @@ void Session::take_login_reply(const wire::Frame& frame) {
 
 void Session::take_authentication(const wire::Frame& frame) {
   const auto kind = wire::read_authentication(frame.body());
+  if (block_ == Block::kLogin && kind != kAuthenticationOk) {
+    worker_.counters().add(Counter::kProtocolErrors);
+    end("08P01", "expected password response");
+    return;
+  }
+  if (block_ == Block::kNone && kind == kAuthenticationOk) block(Block::kLogin);
   if (kind == kAuthenticationSasl) {
     std::string message;
     wire::write_authentication(message, *kind, without_channel_binding(frame.body().substr(4)));
@@ -220,10 +228,7 @@ void Session::login_done() {
   if (replication_) {
     flush();
     state_ = State::kRaw;
-    if (!input_.empty()) {
-      const std::string bytes = std::exchange(input_, {});
-      take_input(bytes);
-    }
+    unblock(Block::kLogin);
     return;
   }
   state_ = State::kReady;
@@ -231,6 +236,7 @@ void Session::login_done() {
                                                               : startup_.get("database"));
   domain_ = worker_.shared().domain_of(database);
   if (domain_ != nullptr) domain_->settler().wanted();
+  unblock(Block::kLogin);
 }
 
 }  // namespace pgfresh::proxy

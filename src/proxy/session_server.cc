@@ -10,6 +10,30 @@ namespace pgfresh::proxy {
 namespace {
 
 constexpr std::string_view kInbandCode = "PF001";
+constexpr size_t kHeaderBytes = 5;
+// The head of a notice: severities and code, and a payload of less than 8000 bytes.
+constexpr size_t kNoticeHeadBytes = 16 * 1024;
+// Slots one transaction holds open by themselves; beyond, schema(D) stands for all.
+constexpr size_t kOpenSlotsMax = 10'000;
+
+struct NoticeHead {
+  std::string_view sqlstate;
+  std::string_view message;
+};
+
+// The complete fields at the front of a notice's body.
+NoticeHead read_notice_head(std::string_view body) {
+  NoticeHead head;
+  while (!body.empty() && body.front() != '\0') {
+    const size_t end = body.find('\0');
+    if (end == std::string_view::npos) break;
+    const std::string_view value = body.substr(1, end - 1);
+    if (body.front() == 'C') head.sqlstate = value;
+    if (body.front() == 'M') head.message = value;
+    body.remove_prefix(end + 1);
+  }
+  return head;
+}
 
 bool is_whole(const wire::Frame& frame) { return frame.bytes.size() == frame.size; }
 
@@ -43,6 +67,7 @@ void Session::on_server_bytes(std::string_view bytes) {
   }
   if (state_ == State::kRaw && server_) client_out_.add(bytes);
   flush();
+  unblock_queue();
 }
 
 void Session::take_server_frame(const wire::Frame& frame) {
@@ -74,13 +99,16 @@ void Session::take_server_frame(const wire::Frame& frame) {
 void Session::take_reply(const wire::Frame& frame) {
   ReplyQueue& replies = server_->replies();
   if (replies.empty()) {
-    // An error out of the blue: PostgreSQL is ending the session.
-    forward_to_client(frame);
+    take_uncounted(frame);
     return;
   }
   const ReplyItem& item = replies.front();
   if (item.purpose == Purpose::kProbe) {
     take_probe_reply(frame);
+    return;
+  }
+  if (item.purpose == Purpose::kCheck && frame.type != 'E') {
+    take_check_reply(frame);
     return;
   }
   const bool shown = item.purpose == Purpose::kClient;
@@ -155,6 +183,47 @@ void Session::take_reply(const wire::Frame& frame) {
   if (shown) forward_to_client(frame);
 }
 
+// Nothing is owed: PostgreSQL is ending the session, or a Sync that COPY seemed to ignore was read
+// after all.
+void Session::take_uncounted(const wire::Frame& frame) {
+  if (frame.type == 'E') note_last_words(frame);
+  if (frame.type == 'Z' && is_whole(frame)) {
+    server_->replies().resync();
+    const uint64_t sequence = server_->replies().last_sequence();
+    settle(transaction_.ready(wire::read_ready(frame.body()).value_or('I'), sequence));
+  }
+  forward_to_client(frame);
+}
+
+void Session::note_last_words(const wire::Frame& frame) {
+  if (!is_whole(frame)) return;
+  const auto notice = wire::read_notice(frame.body());
+  if (notice && (notice->severity == "FATAL" || notice->severity == "PANIC")) {
+    server_said_last_ = true;
+  }
+}
+
+// What a statement looks like that the client was shown and PostgreSQL has just been told of.
+void Session::take_check_reply(const wire::Frame& frame) {
+  ReplyQueue& replies = server_->replies();
+  const PreparedRef prepared = replies.front().prepared;
+  switch (frame.type) {
+    case '1':
+      replies.pop();
+      return;
+    case 'T':
+    case 'n':
+      prepared->outdated =
+          frame.type == 'n' || !is_whole(frame) || row_shape(frame.bytes) != prepared->shape;
+      if (!is_whole(frame) && !frame.last) return;
+      replies.pop();
+      unblock(Block::kCheck);
+      return;
+    default:
+      return;
+  }
+}
+
 void Session::take_command_complete(const wire::Frame& frame) {
   ReplyQueue& replies = server_->replies();
   const ReplyItem item = replies.front();
@@ -179,7 +248,15 @@ void Session::take_error(const wire::Frame& frame) {
   drop_fetch(Reason::kNotQuiet);
   ReplyQueue& replies = server_->replies();
   const ReplyItem item = replies.front();
-  if (item.purpose != Purpose::kQuiet) forward_to_client(frame);
+  note_last_words(frame);
+  if (item.purpose == Purpose::kRefuse && !server_said_last_) {
+    std::string message;
+    wire::write_error(message, wire::Severity::kError, "0A000",
+                      "cached plan must not change result type");
+    send_to_client(message);
+  } else if (item.purpose != Purpose::kQuiet) {
+    forward_to_client(frame);
+  }
   if (item.asked == Asked::kQuery || item.asked == Asked::kSync) {
     if (item.purpose == Purpose::kSetup) {
       // BEGIN itself was refused: the client has been told that it is in a block, and it is not.
@@ -188,11 +265,16 @@ void Session::take_error(const wire::Frame& frame) {
     }
     return;
   }
-  replies.skip_to_sync([this](const PreparedStatement& statement) {
+  replies.skip_to_sync([this](const ReplyItem& parse) {
+    // What we sent ourselves the session still has, though PostgreSQL does not.
+    const PreparedStatement& statement = *parse.prepared;
     const PreparedRef known = prepared_.find(statement.name);
-    if (known && known->id == statement.id) prepared_.erase(statement.name);
+    if (parse.purpose == Purpose::kClient && known && known->id == statement.id) {
+      prepared_.erase(statement.name);
+    }
     server_->forget(statement.name);
   });
+  unblock(Block::kCheck);
 }
 
 void Session::take_ready(const wire::Frame& frame) {
@@ -211,11 +293,6 @@ void Session::take_ready(const wire::Frame& frame) {
     done_portal_.reset();
   }
   if (item.purpose == Purpose::kClient) forward_to_client(frame);
-  if (block_ == Block::kQueue && !replies.full() &&
-      client_->queued_bytes() <= limits::kQueueHighBytes &&
-      server_->stream().queued_bytes() <= limits::kQueueHighBytes) {
-    unblock(Block::kQueue);
-  }
 }
 
 void Session::forward_to_client(const wire::Frame& frame) { client_out_.add(frame.bytes); }
@@ -224,7 +301,11 @@ void Session::forward_to_client(const wire::Frame& frame) { client_out_.add(fram
 
 void Session::take_notice(const wire::Frame& frame) {
   drop_fetch(Reason::kNotQuiet);
-  if (is_whole(frame)) {
+  if (!is_whole(frame)) {
+    take_notice_part(frame);
+    return;
+  }
+  {
     const auto notice = wire::read_notice(frame.body());
     if (notice && notice->sqlstate == kInbandCode) {
       worker_.counters().add(Counter::kNotices);
@@ -233,6 +314,31 @@ void Session::take_notice(const wire::Frame& frame) {
     }
   }
   forward_to_client(frame);
+}
+
+// A notice too long to be seen whole (its CONTEXT quotes the statement): its head decides.
+void Session::take_notice_part(const wire::Frame& frame) {
+  if (frame.first) {
+    notice_part_ = NoticePart::kCollecting;
+    notice_head_.clear();
+  }
+  if (notice_part_ == NoticePart::kCollecting) {
+    notice_head_.append(frame.bytes);
+    if (notice_head_.size() < kNoticeHeadBytes && !frame.last) return;
+    const NoticeHead head = read_notice_head(std::string_view(notice_head_).substr(kHeaderBytes));
+    if (head.sqlstate == kInbandCode) {
+      notice_part_ = NoticePart::kSwallowing;
+      worker_.counters().add(Counter::kNotices);
+      open_slots_of(head.message);
+    } else {
+      notice_part_ = NoticePart::kForwarding;
+      send_to_client(notice_head_);
+    }
+    notice_head_ = {};
+  } else if (notice_part_ == NoticePart::kForwarding) {
+    forward_to_client(frame);
+  }
+  if (frame.last) notice_part_ = NoticePart::kNone;
 }
 
 void Session::open_slots_of(std::string_view payload) {
@@ -250,8 +356,11 @@ void Session::open_slots_of(std::string_view payload) {
 }
 
 void Session::open_slot(uint32_t slot) {
-  domain_->tokens().open(slot);
-  transaction_.hold_open(slot);
+  // One that writes everywhere opens everything.
+  if (transaction_.held_open() >= kOpenSlotsMax) {
+    slot = domain_->tokens().slot_of(freshness::schema_tag());
+  }
+  if (transaction_.hold_open(slot)) domain_->tokens().open(slot);
 }
 
 // ── The probe ────────────────────────────────────────────────────────────────────────────────────

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -18,9 +19,12 @@ class Transaction {
 
   // A hit may be given: outside a block, or in a READ COMMITTED block that has not failed.
   [[nodiscard]] bool allows_hits() const {
+    if (begin_sent_) return false;
     if (deferred() || server_status_ == 'I') return true;
     return server_status_ == 'T' && block_reads_committed_;
   }
+  // Its isolation is that of the session's default: no block, or none that PostgreSQL knows of.
+  [[nodiscard]] bool is_implicit() const { return !deferred() && server_status_ == 'I'; }
   // An answer may be recorded: a hit could be given, and the transaction has only read.
   [[nodiscard]] bool allows_fills() const {
     return allows_hits() && wrote_sequence_ <= ended_sequence_;
@@ -36,14 +40,20 @@ class Transaction {
   // A message with this sequence number was sent, and it may do more than read.
   void sent_write(uint64_t sequence) { wrote_sequence_ = sequence; }
   enum class Block : uint8_t { kReadCommitted, kOther };
-  // A BEGIN was sent.
-  void sent_begin(Block block) { next_block_reads_committed_ = block == Block::kReadCommitted; }
+  // A BEGIN was sent. Until a ReadyForQuery behind it has come (it may be a while, with Flush), it
+  // is not known in what kind of block the session is.
+  void sent_begin(Block block, uint64_t sequence) {
+    const bool committed = block == Block::kReadCommitted;
+    next_block_reads_committed_ = committed && (!begin_sent_ || next_block_reads_committed_);
+    begin_sent_ = true;
+    begin_sequence_ = sequence;
+  }
   // A text was sent that may begin a block in a way not looked into.
-  void sent_unknown() { next_block_reads_committed_ = false; }
+  void sent_unknown(uint64_t sequence) { sent_begin(Block::kOther, sequence); }
 
-  // An in-band notice opened this slot; it stays open until the transaction is settled.
-  void hold_open(uint32_t slot) { open_slots_.push_back(slot); }
-  [[nodiscard]] bool holds_open() const { return !open_slots_.empty(); }
+  // The transaction is to keep this slot open until it is settled. False when it does already.
+  [[nodiscard]] bool hold_open(uint32_t slot) { return open_slots_.insert(slot).second; }
+  [[nodiscard]] size_t held_open() const { return open_slots_.size(); }
   void saw_ddl() { ddl_ = true; }
 
   struct Ended {
@@ -57,6 +67,7 @@ class Transaction {
       block_reads_committed_ = next_block_reads_committed_;
     }
     server_status_ = status;
+    if (sequence >= begin_sequence_) begin_sent_ = false;
     if (status != 'I') return {};
     ended_sequence_ = sequence;
     block_reads_committed_ = false;
@@ -67,18 +78,20 @@ class Transaction {
 
  private:
   [[nodiscard]] Ended take_ended() {
-    Ended ended{std::exchange(open_slots_, {}), std::exchange(ddl_, false)};
-    return ended;
+    const std::unordered_set<uint32_t> slots = std::exchange(open_slots_, {});
+    return {{slots.begin(), slots.end()}, std::exchange(ddl_, false)};
   }
 
   char server_status_ = 'I';
   bool block_reads_committed_ = false;
   bool next_block_reads_committed_ = false;
+  bool begin_sent_ = false;  // and no ReadyForQuery behind it has come
+  uint64_t begin_sequence_ = 0;
   bool ddl_ = false;
   uint64_t wrote_sequence_ = 0;  // of the last message sent that may do more than read
   uint64_t ended_sequence_ = 0;  // of the last ReadyForQuery that said idle
   std::string deferred_begin_;
-  std::vector<uint32_t> open_slots_;
+  std::unordered_set<uint32_t> open_slots_;
 };
 
 }  // namespace pgfresh::proxy

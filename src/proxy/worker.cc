@@ -8,6 +8,11 @@ namespace pgfresh::proxy {
 namespace {
 
 constexpr int64_t kSweepMs = 1000;
+// Connections beyond limits.clients that are heard, if only to be told that there are too many.
+constexpr uint64_t kClientsSpare = 200;
+// Cancel requests under way at once, and how long one may take once it is connected.
+constexpr size_t kCancelsMax = 1000;
+constexpr int64_t kCancelMs = 10'000;
 
 // One cancel request on its way to PostgreSQL: connects, sends 16 bytes, and waits for the server
 // to close, which is how it says that the signal has been sent.
@@ -33,6 +38,7 @@ class CancelCourier final : public PendingConnect, public Stream::Events {
     }
     stream_ = std::move(stream);
     stream_->start(this);
+    patience_ = worker_.loop().after(kCancelMs, [this] { finished(); });
     std::string bytes;
     wire::write_cancel_request(bytes, key_.pid, key_.secret);
     const Slice slice{bytes, nullptr};
@@ -47,9 +53,41 @@ class CancelCourier final : public PendingConnect, public Stream::Events {
   std::function<void()> done_;
   std::unique_ptr<PendingConnect> connecting_;
   std::unique_ptr<Stream> stream_;
+  std::unique_ptr<Timer> patience_;
 };
 
 }  // namespace
+
+// A server connection on its way out: sends what is queued, then closes. The stream bounds the
+// time.
+class Worker::Departure final : public Stream::Events {
+ public:
+  Departure(std::unique_ptr<ServerLink> link, std::function<void()> gone)
+      : link_(std::move(link)), gone_(std::move(gone)) {
+    link_->stream().start(this);
+    link_->stream().resume();
+    link_->stream().finish();
+  }
+  void on_bytes(std::string_view) override {}
+  void on_drained() override {}
+  void on_end(std::string_view) override { gone_(); }
+
+ private:
+  std::unique_ptr<ServerLink> link_;
+  std::function<void()> gone_;
+};
+
+void Worker::see_off(std::unique_ptr<ServerLink> link) {
+  if (link->stream().queued_bytes() == 0) {
+    auto gone = std::make_shared<std::unique_ptr<ServerLink>>(std::move(link));
+    loop_.defer([gone] { gone->reset(); });
+    return;
+  }
+  const uint64_t number = next_number_++;
+  departures_[number] = std::make_unique<Departure>(std::move(link), [this, number] {
+    loop_.defer([this, number] { departures_.erase(number); });
+  });
+}
 
 Worker::Worker(Loop& loop, Connector& connector, Shared& shared, SettingsRef settings,
                std::function<void(ConsoleClient)> console)
@@ -66,6 +104,11 @@ Worker::~Worker() = default;
 
 void Worker::accept(std::unique_ptr<Stream> stream) {
   counters_.add(Counter::kClientsAccepted);
+  // Cancel requests and refusals need room beside the clients that are served.
+  if (shared_.clients.load(std::memory_order_relaxed) >= settings_->clients_max + kClientsSpare) {
+    counters_.add(Counter::kClientsRefused);
+    return;
+  }
   shared_.clients.fetch_add(1, std::memory_order_relaxed);
   const uint64_t id = shared_.next_session.fetch_add(1, std::memory_order_relaxed);
   auto session = std::make_unique<Session>(*this, id, std::move(stream));
@@ -150,11 +193,11 @@ bool Worker::kill(uint64_t session) {
 void Worker::cancel(uint64_t session, std::function<void()> done) {
   Session* found = find(session);
   const std::optional<wire::BackendKey> key = found ? found->cancel_target() : std::nullopt;
-  if (!key) {
+  if (!key || cancels_.size() >= kCancelsMax) {
     done();
     return;
   }
-  const uint64_t id = next_cancel_++;
+  const uint64_t id = next_number_++;
   cancels_[id] = std::make_unique<CancelCourier>(*this, *key, [this, id, done = std::move(done)] {
     done();
     auto gone = std::make_shared<std::unique_ptr<PendingConnect>>(std::move(cancels_[id]));

@@ -26,6 +26,7 @@
 namespace pgfresh::proxy {
 
 class Session;
+class ServerLink;
 
 // What all workers share. The referents outlive every worker; each is thread-safe.
 struct Shared {
@@ -106,6 +107,8 @@ class Worker {
   // The session is closed and will be destroyed at the end of this turn.
   void remove(uint64_t session);
   void hand_to_console(ConsoleClient client) { console_(std::move(client)); }
+  // Keeps a server connection that no session wants any more until its last bytes have left.
+  void see_off(std::unique_ptr<ServerLink> link);
   // The worker's own view of a domain's snapshot, fetched only when its generation changes.
   [[nodiscard]] const query::Catalog* catalog(const freshness::Domain& domain);
   // For a wake-up from another thread: null when the session is gone.
@@ -130,8 +133,10 @@ class Worker {
   std::unique_ptr<Timer> drain_timer_;
   bool draining_ = false;
   std::function<void()> drained_;
+  class Departure;
   std::unordered_map<uint64_t, std::unique_ptr<PendingConnect>> cancels_;
-  uint64_t next_cancel_ = 1;
+  std::unordered_map<uint64_t, std::unique_ptr<Departure>> departures_;
+  uint64_t next_number_ = 1;
 };
 
 }  // namespace pgfresh::proxy

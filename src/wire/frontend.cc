@@ -101,6 +101,11 @@ std::optional<ExecuteMessage> read_execute(std::string_view body) {
   return execute;
 }
 
+void write_message(std::string& out, char type, std::string_view body) {
+  const MessageFrame frame(out, type);
+  out += body;
+}
+
 void write_query(std::string& out, std::string_view sql) {
   const MessageFrame frame(out, 'Q');
   append_cstring(out, sql);

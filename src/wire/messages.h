@@ -88,6 +88,8 @@ struct BindParameter {
 // All of them, in order. REQUIRES: `bind` came from read_bind.
 [[nodiscard]] std::vector<BindParameter> bind_parameters(const BindMessage& bind);
 
+// A whole message of any type.
+void write_message(std::string& out, char type, std::string_view body);
 void write_query(std::string& out, std::string_view sql);
 void write_parse(std::string& out, std::string_view statement, std::string_view query,
                  std::string_view raw_parameter_oids);
