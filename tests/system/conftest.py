@@ -121,6 +121,9 @@ def proxy(server):
 @pytest.fixture
 def play(server, database, proxy):
     stage = Play(server, database, proxy)
+    if database not in proxy.awake:  # the feed of a database begins with its first client
+        stage.hot(stage.app(), "SELECT name FROM part WHERE id = 1", seconds=15)
+        proxy.awake.add(database)
     yield stage
     stage.send_home()
     assert proxy.running(), f"pgfresh has ended\n{proxy.log_tail()}"

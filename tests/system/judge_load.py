@@ -44,9 +44,10 @@ class Load:
     proxied: str          # URL by way of pgfresh
     direct: str           # URL around it
     directory: str        # for the logs
-    writers: int = 2
+    writers: int = 3
+    direct_writers: int = 1  # of them, never by way of pgfresh
     seconds: float = 30
-    write_pause_s: float = 0.06
+    write_pause_s: float = 0.05
     direct_share: float = 0.3
     seed: int = dataclasses.field(default_factory=lambda: random.randrange(10**6))
 
@@ -163,6 +164,8 @@ class Writer:
         self.pairs = [(table, pair) for table in range(TABLES) for pair in range(ROWS // 2)
                       if (table + pair) % load.writers == index]
         self.versions = dict.fromkeys(self.pairs, 0)
+        only_direct = index >= load.writers - load.direct_writers
+        self.direct_share = 1.0 if only_direct else load.direct_share
         self.connections = {}
         self.writes, self.reads, self.violations = [], [], []
         self.name = f"writer{index}"
@@ -176,7 +179,7 @@ class Writer:
 
     def once(self):
         table, pair = self.random.choice(self.pairs)
-        proxied = self.random.random() >= self.load.direct_share
+        proxied = self.random.random() >= self.direct_share
         url = self.load.proxied if proxied else self.load.direct
         shape = self.random.choice(SHAPES)
         connection = self.connection(url)
@@ -325,7 +328,7 @@ class AsyncpgReader(Reader):
                     while not stop.is_set():
                         await self.ask(connection, *self.random.choice(self.questions))
                 except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError,
-                        asyncio.TimeoutError) as error:
+                        asyncpg.InternalClientError, asyncio.TimeoutError) as error:
                     self.errors.append(repr(error))
                     await asyncio.sleep(0.05)
                 finally:

@@ -94,6 +94,7 @@ class Pgfresh:
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
         self.environment.update(environment or {})
         self.process = None
+        self.awake = set()  # databases whose feed is known to be live
         if config is not None:
             self.config_path = os.path.join(self.directory, "pgfresh.yml")
             self.write_config(config)

@@ -101,10 +101,12 @@ def test_application_cannot_tell(server, proxy, clinics, traffic, tmp_path):
     assert not found, "\n".join(found)
     assert len(records["direct"]) >= STEPS
     assert all(record["status"] < 500 for record in records["direct"])
-    hits = after.hits - before.hits
-    asked = hits + after.misses - before.misses + sum((after.bypasses - before.bypasses).values())
-    print(f"{hits} hits of {asked} SELECTs; {dict(after.bypasses - before.bypasses)}")
-    assert hits > asked * 0.2
+    hits, bypasses = after.hits - before.hits, after.bypasses - before.bypasses
+    print(f"{hits} hits, {after.misses - before.misses} misses, {dict(bypasses)}")
+    for reason in ("no_table", "locking_clause", "transaction"):  # SELECT 1, and the bookings
+        bypasses.pop(reason, None)
+    asked = hits + after.misses - before.misses + sum(bypasses.values())
+    assert hits > asked * 0.2, f"{hits} of {asked}, {dict(bypasses)}"
 
 
 @pytest.mark.seconds(120)

@@ -239,12 +239,10 @@ def test_unknown_commands_are_explained(console):
             admin.execute(later)
 
 
-def test_shutdown(console):
-    with pytest.raises(psycopg.Error):
-        admin = console.connect()
-        admin.execute("SHUTDOWN")
-        for _ in range(50):
-            admin.execute("SHOW VERSION")
+@pytest.mark.parametrize("command", ["SHUTDOWN", "SHUTDOWN WAIT"])
+def test_shutdown(console, command):
+    console.play.app().execute(NAME)
+    console.connect().execute(command)
     wait_until(lambda: not console.proxy.running(), "it has stopped")
     assert console.proxy.process.returncode == 0
 
@@ -353,8 +351,9 @@ def test_check_of_nothing(tmp_path):
 @pytest.mark.parametrize("file", ["pgfresh.yml", "pgfresh-minimal.yml"])
 def test_check_of_the_sample_files(file):
     path = os.path.join(os.path.dirname(__file__), "..", "..", "conf", file)
-    done = subprocess.run([binary(), "--check", "-c", path], capture_output=True, text=True,
-                          timeout=10)
+    done = subprocess.run([binary(), "--check", "-c", path, "--upstream",
+                           "postgresql://pgfresh@127.0.0.1/postgres"],
+                          capture_output=True, text=True, timeout=10)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
