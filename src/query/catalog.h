@@ -55,12 +55,14 @@ enum class Safety : uint8_t {
 
 class Catalog {
  public:
-  // The statement whose rows build() takes; one round trip, one snapshot of the database. Works on
+  // The query text whose last statement's rows build() takes; one round trip. To be sent as one
+  // simple query outside a transaction, for it begins with SET LOCAL. Works on
   // PostgreSQL 14 to 17, for any role that may read pg_catalog.
   [[nodiscard]] static std::string_view load_sql();
-  // A cheap statement, one row with one text column, whose value changes when the catalog has
-  // changed in a way no event trigger may have told (roles, membership, role settings, reloads of
-  // the configuration; tables, functions, policies where event triggers are not installed).
+  // A cheap one of the same kind, one row with one text column, whose value changes when the
+  // catalog has changed in a way no event trigger may have told (roles, membership, role settings,
+  // reloads of the configuration; tables, functions, policies where event triggers are not
+  // installed).
   [[nodiscard]] static std::string_view fingerprint_sql();
 
   // `schema_token`: the token of schema(D) the snapshot belongs to.

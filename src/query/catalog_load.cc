@@ -26,9 +26,11 @@ namespace {
 // objects: set_config anywhere, even in a comment; SET, RESET and DISCARD where a statement or a
 // quoted statement begins (an UPDATE … SET does not count), looked for with and without comments;
 // temporary tables. Suspicion spreads to every function whose body mentions the name of a suspect.
-// jit off: compiling this statement would take two seconds, running it takes some 30 ms.
+// jit off: compiling this statement would take two seconds, running it takes some 30 ms. Both
+// settings end with the implicit transaction of the one query text.
 constexpr std::string_view kLoadSql = R"sql(
 SET LOCAL jit = off;
+SET LOCAL search_path = pg_catalog, pg_temp;
 WITH RECURSIVE
 ns AS MATERIALIZED (
   SELECT oid, nspname, nspname IN ('pg_catalog', 'information_schema') AS system
@@ -51,7 +53,8 @@ suspect(oid, proname) AS (
     LATERAL (VALUES (b.text),
              (pg_catalog.regexp_replace(b.text, '--[^\n]*|/\*.*?\*/', ' ', 'g'))) AS t(text)
   WHERE t.text ~* 'set_config|\mpg_temp\M'
-     OR t.text ~* '(^|;|\mbegin\M|\mthen\M|\melse\M|\mloop\M|\matomic\M|>>|''|\$[a-z_0-9]*\$)\s*(set|reset|discard)\s+[a-z_"%]'
+     OR t.text ~* ('(^|;|\mbegin\M|\mthen\M|\melse\M|\mloop\M|\matomic\M|>>|''|\$[a-z_0-9]*\$)'
+                   '\s*(set|reset|discard)\s+[a-z_"%]')
      OR t.text ~* '\m(create|into)\s+((local|global)\s+)?(temp|temporary)\M'
   UNION
   SELECT b.oid, b.proname FROM body b JOIN suspect s
@@ -60,7 +63,8 @@ exposed AS (
   SELECT EXISTS (
     SELECT FROM suspect s JOIN pg_catalog.pg_depend d ON d.refobjid = s.oid
     WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass
-      AND d.classid NOT IN ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_event_trigger'::regclass))
+      AND d.classid NOT IN ('pg_catalog.pg_proc'::regclass,
+                            'pg_catalog.pg_event_trigger'::regclass))
     OR EXISTS (SELECT FROM pg_catalog.pg_rewrite
                WHERE ev_type <> '1' AND ev_class >= 16384 AND ev_action::text LIKE '%funcid 2078 %')
     OR EXISTS (SELECT FROM pg_catalog.pg_attrdef WHERE adbin::text LIKE '%funcid 2078 %')
@@ -137,7 +141,8 @@ viewed AS MATERIALIZED (
                     AND m.classid = 'pg_catalog.pg_class'::regclass)),
 view_calls AS MATERIALIZED (
   SELECT v.oid, f[1]::oid AS fn
-  FROM viewed v, LATERAL pg_catalog.regexp_matches(v.tree, ':(?:opfuncid|funcid|aggfnoid|winfnoid) (\d+)', 'g') AS f),
+  FROM viewed v, LATERAL pg_catalog.regexp_matches(
+         v.tree, ':(?:opfuncid|funcid|aggfnoid|winfnoid) (\d+)', 'g') AS f),
 relation AS MATERIALIZED (
   SELECT c.oid, ns.nspname, c.relname, c.relkind, c.relpersistence, c.relrowsecurity, ns.system
   FROM pg_catalog.pg_class c JOIN ns ON ns.oid = c.relnamespace
@@ -156,7 +161,8 @@ SELECT 'r', r.oid::text, r.nspname, r.relname, r.relkind::text, r.relpersistence
   r.relrowsecurity::text,
   coalesce((SELECT t.complete FROM safe_trigger t WHERE t.relid = r.oid), false)::text,
   EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = r.oid)::text,
-  (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a.attnum, a.atttypid::int8, a.attname))::text
+  (SELECT pg_catalog.json_agg(
+            pg_catalog.json_build_array(a.attnum, a.atttypid::int8, a.attname))::text
    FROM pg_catalog.pg_attribute a
    WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped AND r.relkind <> 'S')
 FROM relation r WHERE NOT r.system
@@ -214,6 +220,7 @@ WHERE NOT (ns.system AND (t.typrelid <> 0 OR coalesce(el.typrelid, 0) <> 0))
 // roles are summed by value; so are relations, because TRUNCATE makes a new version of a relation's
 // row and must not count. A row version (xmin) changes with every UPDATE of the row.
 constexpr std::string_view kFingerprintSql = R"sql(
+SET LOCAL search_path = pg_catalog, pg_temp;
 SELECT pg_catalog.concat_ws(' ',
   pg_catalog.pg_conf_load_time(),
   (SELECT sum(pg_catalog.hashtextextended(r.oid::text || r.rolname || r.rolsuper || r.rolinherit
@@ -238,8 +245,8 @@ SELECT pg_catalog.concat_ws(' ',
    WHERE oid >= 16384),
   (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, inhrelid::int8 * 31 + inhparent::int8))
    FROM pg_catalog.pg_inherits),
-  (SELECT sum(pg_catalog.hashint8extended(t.xmin::text::int8, t.oid::int8)) FROM pg_catalog.pg_type t
-   WHERE t.oid >= 16384 AND t.typnamespace NOT IN
+  (SELECT sum(pg_catalog.hashint8extended(t.xmin::text::int8, t.oid::int8))
+   FROM pg_catalog.pg_type t WHERE t.oid >= 16384 AND t.typnamespace NOT IN
      (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname ~ '^pg_(toast|temp_|toast_temp_)')),
   (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8)) FROM pg_catalog.pg_operator
    WHERE oid >= 16384),
