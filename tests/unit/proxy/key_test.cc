@@ -1,0 +1,81 @@
+#include "proxy/key.h"
+
+#include <doctest/doctest.h>
+
+#include <set>
+#include <string>
+
+namespace pgfresh::proxy {
+namespace {
+
+Scope scope(uint64_t id) {
+  Scope made;
+  made.id = id;
+  return made;
+}
+
+// A Bind with parameters and result formats as they lie in the message.
+wire::BindMessage bind(std::string_view parameters, size_t count, std::string_view formats) {
+  wire::BindMessage message;
+  message.parameters = parameters;
+  message.parameter_count = count;
+  message.result_formats = formats;
+  return message;
+}
+
+std::string execution(std::string_view oids, const wire::BindMessage& message) {
+  std::string key = key_prefix(scope(1), "select 1");
+  append_execution(key, oids, message);
+  return key;
+}
+
+constexpr std::string_view kText("\0\0", 2);
+constexpr std::string_view kBinary("\0\1", 2);
+constexpr std::string_view kFourBytes("\0\0\0\x17", 4);
+
+TEST_CASE("key: scope and text tell apart") {
+  const std::set<std::string> keys = {key_prefix(scope(1), "select 1"),
+                                      key_prefix(scope(2), "select 1"),
+                                      key_prefix(scope(1), "select 2")};
+  CHECK(keys.size() == 3);
+}
+
+TEST_CASE("key: parameter types, parameters and result formats tell apart") {
+  const std::set<std::string> keys = {
+      execution("", bind("one", 1, "")), execution("", bind("two", 1, "")),
+      execution(kFourBytes, bind("one", 1, "")), execution("", bind("one", 1, kBinary))};
+  CHECK(keys.size() == 4);
+}
+
+TEST_CASE("key: no part runs into the next") {
+  // The same bytes, cut elsewhere.
+  CHECK(execution("ab", bind("c", 1, "")) != execution("a", bind("bc", 1, "")));
+  CHECK(execution("", bind("a\1", 1, "")) != execution("", bind("a", 1, "\1")));
+}
+
+TEST_CASE("key: all text is all text, however the Bind says so") {
+  std::string plain = key_prefix(scope(1), "select 1");
+  append_plain_execution(plain);
+  for (const std::string_view formats :
+       {std::string_view(), kText, std::string_view("\0\0\0\0", 4)}) {
+    CHECK(is_plain_execution("", bind("", 0, formats)));
+    CHECK(execution("", bind("", 0, formats)) == plain);
+  }
+  CHECK_FALSE(is_plain_execution("", bind("", 0, kBinary)));
+  CHECK_FALSE(is_plain_execution(kFourBytes, bind("", 0, "")));
+  CHECK_FALSE(is_plain_execution("", bind("x", 1, "")));
+}
+
+TEST_CASE("key: a description is no execution") {
+  std::string described = key_prefix(scope(1), "select 1");
+  append_description(described, "");
+  std::string executed = key_prefix(scope(1), "select 1");
+  append_plain_execution(executed);
+  CHECK(described != executed);
+  std::string typed = key_prefix(scope(1), "select 1");
+  append_description(typed, kFourBytes);
+  CHECK(typed != described);
+}
+
+}  // namespace
+}  // namespace pgfresh::proxy

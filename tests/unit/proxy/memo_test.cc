@@ -1,0 +1,57 @@
+#include "proxy/memo.h"
+
+#include <doctest/doctest.h>
+
+#include <string>
+
+namespace pgfresh::proxy {
+namespace {
+
+constexpr uint32_t kTextMax = 16 * 1024;
+
+TEST_CASE("memo: a text is analysed once") {
+  Counters counters;
+  Memo memo(counters);
+  const MemoRef first = memo.find_or_analyze("SELECT 1", kTextMax, 10);
+  CHECK(memo.find_or_analyze("SELECT 1", kTextMax, 10) == first);
+  CHECK(memo.find_or_analyze("SELECT 2", kTextMax, 10) != first);
+  CHECK(first->statement().kind == query::Kind::kSelect);
+  CHECK(counters.get(Counter::kMemoHits) == 1);
+  CHECK(counters.get(Counter::kMemoMisses) == 2);
+}
+
+TEST_CASE("memo: bounded in entries; what was asked for again stays") {
+  Counters counters;
+  Memo memo(counters);
+  constexpr uint32_t kEntries = 50;
+  const MemoRef kept = memo.find_or_analyze("SELECT 'kept'", kTextMax, kEntries);
+  for (int i = 0; i < 1000; ++i) {
+    static_cast<void>(memo.find_or_analyze("SELECT " + std::to_string(i), kTextMax, kEntries));
+    CHECK(memo.find_or_analyze("SELECT 'kept'", kTextMax, kEntries) == kept);
+    CHECK(memo.size() <= kEntries);
+  }
+}
+
+TEST_CASE("memo: a text that is too long is not remembered, and not parsed") {
+  Counters counters;
+  Memo memo(counters);
+  const std::string text = "SELECT '" + std::string(kTextMax, 'x') + "'";
+  const MemoRef made = memo.find_or_analyze(text, kTextMax, 10);
+  CHECK(made->statement().kind == query::Kind::kUnknown);
+  CHECK(memo.size() == 0);
+}
+
+TEST_CASE("memo: bounded in bytes") {
+  Counters counters;
+  Memo memo(counters);
+  for (int i = 0; i < 1000; ++i) {
+    const std::string text = "SELECT '" + std::string(15'000, 'x') + std::to_string(i) + "'";
+    static_cast<void>(memo.find_or_analyze(text, kTextMax, 100'000));
+  }
+  // 32 MB, at four times a text's length each.
+  CHECK(memo.size() < 600);
+  CHECK(memo.size() > 100);
+}
+
+}  // namespace
+}  // namespace pgfresh::proxy

@@ -1,0 +1,92 @@
+#include "proxy/outbox.h"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+namespace pgfresh::proxy {
+namespace {
+
+// Keeps what is written, slice by slice.
+class SliceStream final : public Stream {
+ public:
+  void start(Events* /*events*/) override {}
+  void write(std::span<const Slice> slices) override {
+    ++writes;
+    for (const Slice& slice : slices) {
+      bytes.append(slice.bytes);
+      sizes.push_back(slice.bytes.size());
+      owned.push_back(slice.owner != nullptr);
+      if (slice.owner != nullptr) kept.push_back(*slice.owner);
+    }
+  }
+  [[nodiscard]] size_t queued_bytes() const override { return 0; }
+  void pause() override {}
+  void resume() override {}
+  void finish() override {}
+  [[nodiscard]] const std::string& peer() const override { return bytes; }
+  [[nodiscard]] int peer_uid() const override { return -1; }
+  [[nodiscard]] bool encrypted() const override { return false; }
+
+  int writes = 0;
+  std::string bytes;
+  std::vector<size_t> sizes;
+  std::vector<bool> owned;
+  std::vector<SharedBytes> kept;
+};
+
+TEST_CASE("outbox: bytes that lie side by side become one slice, one write in all") {
+  const std::string buffer = "onetwothree";
+  const std::string_view view = buffer;
+  const std::string elsewhere = "four";
+  Outbox outbox;
+  outbox.add(view.substr(0, 3));
+  outbox.add(view.substr(3, 3));
+  outbox.add(view.substr(6));
+  outbox.add(elsewhere);
+  outbox.add("");
+  CHECK(outbox.size() == 15);
+  SliceStream stream;
+  CHECK(outbox.flush(stream) == 15);
+  CHECK(stream.writes == 1);
+  CHECK(stream.bytes == "onetwothreefour");
+  CHECK(stream.sizes == std::vector<size_t>{11, 4});
+  CHECK(outbox.empty());
+  CHECK(outbox.flush(stream) == 0);
+  CHECK(stream.writes == 1);
+}
+
+TEST_CASE("outbox: an entry's bytes are sent from where they are, and live on with their owner") {
+  SliceStream stream;
+  {
+    auto entry = std::make_shared<cache::Entry>();
+    entry->body = SharedBytes::copy_of("description rows");
+    const cache::EntryRef shared = entry;
+    Outbox outbox;
+    outbox.add("before ");
+    outbox.add(shared, shared->body.view().substr(12));
+    outbox.add(shared, {});
+    outbox.flush(stream);
+  }
+  CHECK(stream.bytes == "before rows");
+  CHECK(stream.owned == std::vector<bool>{false, true});
+  REQUIRE(stream.kept.size() == 1);
+  CHECK(stream.kept[0].view() == "description rows");
+}
+
+TEST_CASE("outbox: forwarded bytes are not joined to an entry's") {
+  auto entry = std::make_shared<cache::Entry>();
+  entry->body = SharedBytes::copy_of("abcd");
+  const cache::EntryRef shared = entry;
+  Outbox outbox;
+  outbox.add(shared, shared->body.view().substr(0, 2));
+  outbox.add(shared->body.view().substr(2));
+  SliceStream stream;
+  outbox.flush(stream);
+  CHECK(stream.bytes == "abcd");
+  CHECK(stream.owned == std::vector<bool>{true, false});
+}
+
+}  // namespace
+}  // namespace pgfresh::proxy

@@ -1,0 +1,134 @@
+#include "proxy/transaction.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+namespace pgfresh::proxy {
+namespace {
+
+using Block = Transaction::Block;
+
+// BEGIN sent as message `sequence`, and answered.
+void begin(Transaction& transaction, Block block, uint64_t sequence) {
+  transaction.sent_begin(block, sequence);
+  CHECK(transaction.ready('T', sequence).slots.empty());
+}
+
+TEST_CASE("transaction: idle allows hits and fills") {
+  const Transaction transaction;
+  CHECK(transaction.status() == 'I');
+  CHECK(transaction.allows_hits());
+  CHECK(transaction.allows_fills());
+}
+
+TEST_CASE("transaction: a deferred block looks like one, and is none yet") {
+  Transaction transaction;
+  transaction.defer("BEGIN");
+  CHECK(transaction.status() == 'T');
+  CHECK(transaction.server_status() == 'I');
+  CHECK(transaction.allows_hits());
+  CHECK(transaction.allows_fills());
+  CHECK(transaction.take_deferred() == "BEGIN");
+  CHECK_FALSE(transaction.deferred());
+  CHECK(transaction.status() == 'I');
+}
+
+TEST_CASE("transaction: READ COMMITTED blocks allow hits, others do not, failed ones neither") {
+  Transaction committed;
+  begin(committed, Block::kReadCommitted, 1);
+  CHECK(committed.allows_hits());
+  CHECK(committed.allows_fills());
+  static_cast<void>(committed.ready('E', 2));
+  CHECK_FALSE(committed.allows_hits());
+  Transaction other;
+  begin(other, Block::kOther, 1);
+  CHECK_FALSE(other.allows_hits());
+  CHECK_FALSE(other.allows_fills());
+}
+
+TEST_CASE("transaction: between BEGIN and its answer nothing is known") {
+  Transaction transaction;
+  transaction.sent_begin(Block::kReadCommitted, 4);
+  CHECK_FALSE(transaction.allows_hits());
+  static_cast<void>(transaction.ready('I', 3));  // of something before it
+  CHECK_FALSE(transaction.allows_hits());
+  static_cast<void>(transaction.ready('T', 4));
+  CHECK(transaction.allows_hits());
+}
+
+TEST_CASE("transaction: a block that began in a text not looked into allows nothing") {
+  Transaction transaction;
+  transaction.sent_unknown(1);
+  static_cast<void>(transaction.ready('T', 1));
+  CHECK_FALSE(transaction.allows_hits());
+  static_cast<void>(transaction.ready('I', 2));
+  CHECK(transaction.allows_hits());
+}
+
+TEST_CASE("transaction: an unknown text that began no block is forgotten with its answer") {
+  Transaction transaction;
+  transaction.sent_unknown(1);
+  static_cast<void>(transaction.ready('I', 1));
+  CHECK(transaction.allows_hits());
+}
+
+TEST_CASE("transaction: the kind of one block says nothing about the next") {
+  Transaction transaction;
+  begin(transaction, Block::kReadCommitted, 1);
+  static_cast<void>(transaction.ready('I', 2));
+  begin(transaction, Block::kOther, 3);
+  CHECK_FALSE(transaction.allows_hits());
+}
+
+TEST_CASE("transaction: behind a write no fills until the transaction has ended") {
+  Transaction transaction;
+  begin(transaction, Block::kReadCommitted, 1);
+  transaction.sent_write(2);
+  CHECK(transaction.allows_hits());
+  CHECK_FALSE(transaction.allows_fills());
+  static_cast<void>(transaction.ready('T', 2));
+  CHECK_FALSE(transaction.allows_fills());
+  static_cast<void>(transaction.ready('I', 3));
+  CHECK(transaction.allows_fills());
+}
+
+TEST_CASE("transaction: a write behind the message that is answered now still counts") {
+  Transaction transaction;
+  transaction.sent_write(5);
+  static_cast<void>(transaction.ready('I', 4));
+  CHECK_FALSE(transaction.allows_fills());
+  static_cast<void>(transaction.ready('I', 5));
+  CHECK(transaction.allows_fills());
+}
+
+TEST_CASE("transaction: slots are handed over once, at the end, each as often as it was opened") {
+  Transaction transaction;
+  begin(transaction, Block::kReadCommitted, 1);
+  size_t opened = 0;
+  for (const uint32_t slot : {7U, 9U, 7U}) opened += transaction.hold_open(slot) ? 1U : 0U;
+  CHECK(transaction.ready('T', 2).slots.empty());
+  Transaction::Ended ended = transaction.ready('I', 3);
+  CHECK(ended.slots.size() == opened);
+  CHECK(std::count(ended.slots.begin(), ended.slots.end(), 9U) == 1);
+  CHECK_FALSE(ended.ddl);
+  CHECK(transaction.ready('I', 4).slots.empty());
+  CHECK(transaction.lost().slots.empty());
+}
+
+TEST_CASE("transaction: a lost connection hands over what is open") {
+  Transaction transaction;
+  static_cast<void>(transaction.hold_open(3));
+  CHECK(transaction.lost().slots == std::vector<uint32_t>{3});
+}
+
+TEST_CASE("transaction: DDL is told with the end, once") {
+  Transaction transaction;
+  static_cast<void>(transaction.hold_open(0));
+  transaction.saw_ddl();
+  CHECK(transaction.ready('I', 1).ddl);
+  CHECK_FALSE(transaction.ready('I', 2).ddl);
+}
+
+}  // namespace
+}  // namespace pgfresh::proxy
