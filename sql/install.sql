@@ -184,34 +184,31 @@ $$;
 -- search_path, and setting one at each call would cost more than all of the rest. (CASE, IS NULL
 -- and GREATEST do not look operators up by name.)
 --
--- Built for the write of one row that leaves the key columns as they are: one query without
--- aggregates fetches the row, INTO STRICT says whether it was one, and what follows are expressions
--- PL/pgSQL computes without a query (so pg_notify stands in an IF, not in a PERFORM). Everything
--- else takes a second query. Of more than 1000 rows none is looked at. Measured in
--- instructions, a trigger that only notifies costs 27 thousand, this one 65, and the same with
--- aggregates 90.
+-- Built for the write of one row that leaves the key columns as they are, none of them NULL: one
+-- query without aggregates fetches the values, INTO STRICT says whether it was one row, and what
+-- follows are two expressions that PL/pgSQL computes without a query (so pg_notify stands in an IF,
+-- not in a PERFORM). Everything else takes a second query. Of more than 1000 rows none is looked at.
 --
 -- It is declared STABLE, which a function that notifies is not: to a trigger that says nothing but
 -- that its expressions need no new snapshot each.
 --
--- A column that is gone or renamed must never fail a write: its rows are unknown then. Text that
--- the client's encoding may not have must not fail one either.
+-- A column that is gone, renamed or of another type must never fail a write: its rows are unknown
+-- then. Text that the client's encoding may not have must not fail one either.
 CREATE OR REPLACE FUNCTION pgfresh.function_body(root regclass, columns name[]) RETURNS text
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $fn$
 DECLARE
   utf8 CONSTANT boolean := current_setting('server_encoding') = 'UTF8';
   not_ascii CONSTANT text := $$ OPERATOR(pg_catalog.~) '[^ -~]'$$;
   numbers text;     -- attnum of each column
-  variables text;   -- a declaration for each column's old and new value
-  old_row text;     -- the columns of one transition table, as SQL
-  new_row text;
-  olds text;        -- the variables of old, of new values
-  news text;
+  variables text;   -- their declarations
+  names text;       -- the same, for INTO
+  kept text;        -- SQL for the values that an UPDATE of one row left as they are
+  inserted text;    -- for the values of pgfresh_new
+  deleted text;     -- and of pgfresh_old
   rows_ text;       -- the columns of a transition table called r, as k1, k2 ...
-  same text;        -- old and new values are the same, and can be told
-  known text;       -- new values are not NULL, and can be told
-  one_value text;   -- the event's columns, one value each, from the variables of new values
-  all_values text;  -- the same, any number of values, from k1, k2 ...
+  tellable text;    -- the variables are not NULL and fit an event
+  one_value text;   -- the event's columns from the variables
+  all_values text;  -- and from k1, k2 ...
   most text;        -- number of values of the column that has most
   any_text boolean;
   fast text := '';
@@ -219,73 +216,68 @@ DECLARE
   kind record;
 BEGIN
   SELECT array_agg(c.attnum ORDER BY c.place)::text,
-    string_agg(format(E'\n  old%1$s_ pg_catalog.text;\n  new%1$s_ pg_catalog.text;', c.place), ''
-      ORDER BY c.place),
-    string_agg(c.old, ', ' ORDER BY c.place),
+    string_agg(format(E'\n  value%s_ pg_catalog.text;', c.place), '' ORDER BY c.place),
+    string_agg(format('value%s_', c.place), ', ' ORDER BY c.place),
+    string_agg(format('CASE WHEN %s OPERATOR(pg_catalog.=) %s THEN %s END',
+      coalesce(c.old || c.comparable, format('pgfresh_old.%I', c.attname)),
+      coalesce(c.new || c.comparable, format('pgfresh_new.%I', c.attname)), c.new),
+      E',\n        ' ORDER BY c.place),
     string_agg(c.new, ', ' ORDER BY c.place),
-    string_agg(format('old%s_', c.place), ', ' ORDER BY c.place),
-    string_agg(format('new%s_', c.place), ', ' ORDER BY c.place),
+    string_agg(c.old, ', ' ORDER BY c.place),
     string_agg(format('(%s) COLLATE pg_catalog."C" AS k%s', c.expression, c.place), ', '
       ORDER BY c.place),
-    string_agg(format('old%1$s_ OPERATOR(pg_catalog.=) new%1$s_%2$s', c.place, w.tellable),
+    string_agg(format('value%s_ IS NOT NULL', c.place)
+      || CASE WHEN c.ascii THEN '' ELSE format(
+        ' AND pg_catalog.octet_length(value%s_) OPERATOR(pg_catalog.<=) 400', c.place) END
+      || CASE WHEN c.ascii OR utf8 THEN '' ELSE
+        format(' AND NOT value%s_%s', c.place, not_ascii) END,
       ' AND ' ORDER BY c.place),
-    string_agg(format('new%s_ IS NOT NULL%s', c.place, w.tellable), ' AND ' ORDER BY c.place),
-    string_agg(format($$ %s 1 ', pg_catalog.octet_length(new%2$s_), ':', new%2$s_$$, c.attnum,
+    string_agg(format($$ %s 1 ', pg_catalog.octet_length(value%2$s_), ':', value%2$s_$$, c.attnum,
       c.place), $$, '$$ ORDER BY c.place),
     string_agg(format($$, ' %s ', pg_catalog.count(DISTINCT k%2$s),
-            pg_catalog.string_agg(DISTINCT
-              pg_catalog.concat(' ', pg_catalog.octet_length(k%2$s), ':', k%2$s), '')
-              FILTER (WHERE k%2$s IS NOT NULL)$$, c.attnum, c.place), '' ORDER BY c.place),
+              pg_catalog.string_agg(DISTINCT
+                pg_catalog.concat(' ', pg_catalog.octet_length(k%2$s), ':', k%2$s), '')
+                FILTER (WHERE k%2$s IS NOT NULL)$$, c.attnum, c.place), '' ORDER BY c.place),
     format('GREATEST(%s)', string_agg(format('pg_catalog.count(DISTINCT k%s)', c.place), ', ')),
     coalesce(bool_or(NOT c.ascii), false)
-  INTO numbers, variables, old_row, new_row, olds, news, rows_, same, known, one_value, all_values,
+  INTO numbers, variables, names, kept, inserted, deleted, rows_, tellable, one_value, all_values,
     most, any_text
   FROM (
-    SELECT a.attnum, e.expression, e.ascii, row_number() OVER (ORDER BY n.place) AS place,
+    SELECT a.attname, a.attnum, e.expression, e.ascii,
       (pgfresh.key_expression(a.atttypid, a.attcollation, a.attname, 'pgfresh_old')).expression
         AS old,
       (pgfresh.key_expression(a.atttypid, a.attcollation, a.attname, 'pgfresh_new')).expression
-        AS new
+        AS new,
+      CASE WHEN NOT e.ascii THEN ' COLLATE pg_catalog."C"' END AS comparable,
+      row_number() OVER (ORDER BY n.place) AS place
     FROM unnest(columns) WITH ORDINALITY AS n(name, place)
     JOIN pg_attribute a ON a.attrelid = root AND a.attname = n.name AND NOT a.attisdropped
     CROSS JOIN LATERAL pgfresh.key_expression(a.atttypid, a.attcollation, a.attname, 'r') AS e
-  ) AS c
-  CROSS JOIN LATERAL (SELECT CASE WHEN c.ascii THEN '' ELSE format(
-      ' AND pg_catalog.octet_length(new%s_) OPERATOR(pg_catalog.<=) 400', c.place) END
-    || CASE WHEN c.ascii OR utf8 THEN '' ELSE format(
-      ' AND NOT new%s_%s', c.place, not_ascii) END AS tellable) AS w;
+  ) AS c;
 
   FOR kind IN
-    SELECT v.op, CASE WHEN v.place = 1 THEN 'IF' ELSE 'ELSIF' END AS if_, v.changed, v.test,
-      v.query, CASE v.op WHEN 'UPDATE' THEN format(
-        'SELECT %1$s FROM pgfresh_old AS r UNION ALL SELECT %1$s FROM pgfresh_new AS r', rows_)
+    SELECT CASE WHEN v.place = 1 THEN 'IF' ELSE 'ELSIF' END AS if_, v.*,
+      CASE v.op WHEN 'UPDATE' THEN format('SELECT %1$s FROM pgfresh_old AS r UNION ALL '
+        'SELECT %1$s FROM pgfresh_new AS r', rows_)
       ELSE format('SELECT %s FROM %s AS r', rows_, v.changed) END AS source
     FROM (VALUES
-      (1, 'UPDATE', 'pgfresh_new', same, format('%s, %s INTO STRICT %s, %s FROM pgfresh_old, '
-        'pgfresh_new', old_row, new_row, olds, news)),
-      (2, 'INSERT', 'pgfresh_new', known, format('%s INTO STRICT %s FROM pgfresh_new', new_row,
-        news)),
-      (3, 'DELETE', 'pgfresh_old', known, format('%s INTO STRICT %s FROM pgfresh_old', old_row,
-        news))
-    ) AS v(place, op, changed, test, query)
+      (1, 'UPDATE', 'pgfresh_new', kept, 'pgfresh_old, pgfresh_new'),
+      (2, 'INSERT', 'pgfresh_new', inserted, 'pgfresh_new'),
+      (3, 'DELETE', 'pgfresh_old', deleted, 'pgfresh_old')
+    ) AS v(place, op, changed, picked, tables)
     ORDER BY v.place
   LOOP
     fast := fast || format($$
-    %s TG_OP OPERATOR(pg_catalog.=) '%s' THEN$$, kind.if_, kind.op)
-    || CASE WHEN numbers IS NULL THEN format($$
-      SELECT false INTO STRICT countable_ FROM %s LIMIT 1;$$, kind.changed)
-    ELSE format($$
-      SELECT %s;
-      IF %s THEN
-        event_ := pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' r ', TG_RELID,
-          ' %s%s);
-      END IF;$$, kind.query, kind.test, cardinality(columns), one_value) END;
+    %s TG_OP OPERATOR(pg_catalog.=) '%s' THEN
+      SELECT %s INTO STRICT %s FROM %s;$$, kind.if_, kind.op,
+      coalesce(kind.picked, 'true'), coalesce(names, 'hopeless_'),
+      CASE WHEN numbers IS NULL THEN kind.changed || ' LIMIT 1' ELSE kind.tables END);
     slow := slow || format($$
-      %s TG_OP OPERATOR(pg_catalog.=) '%s' THEN
-        SELECT CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) 1000 AND
-            %s OPERATOR(pg_catalog.<=) 64 THEN
-          pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' r ', TG_RELID, ' %s'%s) END
-        INTO event_ FROM (%s LIMIT 1001) AS changed;$$, kind.if_, kind.op, most,
+        %s TG_OP OPERATOR(pg_catalog.=) '%s' THEN
+          SELECT CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) 1000 AND
+              %s OPERATOR(pg_catalog.<=) 64 THEN
+            pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' r ', TG_RELID, ' %s'%s) END
+          INTO event_ FROM (%s LIMIT 1001) AS changed;$$, kind.if_, kind.op, most,
       cardinality(columns), all_values, kind.source);
   END LOOP;
 
@@ -295,24 +287,34 @@ BEGIN
 -- numbers: %s
 #variable_conflict use_column
 DECLARE
-  event_ pg_catalog.text;                -- what to tell; NULL while that is not known
-  countable_ pg_catalog.bool := true;    -- there may be few enough rows to name%s
+  event_ pg_catalog.text;     -- what to tell; NULL: not known yet
+  hopeless_ pg_catalog.bool;  -- true: no use asking which rows%s
 BEGIN
   BEGIN%s
     ELSE
-      countable_ := false;
-    END IF;
+      hopeless_ := true;
+    END IF;$$, columns, coalesce(numbers, '{}'), variables, fast)
+  || CASE WHEN numbers IS NULL THEN '' ELSE format($$
+    event_ := CASE WHEN %s THEN pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' r ',
+      TG_RELID, ' %s%s) END;$$, tellable, cardinality(columns), one_value) END
+  || $$
   EXCEPTION
     WHEN no_data_found THEN
       RETURN NULL;
     WHEN too_many_rows THEN
       NULL;
-    WHEN undefined_column OR undefined_table THEN
-      countable_ := false;
+    WHEN undefined_column OR undefined_table OR undefined_function THEN
+      hopeless_ := true;
   END;
-  IF event_ IS NULL THEN$$, columns, coalesce(numbers, '{}'), variables, fast)
+  IF (CASE WHEN event_ IS NULL THEN false
+           WHEN pg_catalog.current_setting('pgfresh.inband', true) OPERATOR(pg_catalog.<>) '' THEN
+             false
+           ELSE pg_catalog.pg_notify('pgfresh', event_) IS NOT NULL END) THEN
+    RETURN NULL;
+  END IF;
+  IF event_ IS NULL THEN$$
   || CASE WHEN numbers IS NULL THEN '' ELSE format($$
-    IF countable_ THEN
+    IF hopeless_ IS NULL THEN
       BEGIN%s
         END IF;
       EXCEPTION WHEN undefined_column OR undefined_table THEN
@@ -327,21 +329,19 @@ BEGIN
       event_ := pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' w ', TG_RELID);
     END IF;
   END IF;
-  IF pg_catalog.current_setting('pgfresh.inband', true) OPERATOR(pg_catalog.<>) '' THEN
-    IF pg_catalog.current_setting('pgfresh.inband') OPERATOR(pg_catalog.=) 'on' OR
-       pg_catalog.current_setting('pgfresh.inband') OPERATOR(pg_catalog.=) 'carry' THEN$$
+  IF pg_catalog.current_setting('pgfresh.inband', true) OPERATOR(pg_catalog.=)
+      ANY (ARRAY['on', 'carry']) THEN$$
   || CASE WHEN any_text AND utf8 THEN format($$
-      IF pg_catalog.pg_client_encoding() OPERATOR(pg_catalog.<>) 'UTF8' AND event_%s THEN
-        RAISE INFO USING ERRCODE = 'PF001', MESSAGE =
-          pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' w ', TG_RELID);
-      ELSE
-        RAISE INFO USING ERRCODE = 'PF001', MESSAGE = event_;
-      END IF;$$, not_ascii) ELSE $$
-      RAISE INFO USING ERRCODE = 'PF001', MESSAGE = event_;$$ END
+    IF pg_catalog.pg_client_encoding() OPERATOR(pg_catalog.<>) 'UTF8' AND event_%s THEN
+      RAISE INFO USING ERRCODE = 'PF001', MESSAGE =
+        pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' w ', TG_RELID);
+    ELSE
+      RAISE INFO USING ERRCODE = 'PF001', MESSAGE = event_;
+    END IF;$$, not_ascii) ELSE $$
+    RAISE INFO USING ERRCODE = 'PF001', MESSAGE = event_;$$ END
   || $$
-      IF pg_catalog.current_setting('pgfresh.inband') OPERATOR(pg_catalog.=) 'carry' THEN
-        RETURN NULL;
-      END IF;
+    IF pg_catalog.current_setting('pgfresh.inband') OPERATOR(pg_catalog.=) 'carry' THEN
+      RETURN NULL;
     END IF;
   END IF;
   IF pg_catalog.pg_notify('pgfresh', event_) IS NULL THEN
