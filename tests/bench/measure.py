@@ -1,0 +1,184 @@
+"""Measurements: one cell of the table, memory of idle clients, the price of triggers."""
+import contextlib
+import glob
+import os
+import re
+import selectors
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+
+import contestants
+from contestants import proportional_bytes
+from pgfresh_proc import Pgfresh
+
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
+TPS = re.compile(r"tps = ([0-9.]+) \(without")
+DONE = re.compile(r"transactions actually processed: (\d+)")
+FAILED = re.compile(r"failed transactions: (\d+)")
+
+
+def pgbench(port, database, script, mode, clients, seconds, sampling):
+    """Runs pgbench; {tps, transactions, p50_ms, p99_ms} or {error}. Latencies come from a sample
+    of the per-transaction log, because writing all of it would be measured too."""
+    with tempfile.TemporaryDirectory(prefix="pgfresh-bench-run-") as folder:
+        with open(f"{folder}/script", "w", encoding="utf-8") as file:
+            file.write(script)
+        command = ["pgbench", "-n", "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", "-M",
+                   mode, "-c", str(clients), "-j", str(min(clients, 2)), "-T", str(seconds),
+                   "-f", f"{folder}/script", "--log", f"--log-prefix={folder}/log",
+                   f"--sampling-rate={sampling}", database]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, cwd=folder,
+                                  env=ENVIRONMENT, timeout=seconds + 30)
+        except subprocess.TimeoutExpired:
+            return {"error": "pgbench did not end"}
+        tps, count, failed = (found.search(done.stdout) for found in (TPS, DONE, FAILED))
+        if done.returncode != 0 or not tps or int(failed.group(1)):
+            return {"error": (done.stderr.strip().splitlines() or ["no result"])[-1][:200]}
+        latencies = []
+        for path in glob.glob(f"{folder}/log.*"):
+            with open(path, encoding="ascii") as log:
+                latencies += [int(line.split()[2]) for line in log]
+    latencies.sort()
+    pick = (lambda share: latencies[int(share * (len(latencies) - 1))] / 1000) if latencies else \
+        (lambda share: None)
+    return {"tps": float(tps.group(1)), "transactions": int(count.group(1)),
+            "p50_ms": pick(0.5), "p99_ms": pick(0.99)}
+
+
+def cell(contestant, database, mode, clients, seconds, quick):
+    """One contestant in one mode with so many clients."""
+    if contestant.modes and mode not in contestant.modes:
+        return {"error": "not offered"}
+    warm = pgbench(contestant.port, database, contestant.script, mode, clients, 1, 1)
+    if "error" in warm:
+        return warm
+    contestants.settle(0.1 if quick else 0.5)
+    before, metrics = contestant.processor_seconds(), _metrics(contestant)
+    result = pgbench(contestant.port, database, contestant.script, mode, clients, seconds,
+                     1 if quick else 0.1)
+    after = contestant.processor_seconds()
+    if "error" in result:
+        return result
+    if before is not None:
+        result["cpu_us"] = (after - before) * 1e6 / result["transactions"]
+    if contestant.proxy:
+        result["hit_share"] = (_metrics(contestant) - metrics) / result["transactions"]
+        if contestant.hits is not None and (result["hit_share"] > 0.5) != contestant.hits:
+            result["doubt"] = "hits" if result["hit_share"] > 0.5 else "no hits"
+    return result
+
+
+def _metrics(contestant):
+    return contestant.proxy.metrics().hits if contestant.proxy else 0
+
+
+# -- idle clients -------------------------------------------------------------------------------
+
+
+class Crowd:
+    """Clients that have logged in, asked once, and now do nothing."""
+
+    def __init__(self, port):
+        self.port = port
+        self.links = []
+
+    def grow_to(self, count):
+        while len(self.links) < count:
+            self._join(min(200, count - len(self.links)))
+
+    def _join(self, count):
+        """`count` more at once."""
+        body = b"user\0echo\0database\0echo\0\0"
+        question = b"SELECT 1\0"
+        hello = struct.pack("!II", len(body) + 8, 3 << 16) + body
+        ask = b"Q" + struct.pack("!I", len(question) + 4) + question
+        fresh = []
+        for _ in range(count):
+            fresh.append(socket.create_connection(("127.0.0.1", self.port), 10))
+            fresh[-1].sendall(hello)
+        for _ in range(2):
+            for link in fresh:
+                self._until_ready(link)
+            if _ == 0:
+                for link in fresh:
+                    link.sendall(ask)
+        self.links += fresh
+
+    @staticmethod
+    def _until_ready(link):
+        tail = b""
+        while not tail.endswith(b"Z\0\0\0\5I"):
+            chunk = link.recv(65536)
+            if not chunk:
+                raise RuntimeError("an idle client was disconnected")
+            tail = (tail + chunk)[-6:]
+
+    def all_alive(self):
+        """That nobody was disconnected meanwhile."""
+        with selectors.DefaultSelector() as selector:
+            for link in self.links:
+                selector.register(link, selectors.EVENT_READ)
+            return not selector.select(0)
+
+    def close(self):
+        for link in self.links:
+            link.close()
+
+
+def idle_memory(echo_port, counts):
+    """Bytes of pgfresh per idle client, its server connection included; the upstream is the echo
+    server, so that PostgreSQL's processes are not the limit."""
+    results = {}
+    with Pgfresh(f"postgresql://echo@127.0.0.1:{echo_port}/echo") as proxy:
+        crowd = Crowd(proxy.port)
+        try:
+            crowd.grow_to(10)
+            time.sleep(0.5)
+            before = proportional_bytes(proxy.pid)
+            for count in counts:
+                crowd.grow_to(10 + count)
+                time.sleep(1)
+                grown = proportional_bytes(proxy.pid) - before
+                results[count] = {"bytes_per_client": grown / count, "alive": crowd.all_alive()}
+        finally:
+            crowd.close()
+    return results
+
+
+# -- triggers -----------------------------------------------------------------------------------
+
+WRITES = """
+CREATE TABLE w_none (id int PRIMARY KEY, n int NOT NULL) WITH (fillfactor = 50);
+INSERT INTO w_none SELECT n, 0 FROM generate_series(1, 10000) n;
+CREATE TABLE w_notify (LIKE w_none INCLUDING ALL) WITH (fillfactor = 50);
+INSERT INTO w_notify SELECT * FROM w_none;
+CREATE TABLE w_ours (LIKE w_none INCLUDING ALL) WITH (fillfactor = 50);
+INSERT INTO w_ours SELECT * FROM w_none;
+CREATE FUNCTION bare_notify() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN PERFORM pg_notify('bare', 'changed'); RETURN NULL; END $$;
+CREATE TRIGGER bare_notify AFTER UPDATE ON w_notify FOR EACH STATEMENT
+  EXECUTE FUNCTION bare_notify();
+SELECT pgfresh.watch('w_ours');
+VACUUM ANALYZE;
+"""
+TABLES = {"w_none": "no trigger", "w_notify": "a bare pg_notify", "w_ours": "ours"}
+
+
+def trigger_cost(postgres, database, seconds, rounds):
+    """Updates a second by key, 16 clients, in turns so that drift hits all alike. Nobody listens."""
+    runs = {table: [] for table in TABLES}
+    for _ in range(rounds):
+        for table in TABLES:
+            script = f"\\set id random(1, 10000)\nUPDATE {table} SET n = n + 1 WHERE id = :id;\n"
+            runs[table].append(pgbench(postgres.port, database, script, "prepared", 16, seconds, 1))
+    results = {}
+    for table, name in TABLES.items():
+        good = [run for run in runs[table] if "error" not in run]
+        with contextlib.suppress(ZeroDivisionError):
+            results[name] = {key: sum(run[key] for run in good) / len(good)
+                             for key in ("tps", "p50_ms", "p99_ms")}
+    return results

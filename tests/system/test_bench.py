@@ -1,0 +1,34 @@
+"""The bench runs from end to end and measures what it says; no time is ever judged here."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pgfresh_proc import binary
+
+RUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bench", "run.py")
+
+
+@pytest.mark.slow
+@pytest.mark.seconds(300)
+def test_quick_bench(tmp_path):
+    path = tmp_path / "bench.json"
+    done = subprocess.run([sys.executable, RUN, "--quick", "--clients", "2", "--json", str(path)],
+                          capture_output=True, text=True, timeout=280,
+                          env={**os.environ, "PGFRESH_BIN": binary()})
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    report = json.loads(path.read_text(encoding="utf-8"))
+    cells = {(cell["name"], cell["mode"]): cell for cell in report["cells"]}
+    broken = {key: cell["error"] for key, cell in cells.items()
+              if cell.get("error", "not offered") != "not offered"}
+    assert not broken
+    assert not {key for key, cell in cells.items() if "doubt" in cell}
+    for mode in ("simple", "extended", "prepared"):
+        assert cells["pgfresh, hit", mode]["hit_share"] > 0.95
+        assert cells["pgfresh, miss", mode]["hit_share"] < 0.2
+        assert cells["pgfresh, caching off", mode]["hit_share"] == 0
+    assert all(result["alive"] for result in report["idle"].values())
+    assert all(len(of_fsync) == 3 for of_fsync in report["triggers"].values())
+    assert "| pgfresh, hit |" in done.stdout
