@@ -9,6 +9,24 @@
 
 namespace pgfresh::proxy {
 
+namespace {
+
+// A timetz without its zone takes that of the session on today's date (pg_type.dat).
+constexpr uint32_t kTimetzOid = 1266;
+constexpr uint32_t kTimetzArrayOid = 1270;
+
+// `oids`: raw, as in Parse.
+bool takes_time_of_day(std::string_view oids) {
+  for (size_t at = 0; at + 4 <= oids.size(); at += 4) {
+    uint32_t oid = 0;
+    for (size_t i = 0; i < 4; ++i) oid = (oid << 8) | static_cast<uint8_t>(oids[at + i]);
+    if (oid == kTimetzOid || oid == kTimetzArrayOid) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
 bool Session::caching() const {
   return domain_ != nullptr && worker_.settings().cache_mode == CacheMode::kOn;
 }
@@ -96,6 +114,10 @@ Session::Answer Session::ask_cache(const Question& question) {
   if (reason == Reason::kNone) {
     resolution = resolve(question.text);
     reason = resolution == nullptr ? Reason::kNoCatalog : resolution->verdict.reason();
+  }
+  if (reason == Reason::kNone && question.prepared != nullptr &&
+      takes_time_of_day(question.prepared->parameter_oids)) {
+    reason = Reason::kTimeLiteral;
   }
   if (reason == Reason::kNone && question.bind != nullptr && resolution->verdict.time_parameters) {
     for (const wire::BindParameter& parameter : wire::bind_parameters(*question.bind)) {

@@ -452,8 +452,9 @@ void Session::take_parse(const wire::Frame& frame) {
   MemoRef text = worker_.memo().find_or_analyze(message->query, settings.text_bytes_max,
                                                 settings.memo_entries_max);
   // Constants are folded under the settings in force now, so they are read now.
-  if (text->statement().kind == query::Kind::kSelect &&
-      standing_reason(text->statement()) == Reason::kNone && wants_probe()) {
+  // Also while the feed is away: the statement may live longer than that.
+  if (text->statement().kind == query::Kind::kSelect && text->statement().reasons.empty() &&
+      caching() && domain_->trouble() != Reason::kNotInstalled && wants_probe()) {
     send_probe();
     input_.assign(frame.bytes);
     return;

@@ -125,8 +125,8 @@ class Visitor:
             (30, self.read_doctor), (14, self.list_doctors), (10, self.read_slots),
             (8, self.read_clinics), (8, self.read_patient), (6, self.nearby),
             (6, self.read_profile), (5, self.read_pharmacy), (3, self.counts), (3, self.book),
-            (2, self.cancel),            (2, self.make_appointment), (1, self.cancel_appointment), (2, self.change_profile),
-            (2, self.login), (1, self.verify), (1, self.change_doctor), (1, self.push_token),
+            (2, self.cancel), (2, self.make_appointment), (1, self.cancel_appointment),
+            (2, self.change_profile), (2, self.login), (1, self.verify), (1, self.change_doctor), (1, self.push_token),
             (1, self.unknown))
 
     def run(self, count):
