@@ -11,8 +11,6 @@ std::shared_ptr<const query::Catalog> Domain::catalog() const {
 
 void Domain::publish_catalog(std::shared_ptr<const query::Catalog> catalog) {
   const uint64_t generation = catalog == nullptr ? 0 : catalog->generation();
-  // A new schema, or the right to use one, changes what a search_path means.
-  if (catalog != nullptr) bump_settings_epoch();
   {
     const std::lock_guard lock(catalog_mutex_);
     catalog_.swap(catalog);
