@@ -187,7 +187,7 @@ $$;
 -- Built for the write of one row that leaves the key columns as they are, none of them NULL: one
 -- query without aggregates fetches the values, INTO STRICT says whether it was one row, and what
 -- follows are two expressions that PL/pgSQL computes without a query (so pg_notify stands in an IF,
--- not in a PERFORM). Everything else takes a second query. Of more than 1000 rows none is looked at.
+-- not in a PERFORM). Everything else takes a second query, that looks at 1000 rows at most.
 --
 -- It is declared STABLE, which a function that notifies is not: to a trigger that says nothing but
 -- that its expressions need no new snapshot each.
@@ -455,6 +455,10 @@ BEGIN
   IF had IS NULL OR (SELECT p.prosrc FROM pg_proc p WHERE p.oid = had) <> body THEN
     EXECUTE format('CREATE OR REPLACE FUNCTION pgfresh.%I() RETURNS trigger LANGUAGE plpgsql '
       'STABLE AS %L', called, body);
+    IF had IS NULL THEN
+      -- Firing needs no right; only a new trigger does, and those are made here.
+      EXECUTE format('REVOKE ALL ON FUNCTION pgfresh.%I() FROM PUBLIC', called);
+    END IF;
   END IF;
   had := (SELECT p.oid FROM pg_proc p WHERE p.proname = called
           AND p.pronamespace = 'pgfresh'::regnamespace);

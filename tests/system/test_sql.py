@@ -861,8 +861,14 @@ def test_anybody_may_create_a_partition_and_see_the_status(pg, db):
                        database=db.database) == "t|2"
         with pytest.raises(PsqlError, match="permission denied"):
             pg.psql("SELECT pgfresh.watch('p', '{}')", user="maker", database=db.database)
+        called = db.value("SELECT DISTINCT function::regproc::text FROM pgfresh.triggers()")
+        with pytest.raises(PsqlError, match="permission denied for function"):
+            pg.psql("CREATE TABLE own (id int); CREATE TRIGGER pgfresh_insert AFTER INSERT ON own "
+                    f"EXECUTE FUNCTION {called}()", user="maker", database=db.database)
+        db.query("INSERT INTO p VALUES (1)")
+        assert pg.psql("DELETE FROM p RETURNING id", user="maker", database=db.database) == "1"
     finally:
-        db.query("DROP TABLE p; REVOKE ALL ON SCHEMA public FROM maker")
+        db.query("DROP OWNED BY maker; REVOKE ALL ON SCHEMA public FROM maker")
         pg.psql("DROP ROLE maker")
 
 
