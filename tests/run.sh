@@ -90,13 +90,15 @@ if [ "$mode" = full ]; then
   build build-tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPGFRESH_SANITIZE=thread
   doctest build-tsan/tests/unit_tests -ts='*threads*'
   say "fuzzing, a smoke run of each target"
-  build build-fuzz -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPGFRESH_FUZZ=ON -DPGFRESH_TESTS=OFF \
-    -DCMAKE_CXX_COMPILER=clang++
+  must "configure build-fuzz" cmake -S . -B build-fuzz -G Ninja -DPGFRESH_FUZZ=ON \
+    -DPGFRESH_TESTS=OFF -DCMAKE_CXX_COMPILER=clang++
+  must "build build-fuzz" cmake --build build-fuzz -j "$jobs" --target fuzz_targets
+  ulimit -s 65536 # libpg_query recurses; the daemon's threads have more
   for target in build-fuzz/tests/fuzz/fuzz_*; do
     [ -x "$target" ] && [ -f "$target" ] || continue
     name=$(basename "$target")
     mkdir -p "$logs/$name"
-    check "$name" "$target" -max_total_time=8 -timeout=10 -rss_limit_mb=4096 "$logs/$name" \
+    check "$name" "$target" -max_total_time=8 -timeout=10 -max_len=4096 "$logs/$name" \
       "tests/fuzz/corpus/${name#fuzz_}"
   done
 fi
