@@ -1,0 +1,339 @@
+"""The order of things: messages held, skipped, cut in parts or run ahead of their answers, and
+settings, shapes and blocks that change between Parse and Execute. Each test is the smallest
+conversation in which one rule of the book-keeping in src/proxy decides the outcome."""
+import contextlib
+import struct
+import threading
+import time
+
+import pytest
+
+from pgwire import (CANCEL_REQUEST, Wire, bind, copy_data, copy_done, describe, execute, flush,
+                    packet, parse, query, rows, startup, sync, types)
+from test_cache import turn_hot
+
+NAME = "SELECT name FROM item WHERE id = 1"
+LONG = 70_000  # bytes: more than is looked at whole
+
+
+def ask(wire, *messages):
+    wire.send(*messages)
+    return wire.until_ready()
+
+
+def awake(play):
+    """A raw connection whose settings pgfresh knows."""
+    wire = play.wire()
+    turn_hot(play, wire, query(NAME))
+    return wire
+
+
+def warm(play, *texts):
+    """The answers and descriptions of these texts are in memory."""
+    wire = awake(play)
+    for sql in texts:
+        turn_hot(play, wire, query(sql))
+        turn_hot(play, wire, parse(sql) + describe("S") + bind() + execute() + sync())
+
+
+def shown(messages):
+    """What the client saw; of an error the SQLSTATE alone."""
+    return [(m.type, m.sqlstate if m.type == "E" else m.body) for m in messages]
+
+
+def same_as_direct(play, talk):
+    """Holds talk(wire), which yields lists of messages, directly and through pgfresh; what came."""
+    straight = [shown(messages) for messages in talk(play.wire(direct=True))]
+    through = [shown(messages) for messages in talk(awake(play))]
+    assert through == straight
+    return through
+
+
+def errors(conversation):
+    return [what for messages in conversation for kind, what in messages if kind == "E"]
+
+
+# -- login and cancel ---------------------------------------------------------------------------
+
+
+def test_query_sent_with_the_startup_packet_is_answered_after_login(play):
+    wire = play.keep(Wire(port=play.proxy.port))
+    wire.send(startup({"user": "postgres", "database": play.database}), query(NAME))
+    assert types(wire.until_ready()).startswith("R")
+    assert types(wire.until_ready()) == "TDCZ"
+
+
+def test_bytes_behind_a_cancel_request_harm_nobody(play):
+    busy = play.wire()
+    for turn in range(60):
+        busy.send(query("SELECT pg_sleep(0.05)"))
+        with contextlib.closing(Wire(port=play.proxy.port)) as other:
+            other.send(packet(CANCEL_REQUEST, struct.pack("!II", *busy.key)))
+            time.sleep(0.0001 * (turn % 12))
+            with contextlib.suppress(OSError):
+                other.send(query("SELECT 1"))
+                other.send(query("SELECT 2"))
+            busy.until_ready()
+    assert rows(play.wire().query(NAME)) == [[b"item 1"]]
+
+
+# -- what is held -------------------------------------------------------------------------------
+
+
+def test_each_description_belongs_to_its_own_bind(play):
+    one, three = ("SELECT id FROM item WHERE id = 11", "SELECT id, name, 1 FROM item WHERE id = 11")
+
+    def talk(wire):
+        yield ask(wire, parse(one, "a"), parse(three, "b"), bind("a"), describe(), bind("b"),
+                  execute(), sync())
+
+    same_as_direct(play, talk)
+    expected = play.wire(direct=True).query(three)
+    other = awake(play)
+    for _ in range(3):
+        assert other.query(three) == expected
+
+
+def test_each_description_belongs_to_its_own_statement(play):
+    one, two = ("SELECT id FROM item WHERE id = 12", "SELECT id, name FROM item WHERE id = 12")
+    warm(play, one, two)
+
+    def talk(wire):
+        yield ask(wire, parse(one, "a"), parse(two, "b"), describe("S", "a"), sync())
+        yield ask(wire, parse(one, "c"), describe("S", "c"), parse(two, "d"), describe("S", "d"),
+                  sync())
+
+    same_as_direct(play, talk)
+
+
+def test_long_bind_executes_the_statement_parsed_last(play):
+    sql = "SELECT id FROM item WHERE name = $1"
+    asked = parse(sql) + bind(parameters=["nobody"]) + execute() + sync()
+    wire = awake(play)
+    turn_hot(play, wire, asked)
+    ask(wire, parse("INSERT INTO plain VALUES (7001, $1)"), describe("S"), sync())
+    with play.expect(hits=1):
+        ask(wire, asked)
+    heard = ask(wire, bind(parameters=["y" * LONG]), execute(), sync())
+    assert [m.text for m in heard if m.type == "C"] == ["SELECT 0"]
+    assert play.sql("SELECT count(*) FROM plain WHERE id = 7001") == "0"
+
+
+def test_forty_thousand_executions_before_one_sync(play):
+    count = 40_000
+    wire = play.wire()
+    wire.query("CREATE TEMP TABLE pile (n int)")
+    ask(wire, parse("INSERT INTO pile VALUES ($1)", "s", [23]), sync())
+    data = (bind("s", ["1"]) + execute()) * count + sync()
+    sender = threading.Thread(target=wire.send, args=(data,), daemon=True)
+    sender.start()
+    assert types(wire.until_ready()) == "2C" * count + "Z"
+    sender.join(5)
+    assert rows(wire.query("SELECT count(*) FROM pile")) == [[b"%d" % count]]
+
+
+# -- errors and what they skip ------------------------------------------------------------------
+
+
+def test_parse_that_was_skipped_defines_nothing(play):
+    one, two = ("SELECT id FROM item WHERE id = 13", "SELECT id, name FROM item WHERE id = 13")
+    warm(play, one, two)
+
+    def talk(wire):
+        wire.send(parse("nonsense"), flush())
+        yield wire.until("E")
+        yield ask(wire, parse(one, "s"), sync())
+        yield ask(wire, parse(two, "s"), bind("s"), execute(), sync())
+        yield ask(wire, bind("s"), execute(), sync())
+
+    assert errors(same_as_direct(play, talk)) == ["42601"]
+
+
+def test_statement_accepted_here_outlives_a_failed_block(play):
+    warm(play, NAME)
+
+    def talk(wire):
+        yield ask(wire, parse(NAME, "s"), bind("s"), execute(), sync())
+        yield wire.query("BEGIN")
+        yield wire.query("SELECT 1/0")
+        yield ask(wire, bind("s"), execute(), sync())
+        yield wire.query("ROLLBACK")
+        yield ask(wire, bind("s"), execute(), sync())
+
+    assert errors(same_as_direct(play, talk)) == ["22012", "25P02"]
+
+
+def test_unnamed_statement_outlives_a_begin_by_another_name(play):
+    warm(play, NAME)
+    by_id = "SELECT name FROM item WHERE id = $1"
+    turn_hot(play, awake(play), parse(by_id) + describe("S") + bind("", ["14"]) + execute() + sync())
+
+    def talk(wire):
+        yield ask(wire, parse(by_id), describe("S"), sync())
+        yield ask(wire, parse("BEGIN", "b"), bind("b"), execute(), sync())
+        yield ask(wire, bind("", ["15"]), execute(), sync())  # not in memory
+        yield wire.query("ROLLBACK")
+
+    assert errors(same_as_direct(play, talk)) == []
+
+
+COPY_BEGIN = parse("COPY refusing FROM stdin") + bind() + execute()
+FAILED_COPIES = {
+    "sync at once": [COPY_BEGIN + sync()],
+    "data and sync at once": [COPY_BEGIN + copy_data(b"1\n") + copy_done() + sync()],
+    "sync after the error": [COPY_BEGIN + flush(), sync()],
+    "data and sync after the error": [COPY_BEGIN + flush(), copy_data(b"1\n") + copy_done()
+                                      + sync()],
+}
+
+
+@pytest.mark.parametrize("name", FAILED_COPIES)
+def test_copy_that_fails_before_its_data_upsets_nothing(play, name):
+    play.sql("DROP TABLE IF EXISTS refusing; CREATE TABLE refusing (n int);"
+             "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+             "$$ BEGIN RAISE EXCEPTION 'no'; END $$;"
+             "CREATE TRIGGER refuse BEFORE INSERT ON refusing EXECUTE FUNCTION refuse()")
+    number = play.item("old")
+    sql = f"SELECT name FROM item WHERE id = {number}"
+
+    def talk(wire):
+        for step in FAILED_COPIES[name]:
+            wire.send(step)
+            yield wire.until("E" if step.endswith(flush()) else "Z")
+        yield wire.query("SELECT 1")
+
+    straight = [shown(messages) for messages in talk(play.wire(direct=True))]
+    wire = awake(play)
+    assert [shown(messages) for messages in talk(wire)] == straight
+    turn_hot(play, wire, query(sql))
+    wire.query(f"UPDATE item SET name = 'new' WHERE id = {number}")
+    assert rows(turn_hot(play, play.wire(), query(sql))) == [[b"new"]]
+    assert rows(turn_hot(play, wire, query(sql))) == [[b"new"]]
+
+
+# -- what changes between Parse and Execute -----------------------------------------------------
+
+
+def test_constants_are_read_under_the_settings_of_parse(play):
+    month = "SELECT id FROM item WHERE id = extract(month FROM date '02/03/2004')::int"
+    dmy = "SET datestyle = 'ISO, DMY'"
+
+    def talk(wire):
+        yield ask(wire, parse(month, "d"), describe("S", "d"), sync())
+        yield [m for m in wire.query(dmy) if m.type != "S"]
+        yield wire.query(NAME)
+        yield ask(wire, bind("d"), describe(), execute(), sync())
+
+    assert errors(same_as_direct(play, talk)) == []
+    other = awake(play)
+    other.query(dmy)
+    other.query(NAME)
+    for _ in range(3):
+        assert rows(other.query(month)) == [[b"3"]]
+
+
+@pytest.mark.parametrize("block", ["in no block", "in a block"])
+def test_statement_of_another_shape_by_now_is_refused(play, block):
+    column = block.replace(" ", "_")
+    sql = "SELECT * FROM part WHERE id = 1"
+    warm(play, sql)
+    wire = awake(play)
+    with play.expect(hits=1):
+        ask(wire, parse(sql, "s"), bind("s"), describe(), execute(), sync())
+    play.sql(f"ALTER TABLE part ADD COLUMN {column} int DEFAULT 5")
+    after = rows(turn_hot(play, play.wire(), query(sql)))
+    turn_hot(play, wire, query(NAME))
+    status = "I"
+    if block == "in a block":
+        wire.query("BEGIN")
+        status = "E"
+    heard = ask(wire, bind("s"), execute(), sync())
+    assert (types(heard), heard[0].sqlstate, heard[1].text) == ("EZ", "0A000", status)
+    if block == "in a block":
+        assert shown(wire.query(NAME))[0] == ("E", "25P02")
+        wire.query("ROLLBACK")
+    assert errors([shown(ask(wire, bind("s"), execute(), sync()))]) == ["0A000"]
+    assert rows(wire.query(NAME)) == [[b"item 1"]]
+    assert rows(ask(wire, parse(sql, "t"), bind("t"), execute(), sync())) == after
+
+
+FORGETTING = {"by name": query("DEALLOCATE s"), "all": query("DEALLOCATE ALL"),
+              "discard": query("DISCARD ALL"),
+              "extended": parse("DEALLOCATE s") + bind() + execute() + sync(),
+              "several": query("SELECT 1; DEALLOCATE s")}
+
+
+@pytest.mark.parametrize("how", FORGETTING)
+def test_statement_accepted_here_can_be_deallocated(play, how):
+    warm(play, NAME)
+
+    def talk(wire):
+        yield ask(wire, parse(NAME, "s"), sync())
+        yield ask(wire, FORGETTING[how])
+        yield ask(wire, bind("s"), execute(), sync())
+        yield ask(wire, parse(NAME, "s"), bind("s"), execute(), sync())
+
+    assert errors(same_as_direct(play, talk)) == ["26000"]
+
+
+# -- blocks and writes --------------------------------------------------------------------------
+
+
+def test_snapshot_begun_with_flush_is_seen_by_its_session_alone(play):
+    number = play.item("old")
+    sql = f"SELECT name FROM item WHERE id = {number}"
+    wire = awake(play)
+
+    def read():
+        wire.send(parse(sql), bind(), describe(), execute(), flush())
+        return rows(wire.until("C"))
+
+    wire.send(parse("BEGIN ISOLATION LEVEL REPEATABLE READ"), bind(), execute(), flush())
+    wire.until("C")
+    assert read() == [[b"old"]]
+    play.sql(f"UPDATE item SET name = 'new' WHERE id = {number}")
+    time.sleep(0.3)  # the feed has told
+    assert read() == [[b"old"]]
+    assert rows(turn_hot(play, play.wire(), query(sql))) == [[b"new"]]
+    assert read() == [[b"old"]]
+    assert ask(wire, sync())[-1].text == "T"
+
+
+@pytest.mark.parametrize("how", ["set", "at login"])
+def test_repeatable_read_by_default_gets_no_hits(play, how):
+    warm(play, NAME)
+    if how == "set":
+        wire = awake(play)
+        wire.query("SET default_transaction_isolation = 'repeatable read'")
+    else:
+        wire = play.wire(default_transaction_isolation="repeatable read")
+    with play.expect(hits=0, reason="transaction"):
+        for _ in range(3):
+            wire.query(NAME)
+            ask(wire, parse(NAME), bind(), describe(), execute(), sync())
+
+
+def test_notice_longer_than_64_kb_opens_what_was_written(play):
+    number = play.item("old")
+    sql = f"SELECT name FROM item WHERE id = {number}"
+    reader, writer = play.wire(), play.wire()
+    turn_hot(play, reader, query(sql))
+    writer.query("BEGIN")
+    heard = writer.query("DO $$ BEGIN EXECUTE 'UPDATE item SET name = ''new'' WHERE id = "
+                         f"{number} --{'x' * LONG}'; END $$")
+    assert types(heard) == "CZ"
+    with play.expect(hits=0, reason="open"):
+        assert rows(reader.query(sql)) == [[b"old"]]
+    writer.query("COMMIT")
+    assert rows(reader.query(sql)) == [[b"new"]]
+
+
+def test_own_writes_are_seen_with_notices_switched_off(play):
+    number = play.item("old")
+    sql = f"SELECT name FROM item WHERE id = {number}"
+    wire = awake(play)
+    wire.query("SET pgfresh.inband = ''")
+    for turn in range(100):
+        wire.query(sql)
+        wire.query(f"UPDATE item SET name = '{turn}' WHERE id = {number}")
+        assert rows(wire.query(sql)) == [[b"%d" % turn]]
