@@ -207,7 +207,8 @@ DECLARE
   deleted text;     -- and of pgfresh_old
   rows_ text;       -- the columns of a transition table called r, as k1, k2 ...
   tellable text;    -- the variables are not NULL and fit an event
-  one_value text;   -- the event's columns from the variables
+  one_value text;   -- the event's columns with one value each, for format()
+  told text;        -- and what it formats
   all_values text;  -- and from k1, k2 ...
   most text;        -- number of values of the column that has most
   any_text boolean;
@@ -232,16 +233,17 @@ BEGIN
       || CASE WHEN c.ascii OR utf8 THEN '' ELSE
         format(' AND NOT value%s_%s', c.place, not_ascii) END,
       ' AND ' ORDER BY c.place),
-    string_agg(format($$ %s 1 ', pg_catalog.octet_length(value%2$s_), ':', value%2$s_$$, c.attnum,
-      c.place), $$, '$$ ORDER BY c.place),
+    string_agg(format(' %s 1 %%s:%%s', c.attnum), '' ORDER BY c.place),
+    string_agg(format('pg_catalog.octet_length(value%1$s_), value%1$s_', c.place), ', '
+      ORDER BY c.place),
     string_agg(format($$, ' %s ', pg_catalog.count(DISTINCT k%2$s),
               pg_catalog.string_agg(DISTINCT
                 pg_catalog.concat(' ', pg_catalog.octet_length(k%2$s), ':', k%2$s), '')
                 FILTER (WHERE k%2$s IS NOT NULL)$$, c.attnum, c.place), '' ORDER BY c.place),
     format('GREATEST(%s)', string_agg(format('pg_catalog.count(DISTINCT k%s)', c.place), ', ')),
     coalesce(bool_or(NOT c.ascii), false)
-  INTO numbers, variables, names, kept, inserted, deleted, rows_, tellable, one_value, all_values,
-    most, any_text
+  INTO numbers, variables, names, kept, inserted, deleted, rows_, tellable, one_value,
+    told, all_values, most, any_text
   FROM (
     SELECT a.attname, a.attnum, e.expression, e.ascii,
       (pgfresh.key_expression(a.atttypid, a.attcollation, a.attname, 'pgfresh_old')).expression
@@ -295,8 +297,9 @@ BEGIN
       hopeless_ := true;
     END IF;$$, columns, coalesce(numbers, '{}'), variables, fast)
   || CASE WHEN numbers IS NULL THEN '' ELSE format($$
-    event_ := CASE WHEN %s THEN pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' r ',
-      TG_RELID, ' %s%s) END;$$, tellable, cardinality(columns), one_value) END
+    event_ := CASE WHEN %s THEN pg_catalog.format('1 %%s r %%s %s%s',
+      pg_catalog.pg_current_xact_id(), TG_RELID, %s) END;$$, tellable, cardinality(columns),
+    one_value, told) END
   || $$
   EXCEPTION
     WHEN no_data_found THEN
