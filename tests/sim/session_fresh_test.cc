@@ -36,6 +36,7 @@ TEST_CASE("own write, then own read, and everybody else's through this proxy") {
   CHECK(w.ask(b, kOne) == kNew);
   CHECK(w.hits() == 0);
   CHECK(w.proxy.bypasses(Reason::kOpen) == 2);
+  CHECK(w.count(Counter::kFills) == 1);  // and nothing is kept meanwhile
 }
 
 TEST_CASE("the in-band notice is not for the client") {

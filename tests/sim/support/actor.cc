@@ -49,12 +49,15 @@ void Actor::act() {
     return;
   }
   if (!options_.writes_row) {
-    switch (random_.below(10)) {
+    switch (random_.below(11)) {
       case 0:
         read_in_block();
         break;
       case 1:
         read_pipelined();
+        break;
+      case 6:
+        read_in_snapshot();
         break;
       case 2:
         read_in_one_segment();
@@ -188,6 +191,31 @@ void Actor::read_in_block() {
   const uint64_t reads = 1 + random_.below(3);
   for (uint64_t i = 0; i < reads; ++i) steps_.push_back(reading(any_row()));
   steps_.push_back(control(random_.one_in(2) ? "COMMIT" : "ROLLBACK"));
+}
+
+// A snapshot is taken by the first statement and kept: the same row reads the same again.
+void Actor::read_in_snapshot() {
+  const int64_t row = any_row();
+  steps_.push_back(control(random_.one_in(2)
+                               ? "BEGIN ISOLATION LEVEL SERIALIZABLE"
+                               : "START TRANSACTION ISOLATION LEVEL REPEATABLE READ"));
+  steps_.push_back({[this, row] {
+                      sent_ = judge_.now();
+                      client_.query(select_text(row));
+                    },
+                    [this, row](const Heard& heard) {
+                      judge_rows(heard, {row}, sent_);
+                      const auto values = first_columns(heard);
+                      snapshot_ = values.empty() ? std::nullopt : values[0];
+                    }});
+  steps_.push_back({[this, row] { say_read(row); },
+                    [this, row](const Heard& heard) {
+                      const auto values = first_columns(heard);
+                      if (!values.empty() && snapshot_) {
+                        judge_.read_own(row, *snapshot_, values[0]);
+                      }
+                    }});
+  steps_.push_back(control("COMMIT"));
 }
 
 void Actor::read_pipelined() {

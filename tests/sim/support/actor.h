@@ -58,6 +58,7 @@ class Actor {
   // Readers.
   void read_once();
   void read_in_block();
+  void read_in_snapshot();
   void read_pipelined();
   void read_in_one_segment();
   void read_sum();
@@ -98,6 +99,7 @@ class Actor {
   bool undecided_ = false;  // something was sent that may commit it
   bool failed_ = false;     // a statement of the block has failed
   Judge::Moment sent_;
+  std::optional<int64_t> snapshot_;  // what the block read first
 };
 
 }  // namespace pgfresh::sim

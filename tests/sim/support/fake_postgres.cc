@@ -34,6 +34,10 @@ struct FakePostgres::Control : std::enable_shared_from_this<Control> {
   }
   void deliver_word() {
     if (hold_words || words.empty()) return;
+    deliver_next_word();
+  }
+  void deliver_next_word() {
+    if (words.empty()) return;
     const auto word = std::move(words.front());
     words.pop_front();
     if (events != nullptr) word(*events);
@@ -205,6 +209,12 @@ void FakePostgres::hold_control(bool words, bool statements) {
 
 void FakePostgres::release_control() {
   for (const auto& control : controls_) control->release();
+}
+
+void FakePostgres::trickle_control() {
+  for (const auto& control : controls_) {
+    control->home.post([control] { control->deliver_next_word(); });
+  }
 }
 
 size_t FakePostgres::listeners() const {

@@ -64,6 +64,8 @@ class FakePostgres {
   struct Control;
   void hold_control(bool words, bool statements);  // of every connection there is
   void release_control();
+  // One held word of each connection gets through; the rest stays held.
+  void trickle_control();
   void lose_control(std::string_view why);
   [[nodiscard]] size_t listeners() const;
   // Statements on control connections that looked for lost backends.

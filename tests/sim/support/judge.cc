@@ -96,8 +96,8 @@ void Judge::read_sum(int64_t count, int64_t sum, int proxy, Moment sent) {
 void Judge::read_own(int64_t row, int64_t expected, std::optional<int64_t> version) {
   ++reads_;
   if (version == expected) return;
-  violation("row " + std::to_string(row) + ": its writer wrote " + std::to_string(expected) +
-            " and read " + shown(version));
+  violation("row " + std::to_string(row) + ": expected " + std::to_string(expected) + " and read " +
+            shown(version));
 }
 
 void Judge::final_read(int64_t row, std::optional<int64_t> version, std::optional<int64_t> truth) {

@@ -41,7 +41,7 @@ class Judge {
   // A read was sent at `sent` and has been answered now.
   void read(int64_t row, std::optional<int64_t> version, int proxy, Moment sent);
   void read_sum(int64_t count, int64_t sum, int proxy, Moment sent);
-  // A writer's own read behind its own write: exactly that version.
+  // A read that can only see one version: of its writer behind the write, of a snapshot its own.
   void read_own(int64_t row, int64_t expected, std::optional<int64_t> version);
   // The end, after quiet: what a proxy says and what is true.
   void final_read(int64_t row, std::optional<int64_t> version, std::optional<int64_t> truth);

@@ -31,7 +31,11 @@ NodeOptions node_options(Random& random, Fault fault) {
 }  // namespace
 
 RandomWorld::RandomWorld(uint64_t seed, Fault fault)
-    : random_(seed), judge_(time_, kStalenessMs * kNsPerMs) {
+    : random_(seed),
+      writers_rest_(3 + random_.below(40)),
+      calm_(random_.below(10)),
+      schema_changes_(random_.one_in(3)),
+      judge_(time_, kStalenessMs * kNsPerMs) {
   time_.set_chooser([this](size_t count) { return static_cast<size_t>(random_.below(count)); });
   postgres_.set_logging(false);
   postgres_.set_notices(fault != Fault::kNoNotices);
@@ -100,7 +104,7 @@ void RandomWorld::run(uint64_t steps) {
       time_.freeze_ms(1);  // due timers fire in later steps, in any order with the rest
     } else if (choice < 97) {
       time_.settle();
-    } else {
+    } else if (random_.below(10) >= calm_) {
       disturb();
     }
   }
@@ -110,7 +114,9 @@ void RandomWorld::act() {
   Actor& actor = *actors_[random_.below(actors_.size())];
   if (!actor.idle()) return;
   // Writers rest a lot, or nothing would ever be a hit.
-  if (actor.connected() && actor.options().writes_row && !random_.one_in(6)) return;
+  if (actor.connected() && actor.options().writes_row && !random_.one_in(writers_rest_)) {
+    return;
+  }
   actor.act();
 }
 
@@ -187,6 +193,10 @@ void RandomWorld::disturb_feed() {
   later(held_ms, [this] {
     if (time_.now_ns() >= feed_held_until_ns_) postgres_.release_control();
   });
+  for (uint64_t words = random_.below(6); words > 0; --words) {
+    later(static_cast<int64_t>(random_.below(static_cast<uint64_t>(held_ms) + 1)),
+          [this] { postgres_.trickle_control(); });
+  }
   ++happened_["feed held"];
 }
 
@@ -198,6 +208,7 @@ void RandomWorld::disturb_server() {
     ++happened_["crash"];
     return;
   }
+  if (!schema_changes_) return;
   FakeDatabase::Transaction tx;
   static_cast<void>(postgres_.database().execute(tx, "ALTER TABLE side ADD x int", {}));
   postgres_.notify(postgres_.database().commit(tx));

@@ -64,6 +64,9 @@ class RandomWorld {
   [[nodiscard]] int64_t some_ms();
 
   Random random_;
+  const uint64_t writers_rest_;  // a writer acts once in so many times
+  const uint64_t calm_;          // so many times in ten nothing is disturbed
+  const bool schema_changes_;
   ManualTime time_;
   ManualLoop client_loop_{time_};
   ManualLoop server_loop_{time_};
