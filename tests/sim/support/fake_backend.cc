@@ -364,6 +364,12 @@ void FakeBackend::take_bind(std::string_view body) {
     fail_segment("25P02", "current transaction is aborted");
     return;
   }
+  size_t parameters = 0;
+  if (describe(statement->second.text, parameters).columns !=
+      statement->second.description.columns) {
+    fail_segment("0A000", "cached plan must not change result type");
+    return;
+  }
   Portal portal;
   portal.text = statement->second.text;
   for (const wire::BindParameter& parameter : wire::bind_parameters(*message)) {

@@ -12,6 +12,7 @@ namespace {
 
 enum class Shape : uint8_t {
   kRow,   // v of one row
+  kStar,  // all columns of one row: id, v, and x0 … for each ALTER TABLE … ADD
   kPad,   // a long text of one row
   kList,  // all rows
   kSum,   // count and sum of all rows
@@ -29,6 +30,7 @@ struct Pattern {
 
 constexpr Pattern kPatterns[] = {
     {Shape::kRow, "select v from TABLE where id = INT"},
+    {Shape::kStar, "select * from TABLE where id = INT"},
     {Shape::kLock, "select v from TABLE where id = INT for update"},
     {Shape::kPad, "select pad from TABLE where id = INT"},
     {Shape::kList, "select id , v from TABLE order by id"},
@@ -95,8 +97,13 @@ FakeOutcome failure(std::string sqlstate, std::string error) {
   return outcome;
 }
 
-std::vector<FakeColumn> columns_of(Shape shape) {
+std::vector<FakeColumn> columns_of(Shape shape, size_t added) {
   switch (shape) {
+    case Shape::kStar: {
+      std::vector<FakeColumn> columns = {{"id", 20}, {"v", 20}};
+      for (size_t i = 0; i < added; ++i) columns.push_back({"x" + std::to_string(i), 23});
+      return columns;
+    }
     case Shape::kRow:
     case Shape::kLock:
       return {{"v", 20}};
@@ -177,7 +184,7 @@ FakeOutcome FakeDatabase::describe(std::string_view sql, size_t& parameters) con
       }
     }
     FakeOutcome outcome;
-    outcome.columns = columns_of(match.shape);
+    outcome.columns = columns_of(match.shape, added_of(match.table));
     return outcome;
   }
   return failure("42601", "syntax error");
@@ -229,7 +236,7 @@ std::vector<std::pair<int64_t, int64_t>> FakeDatabase::scan(const Transaction& t
 
 FakeOutcome FakeDatabase::select(Transaction& tx, const Values& values) {
   FakeOutcome outcome;
-  outcome.columns = columns_of(values.shape);
+  outcome.columns = columns_of(values.shape, added_of(values.table));
   if (values.shape == Shape::kList) {
     for (const auto& [id, v] : scan(tx, values.table)) {
       outcome.rows.push_back({std::to_string(id), std::to_string(v)});
@@ -253,7 +260,11 @@ FakeOutcome FakeDatabase::select(Transaction& tx, const Values& values) {
       outcome.notice = quirk->second == Quirk::kNotice;
       outcome.parameter_status = quirk->second == Quirk::kParameterStatus;
     }
-    if (const auto v = read(tx, {values.table, id})) {
+    const auto v = read(tx, {values.table, id});
+    if (v && values.shape == Shape::kStar) {
+      outcome.rows.push_back({std::to_string(id), std::to_string(*v)});
+      outcome.rows.back().resize(outcome.columns.size());
+    } else if (v) {
       outcome.rows.push_back({values.shape == Shape::kPad ? pad_ : std::to_string(*v)});
     }
   }
@@ -355,6 +366,7 @@ FakeOutcome FakeDatabase::change_schema(Transaction& tx, std::string_view sql) {
   std::transform(outcome.tag.begin(), outcome.tag.end(), outcome.tag.begin(),
                  [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   ++ddl_;
+  if (tokens[0] == "alter" && tokens.size() > 3 && tokens[3] == "add") ++added_[tokens[2]];
   if (event_triggers_) {
     const std::string payload = "1 " + std::to_string(assign_xid(tx)) + " s";
     outcome.events.push_back(payload);
@@ -400,6 +412,19 @@ bool FakeDatabase::release(Transaction& tx, const std::string& name) {
   return true;
 }
 
+size_t FakeDatabase::added_of(const std::string& table) const {
+  const auto found = added_.find(table);
+  return found == added_.end() ? 0 : found->second;
+}
+
+std::string FakeDatabase::attributes_of(const std::string& table) const {
+  std::string json = R"([[1, 20, "id"], [2, 20, "v"], [3, 25, "pad"])";
+  for (size_t i = 0; i < added_of(table); ++i) {
+    json += ", [" + std::to_string(4 + i) + ", 23, \"x" + std::to_string(i) + "\"]";
+  }
+  return json + "]";
+}
+
 // In the form of src/query/catalog_load.cc: what the statements above need, and no more.
 SqlRows FakeDatabase::catalog_rows() const {
   SqlRows out;
@@ -411,7 +436,7 @@ SqlRows FakeDatabase::catalog_rows() const {
   add({"m", "1", event_triggers_ ? "2" : "0", "false"});
   for (const auto& [name, oid] : tables_) {
     add({"r", std::to_string(oid), "public", name, "r", "p", "false", "true", "false",
-         R"([[1, 20, "id"], [2, 20, "v"], [3, 25, "pad"]])"});
+         attributes_of(name)});
   }
   add({"f", "pg_catalog", "bi---", R"(["count", "sum"])"});
   add({"o", "pg_catalog", "bi---", R"(["=", "<"])"});

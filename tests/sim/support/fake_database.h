@@ -18,7 +18,8 @@ namespace pgfresh::sim {
 
 struct FakeColumn {
   std::string name;
-  uint32_t type_oid = 20;  // int8; 1700 numeric, 25 text
+  uint32_t type_oid = 20;  // int8; 23 int4, 1700 numeric, 25 text
+  friend bool operator==(const FakeColumn&, const FakeColumn&) = default;
 };
 using FakeRow = std::vector<std::optional<std::string>>;
 
@@ -100,6 +101,8 @@ class FakeDatabase {
   [[nodiscard]] FakeOutcome select(Transaction& tx, const Values& values);
   [[nodiscard]] FakeOutcome write(Transaction& tx, const Values& values);
   [[nodiscard]] FakeOutcome change_schema(Transaction& tx, std::string_view sql);
+  [[nodiscard]] size_t added_of(const std::string& table) const;
+  [[nodiscard]] std::string attributes_of(const std::string& table) const;
   [[nodiscard]] bool lock(Transaction& tx, const Key& key);
   void fire_triggers(Transaction& tx, const std::string& table, const std::vector<int64_t>& ids,
                      FakeOutcome& outcome);
@@ -112,6 +115,7 @@ class FakeDatabase {
   bool event_triggers_ = true;
   uint64_t next_xid_ = 1000;
   uint64_t ddl_ = 0;
+  std::map<std::string, size_t> added_;  // columns, by table
 };
 
 // "SELECT v FROM bench -- x" → "select", "v", "from", "bench": words in lower case, numbers, and
