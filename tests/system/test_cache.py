@@ -8,7 +8,7 @@ import pytest
 
 from pgfresh_proc import wait_until
 from pgwire import bind, describe, execute, parse, query, rows, sync, types
-from play import last, one
+from play import STALENESS_S, last, one
 
 NAME = "SELECT name FROM item WHERE id = 1"
 BY_ID = "SELECT id, name, price FROM item WHERE id = $1"
@@ -148,6 +148,27 @@ def test_psycopg_prepares_and_still_hits(play):
     with play.expect(hits=10, misses=0, bypasses=0):
         for _ in range(10):
             assert one(app, sql, (12,)) == "item 12"
+
+
+def test_statement_prepared_long_ago_still_hits(own_play):
+    """The catalog is read again and again; a pool's statements must survive that."""
+    play = own_play({"freshness.audit": "1s", "freshness.catalog_poll": "200ms"})
+    play.hot(play.app(), NAME)
+    wire = play.wire()
+    wire.send(parse(BY_ID, "s"), describe("S", "s"), sync())
+    wire.until_ready()
+    data = bind("s", ["6"]) + execute() + sync()
+    turn_hot(play, wire, data)
+    loads = play.metrics().value("pgfresh_catalog_loads_total")
+    wait_until(lambda: play.metrics().value("pgfresh_catalog_loads_total") > loads + 1, "audits")
+    turn_hot(play, wire, data)
+    play.sql("CREATE TABLE IF NOT EXISTS unrelated (id int)")
+    play.hot(play.app(), NAME)
+    turn_hot(play, wire, data)
+    play.sql("UPDATE item SET name = 'renewed' WHERE id = 6")
+    time.sleep(STALENESS_S)
+    wire.send(data)
+    assert rows(wire.until_ready())[0][1] == b"renewed"
 
 
 # -- blocks -------------------------------------------------------------------------------------

@@ -10,24 +10,37 @@ from pgwire import ProtocolError, Wire, query, rows, startup
 from play import one
 
 
+def admitted(play):
+    """A newcomer's connection, or None when there was no room."""
+    wire = Wire(port=play.proxy.port)
+    try:
+        return play.keep(wire.login("postgres", play.database))
+    except ProtocolError as refused:
+        assert refused.message.sqlstate == "53300"
+        wire.abort()
+        return None
+
+
 def test_clients(own_play):
     play = own_play({"limits.clients": 3})
     wires = [play.wire() for _ in range(3)]
-    for _ in range(5):  # who is refused takes no place, even if he does not hang up
-        with pytest.raises(ProtocolError) as refused:
-            play.wire()
-        assert refused.value.message.sqlstate == "53300"
+    for _ in range(5):
+        assert admitted(play) is None
     wires.pop().close()
-    newcomer = wait_until(lambda: _admitted(play), "a place is free")
+    newcomer = wait_until(lambda: admitted(play), "a place is free")
     assert rows(newcomer.query("SELECT 1")) == [[b"1"]]
     assert rows(wires[0].query("SELECT 1")) == [[b"1"]]
 
 
-def _admitted(play):
-    try:
-        return play.wire()
-    except ProtocolError:
-        return None
+def test_who_is_refused_takes_no_place(own_play):
+    """Even if he does not hang up."""
+    play = own_play({"limits.clients": 3})
+    wires = [play.wire() for _ in range(3)]
+    for _ in range(5):
+        with pytest.raises(ProtocolError):
+            play.wire()
+    wires.pop().close()
+    wait_until(lambda: admitted(play), "a place is free", seconds=2)
 
 
 def test_login_time(own_play):

@@ -286,6 +286,7 @@ def own_table(play):
     """A watched table of this test alone."""
     play.sql("CREATE TABLE mine (id int PRIMARY KEY, name text); INSERT INTO mine VALUES (1, 'one'); "
              "GRANT SELECT ON mine TO anna; SELECT pgfresh.watch('mine')")
+    play.hot(play.app(), "SELECT name FROM mine")  # that the news is known
     yield "mine"
     play.sql("DROP TABLE IF EXISTS mine")
 
