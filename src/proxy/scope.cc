@@ -38,7 +38,6 @@ constexpr std::array kKeyed = {
     std::string_view{"row_security"},
     std::string_view{"gin_fuzzy_search_limit"},
     std::string_view{"default_transaction_isolation"},
-    std::string_view{"plpgsql.variable_conflict"},
     std::string_view{"pgfresh.inband"},
     std::string_view{"pgfresh.cache"},
     std::string_view{"pgfresh.max_age"},

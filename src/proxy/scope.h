@@ -80,8 +80,10 @@ class ScopeTracker {
       state_ = State::kUnknown;
     }
   }
-  void probe_sent(uint64_t settings_epoch) {
+  enum class Place : uint8_t { kIdle, kBlock };
+  void probe_sent(uint64_t settings_epoch, Place place) {
     state_ = State::kProbing;
+    in_block_ = place == Place::kBlock;
     doubted_ = false;
     epoch_ = settings_epoch;
   }
@@ -90,6 +92,11 @@ class ScopeTracker {
     state_ = doubted_ ? State::kUnknown : State::kKnown;
   }
   void probe_answered_opaque() { state_ = doubted_ ? State::kUnknown : State::kOpaque; }
+  // The block has ended, or part of it was rolled back: what was SET in it may be gone.
+  void block_undone() {
+    if (in_block_) doubt();
+    in_block_ = false;
+  }
   // Unchanged while nothing was sent that may change the session.
   [[nodiscard]] uint64_t doubts() const { return doubts_; }
   [[nodiscard]] Reason reason() const {
@@ -99,6 +106,7 @@ class ScopeTracker {
  private:
   State state_ = State::kUnknown;
   bool doubted_ = false;
+  bool in_block_ = false;  // probed inside a transaction block
   uint64_t doubts_ = 0;
   uint64_t epoch_ = 0;
   ScopeRef scope_;

@@ -47,16 +47,19 @@ Reason Session::standing_reason(const query::Statement& statement) const {
   return Reason::kNone;
 }
 
-// One probe for one message, and only while nothing it could disturb is going on.
+// One probe for one message, and only while nothing it could disturb is going on. In a block too:
+// what was SET in it counts there, and is doubted again when the block ends.
 bool Session::wants_probe() {
   return !probed_ && scope_.needs_probe(domain_->settings_epoch()) &&
-         transaction_.status() == 'I' && server_->at_rest();
+         transaction_.server_status() != 'E' && server_->at_rest();
 }
 
 void Session::send_probe() {
   worker_.counters().add(Counter::kProbes);
   probed_ = true;
-  scope_.probe_sent(domain_->settings_epoch());
+  scope_.probe_sent(domain_->settings_epoch(), transaction_.server_status() == 'I'
+                                                   ? ScopeTracker::Place::kIdle
+                                                   : ScopeTracker::Place::kBlock);
   server_->inject_query(probe_sql(), Purpose::kProbe);
   block(Block::kProbe);
 }

@@ -823,6 +823,7 @@ void Session::note_sent(MemoText* text, uint64_t sequence) {
                             sequence);
     return;
   }
+  if (statement.kind == query::Kind::kSavepoint) scope_.block_undone();
   note_effect(effect_of(*text), sequence);
   note_deallocation(statement);
 }

@@ -288,6 +288,7 @@ void Session::take_ready(const wire::Frame& frame) {
   replies.pop();
   settle(transaction_.ready(*status, item.sequence));
   if (*status == 'I') {
+    scope_.block_undone();
     worker_.counters().add(Counter::kTransactions);
     portals_.clear();
     done_portal_.reset();

@@ -144,7 +144,7 @@ TEST_CASE("scope tracker: what is known, until it is doubted or the epoch change
   ScopeTracker tracker;
   CHECK(tracker.needs_probe(1));
   CHECK(tracker.known(1) == nullptr);
-  tracker.probe_sent(1);
+  tracker.probe_sent(1, ScopeTracker::Place::kIdle);
   CHECK_FALSE(tracker.needs_probe(1));
   tracker.probe_answered(std::make_shared<const Scope>());
   CHECK(tracker.known(1) != nullptr);
@@ -157,7 +157,7 @@ TEST_CASE("scope tracker: what is known, until it is doubted or the epoch change
 
 TEST_CASE("scope tracker: an answer that was doubted while it was on its way is not believed") {
   ScopeTracker tracker;
-  tracker.probe_sent(1);
+  tracker.probe_sent(1, ScopeTracker::Place::kIdle);
   tracker.doubt();
   tracker.probe_answered(std::make_shared<const Scope>());
   CHECK(tracker.known(1) == nullptr);
@@ -166,7 +166,7 @@ TEST_CASE("scope tracker: an answer that was doubted while it was on its way is 
 
 TEST_CASE("scope tracker: opaque until something changes") {
   ScopeTracker tracker;
-  tracker.probe_sent(1);
+  tracker.probe_sent(1, ScopeTracker::Place::kIdle);
   tracker.probe_answered_opaque();
   CHECK(tracker.known(1) == nullptr);
   CHECK_FALSE(tracker.needs_probe(1));
