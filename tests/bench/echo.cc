@@ -129,8 +129,6 @@ class Connection {
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
-  [[nodiscard]] int fd() const { return fd_; }
-
   // False when the connection is over.
   bool readable() {
     std::array<char, 16384> chunk;
