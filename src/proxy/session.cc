@@ -14,6 +14,7 @@ Session::Session(Worker& worker, uint64_t id, std::unique_ptr<Stream> stream)
       active_ns_(connected_ns_) {}
 
 Session::~Session() {
+  leave();
   if (cancel_key_.pid != 0) worker_.shared().cancels.remove(cancel_key_);
 }
 
@@ -217,6 +218,12 @@ bool Session::end_if_idle() {
   return idle;
 }
 
+// From here on it takes no place among limits.clients, however long the client takes to hang up.
+void Session::leave() {
+  if (std::exchange(left_, true)) return;
+  worker_.shared().clients.fetch_sub(1, std::memory_order_relaxed);
+}
+
 // Lets go of the server and sends the last words; the session goes when the client has gone.
 void Session::close(std::string_view why, std::string_view last_bytes) {
   if (state_ == State::kClosed || state_ == State::kClosing) return;
@@ -226,6 +233,7 @@ void Session::close(std::string_view why, std::string_view last_bytes) {
                                {{"session", std::to_string(id_)}, {"why", std::string(why)}});
   }
   state_ = State::kClosing;
+  leave();
   drop_fetch(Reason::kNotQuiet);
   wait_.reset();
   wait_timer_.reset();

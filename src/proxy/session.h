@@ -148,6 +148,7 @@ class Session {
   void close(std::string_view why, std::string_view last_bytes = {});
   void release_server();
   void destroy_later();
+  void leave();
   void settle(Transaction::Ended ended);
 
   // session_login.cc
@@ -256,6 +257,7 @@ class Session {
   State state_ = State::kStartup;
   Block block_ = Block::kNone;
   bool taking_input_ = false;
+  bool left_ = false;
   bool replication_ = false;
   uint8_t encryption_requests_ = 0;
 

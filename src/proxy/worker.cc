@@ -123,7 +123,6 @@ void Worker::remove(uint64_t session) {
   // Its callback may be on the stack: it goes at the end of this turn.
   auto gone = std::make_shared<std::unique_ptr<Session>>(std::move(found->second));
   sessions_.erase(found);
-  shared_.clients.fetch_sub(1, std::memory_order_relaxed);
   loop_.defer([this, gone] {
     gone->reset();
     if (draining_ && sessions_.empty() && drained_) std::exchange(drained_, nullptr)();
