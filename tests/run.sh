@@ -12,6 +12,7 @@ jobs=$(nproc)
 passed=0
 failed=0
 skipped=0
+targets=
 logs=$(mktemp -d) || exit 2
 trap 'rm -rf "$logs"' EXIT
 
@@ -58,11 +59,11 @@ doctest() {
   printf '%s: %s\n' "$1" "${line:-no result}"
 }
 
-build() { # DIRECTORY CMAKE-ARGUMENTS…: configures and builds
+build() { # DIRECTORY CMAKE-ARGUMENTS…: configures and builds $targets, or everything
   dir=$1
   shift
   must "configure $dir" cmake -S . -B "$dir" -G Ninja "$@"
-  must "build $dir" cmake --build "$dir" -j "$jobs"
+  must "build $dir" cmake --build "$dir" -j "$jobs" ${targets:+--target $targets}
 }
 
 say "packages"
@@ -83,11 +84,13 @@ doctest build/tests/unit_tests
 doctest build/tests/sim_tests
 if [ "$mode" = full ]; then
   say "the same under AddressSanitizer and UndefinedBehaviorSanitizer"
-  build build-asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPGFRESH_SANITIZE=address,undefined
+  targets="unit_tests sim_tests"
+  build build-asan -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_SANITIZE=address,undefined
   doctest build-asan/tests/unit_tests
   doctest build-asan/tests/sim_tests
   say "threaded parts under ThreadSanitizer"
-  build build-tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPGFRESH_SANITIZE=thread
+  targets="unit_tests"
+  build build-tsan -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_SANITIZE=thread
   doctest build-tsan/tests/unit_tests -ts='*threads*'
   say "fuzzing, a smoke run of each target"
   must "configure build-fuzz" cmake -S . -B build-fuzz -G Ninja -DPGFRESH_FUZZ=ON \
