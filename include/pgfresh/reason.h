@@ -48,7 +48,7 @@ namespace pgfresh {
   X(kWrote, "wrote", "the transaction has done more than read")                                  \
   X(kOpen, "open", "a table is being written through this proxy")                                \
   X(kRowLimit, "row_limit", "Execute with a row limit")                                          \
-  X(kStale, "statement_outdated", "the statement was prepared under other settings")        \
+  X(kStale, "statement_outdated", "the statement was prepared under other settings")             \
   X(kHint, "hint", "a comment or setting switched caching off")                                  \
   X(kTooLarge, "too_large", "the answer is larger than cache.entry_bytes_max")                   \
   X(kNotQuiet, "not_quiet", "the answer came with a notice, an error or COPY data")              \

@@ -115,8 +115,7 @@ std::string Daemon::start() {
                                      [this](int number) { catch_signal(number); });
   // The database of the upstream URL is wanted for sure: its feed need not wait for a session.
   const std::string& database = upstream_->target.database;
-  freshness::Domain* domain =
-      domains_->get(database.empty() ? upstream_->target.user : database);
+  freshness::Domain* domain = domains_->get(database.empty() ? upstream_->target.user : database);
   if (domain != nullptr) domain->settler().wanted();
   for (const std::string& address : listener_->addresses()) {
     log_.event(LogLevel::kInfo, "listening", {{"address", address}});

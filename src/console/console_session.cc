@@ -20,7 +20,7 @@ constexpr uint32_t kAuthSasl = 10;
 constexpr uint32_t kAuthSaslContinue = 11;
 constexpr uint32_t kAuthSaslFinal = 12;
 // A list of mechanisms, ended by an empty one.
-constexpr std::string_view kMechanisms{"SCRAM-SHA-256\0", 15};
+constexpr std::string_view kMechanisms{"SCRAM-SHA-256\0\0", 15};
 constexpr size_t kNonceBytes = 18;
 constexpr std::string_view kPortalSuspended{"s\0\0\0\4", 5};
 

@@ -367,7 +367,6 @@ void Session::open_slot(uint32_t slot) {
 // ── The probe ────────────────────────────────────────────────────────────────────────────────────
 
 void Session::take_probe_row() {
-  constexpr size_t kHeaderBytes = 5;
   const std::string message = std::exchange(probe_row_, {});
   const std::string database(startup_.get("database").empty() ? startup_.get("user")
                                                               : startup_.get("database"));

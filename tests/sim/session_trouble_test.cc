@@ -305,6 +305,23 @@ TEST_CASE("a cancel request with a wrong secret, or for nothing, does nothing") 
   CHECK(w.ask(a, kOne) == kOld);
 }
 
+TEST_CASE("a cancel that meets the reading of the settings: they are read again") {
+  World w;
+  Key key;
+  WireClient& a = session_with_key(w, key);
+  const auto backend = w.postgres.backend();
+  backend->stall();
+  a.query(kOne);
+  w.run();
+  send_cancel(w, key);
+  backend->go_on();
+  w.run();
+  CHECK(a.take() == kOld);
+  CHECK(w.ask(a, kOne) == kOld);
+  CHECK(w.ask(a, kOne) == kOld);
+  CHECK(w.hits() == 1);
+}
+
 TEST_CASE("a waiting reader that is cancelled leaves the fetch it waits for alone") {
   World w;
   WireClient& leader = w.session();
