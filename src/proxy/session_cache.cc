@@ -94,8 +94,11 @@ query::Effect Session::effect_of(MemoText& text) {
       return query::Effect::kChangesSession;
   }
   if (!caching()) return query::Effect::kChangesSession;
-  const Resolution* resolution = resolve(text);
-  return resolution == nullptr ? query::Effect::kChangesSession : resolution->verdict.effect;
+  if (const Resolution* resolution = resolve(text)) return resolution->verdict.effect;
+  // A session that is opaque already stays so; what might clear it is another kind of statement.
+  // Otherwise each SELECT of such a session would be preceded by a probe.
+  return scope_.state() == ScopeTracker::State::kOpaque ? query::Effect::kWritesRows
+                                                        : query::Effect::kChangesSession;
 }
 
 Session::Answer Session::ask_cache(const Question& question) {

@@ -383,6 +383,10 @@ void Session::take_probe_reply(const wire::Frame& frame) {
       probe_row_.append(frame.bytes);
       if (frame.last || is_whole(frame)) take_probe_row();
       return;
+    case 'E':
+      // A cancel request of the client's met it, or a time-out: nothing has been learnt.
+      scope_.doubt();
+      return;
     case 'Z': {
       const ReplyItem item = server_->replies().front();
       server_->replies().pop();

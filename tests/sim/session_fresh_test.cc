@@ -428,6 +428,22 @@ TEST_CASE("a temporary table makes the session opaque") {
   CHECK(w.proxy.bypasses(Reason::kSessionOpaque) >= 1);
 }
 
+TEST_CASE("an opaque session is not asked again before each SELECT, but when it may have changed") {
+  World w;
+  WireClient& a = w.session();
+  CHECK(w.ask(a, "CREATE TEMP TABLE scratch (id int8)") == "C:CREATE TABLE Z:I");
+  w.advance_ms(10);
+  CHECK(w.ask(a, kOne) == kOld);
+  static_cast<void>(w.sent());
+  CHECK(w.ask(a, kOne) == kOld);
+  CHECK(w.ask(a, kTwo) == "T:v D:20 C:SELECT 1 Z:I");
+  CHECK(w.sent() == std::string("Q ") + kOne + ", Q " + kTwo);
+  CHECK(w.ask(a, "DISCARD ALL") == "C:DISCARD ALL Z:I");
+  CHECK(w.ask(a, kOne) == kOld);
+  CHECK(w.ask(a, kOne) == kOld);
+  CHECK(w.hits() == 1);
+}
+
 // ── DDL (rule 12) ────────────────────────────────────────────────────────────────────────────────
 
 TEST_CASE("DDL kills every entry and has the catalog read again") {
