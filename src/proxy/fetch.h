@@ -14,8 +14,9 @@
 
 namespace pgfresh::proxy {
 
-// What a client must know to read rows: names, origins and types of the columns, but not their
-// format, which is asked for anew at each Bind. `message`: a whole RowDescription. Never 0.
+// What a client must know to read rows: names and types of the columns; not their format, which is
+// asked for anew at each Bind, nor their origin, which may change (a table replaced by another)
+// without PostgreSQL refusing the statement. `message`: a whole RowDescription. Never 0.
 [[nodiscard]] uint64_t row_shape(std::string_view message);
 
 struct Fetch {

@@ -73,6 +73,10 @@ class PreparedTable {
   }
   void clear() {
     unnamed_.reset();
+    clear_named();
+  }
+  // As DEALLOCATE ALL and DISCARD ALL do: they leave the unnamed one alone.
+  void clear_named() {
     named_.clear();
     bytes_ = 0;
   }

@@ -139,7 +139,10 @@ std::optional<ProbeAnswer> read_probe(std::string_view database,
       scope.reads_committed = value == "read committed" || value == "read uncommitted";
     }
     // Without notices this session's own writes would not be known in time.
-    if (name == "pgfresh.inband" && value != "on" && value != "carry") answer.opaque = true;
+    if (name == "pgfresh.inband" && value != "on" && value != "carry") {
+      answer.opaque = true;
+      answer.unmarked = true;
+    }
     if (name == "pgfresh.cache") scope.cache_off = value == "off" || value == "false";
     if (name == "pgfresh.max_age") scope.max_age_ms = read_age_ms(value);
   }

@@ -33,7 +33,8 @@ using ScopeRef = std::shared_ptr<const Scope>;
 // quoting mode in which pgfresh does not read texts as PostgreSQL does.
 struct ProbeAnswer {
   bool opaque = false;
-  Scope scope;  // id 0
+  bool unmarked = false;  // the session's writes bring no notices
+  Scope scope;            // id 0
 };
 [[nodiscard]] std::string_view probe_sql();
 [[nodiscard]] std::optional<ProbeAnswer> read_probe(

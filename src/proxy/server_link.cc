@@ -43,6 +43,7 @@ void ServerLink::inject_query(std::string_view sql, Purpose purpose) {
 }
 
 void ServerLink::inject_parse(const PreparedRef& statement, Purpose purpose) {
+  if (replies_.skipping()) return;  // it would be skipped too, and must not be taken for known
   std::string message;
   wire::write_parse(message, statement->name, statement->text->statement().text,
                     statement->parameter_oids);

@@ -54,6 +54,7 @@ class ServerLink {
   void note_holds(const PreparedStatement& statement);
   void forget(std::string_view name);
   void forget_all();
+  void forget_named() { statement_ids_.clear(); }
   [[nodiscard]] bool holds_unnamed() const { return unnamed_id_ != 0; }
 
   wire::BackendKey key;  // PostgreSQL's own, for cancel requests

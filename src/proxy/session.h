@@ -185,6 +185,8 @@ class Session {
   void note_sent(MemoText* text, uint64_t sequence);
   void note_scope(PreparedStatement& prepared) const;
   void note_effect(query::Effect effect, uint64_t sequence);
+  [[nodiscard]] bool needs_check(const PreparedRef& prepared) const;
+  [[nodiscard]] bool holds_parse() const;
   [[nodiscard]] bool check_first(const PreparedRef& prepared, const wire::Frame& frame);
   void note_inband(std::string_view text);
   void note_deallocation(const query::Statement& statement);
@@ -286,7 +288,7 @@ class Session {
   bool waited_ = false;            // the message in hand has waited once; it does not wait again
   bool probed_ = false;            // … has caused one probe; it does not cause another
   std::string probe_row_;          // its DataRow, while it comes in parts
-  bool unmarked_ = false;          // pgfresh.inband was spoken of: writes may come without notices
+  bool unmarked_ = false;          // pgfresh.inband spoken of, or off: writes may bring no notices
   bool server_said_last_ = false;  // PostgreSQL has told the client why it ends
   std::string notice_head_;        // of a NoticeResponse that comes in parts
   enum class NoticePart : uint8_t { kNone, kCollecting, kForwarding, kSwallowing };

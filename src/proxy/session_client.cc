@@ -223,8 +223,9 @@ void Session::take_query(const wire::Frame& frame) {
 }
 
 void Session::forward_query(const wire::Frame& frame, MemoText* text) {
-  before_forward();
+  // In front of a deferred BEGIN: what no longer parses must not fail the client's block.
   if (text == nullptr || concerns_prepared(*text)) materialize_prepared();
+  before_forward();
   const uint64_t sequence = server_->sent(Asked::kQuery);
   if (fetch_ && fetch_->answer_sequence == 0) fetch_->answer_sequence = sequence;
   server_->outbox().add(frame.bytes);
@@ -498,6 +499,8 @@ void Session::take_bind(const wire::Frame& frame) {
   // One execution is held at a time: each Describe belongs to the Bind before it.
   if (held_bind() != nullptr) forward_held();
   PreparedRef prepared = prepared_.find(message->statement);
+  // What is asked about it first must not overtake a Parse before it.
+  if (needs_check(prepared) && holds_parse()) forward_held();
   if (prepared && message->portal.empty() && may_hold(*prepared->text)) {
     hold({'B', frame.bytes, std::move(prepared)});
     return;
@@ -506,6 +509,7 @@ void Session::take_bind(const wire::Frame& frame) {
   forward_held();
   before_forward();
   ensure_on_server(prepared, message->statement);
+  if (prepared && prepared->outdated) server_->inject_refusal();
   if (portals_.size() >= limits::kPreparedMax) portals_.clear();
   if (prepared) {
     portals_[std::string(message->portal)] = std::move(prepared);
@@ -725,7 +729,7 @@ void Session::take_flush(const wire::Frame& frame) {
 // A deferred BEGIN goes first.
 void Session::before_forward() {
   if (!transaction_.deferred()) return;
-  PGFRESH_CHECK(server_->at_rest());
+  PGFRESH_CHECK(!server_->segment_open());
   server_->inject_query(transaction_.take_deferred(), Purpose::kSetup);
   transaction_.sent_begin(Transaction::Block::kReadCommitted, server_->replies().last_sequence());
 }
@@ -746,7 +750,7 @@ void Session::forward_one(const Held& held) {
   switch (held.type) {
     case 'P':
       server_->sent(Asked::kParse, held.prepared);
-      server_->note_holds(*held.prepared);
+      if (!server_->replies().skipping()) server_->note_holds(*held.prepared);
       break;
     case 'B':
       ensure_on_server(held.prepared, held.prepared->name);
@@ -790,7 +794,7 @@ bool Session::concerns_prepared(const MemoText& text) const {
   const bool may_set = statement.kind == query::Kind::kSession ||
                        statement.kind == query::Kind::kMany ||
                        statement.kind == query::Kind::kUnknown;
-  return may_set && transaction_.status() == 'I';
+  return may_set && transaction_.server_status() == 'I';
 }
 
 void Session::materialize_prepared() {
@@ -846,14 +850,19 @@ void Session::note_inband(std::string_view text) {
   if (!unmarked_ && contains_word(text, kSetting)) unmarked_ = true;
 }
 
+bool Session::needs_check(const PreparedRef& prepared) const {
+  return prepared && prepared->shape != 0 && !prepared->outdated && !server_->holds(*prepared);
+}
+
+bool Session::holds_parse() const {
+  return std::any_of(held_.begin(), held_.end(), [](const Held& held) { return held.type == 'P'; });
+}
+
 // A statement that the client was shown, but PostgreSQL was never told of: before it is executed
 // there, PostgreSQL is asked whether it still looks the same. True when `frame` has been put back
 // until it has said so.
 bool Session::check_first(const PreparedRef& prepared, const wire::Frame& frame) {
-  if (!prepared || prepared->shape == 0 || prepared->outdated || server_->holds(*prepared) ||
-      server_->replies().skipping()) {
-    return false;
-  }
+  if (!needs_check(prepared) || server_->replies().skipping()) return false;
   fetch_.reset();
   before_forward();
   server_->inject_check(prepared);
@@ -870,8 +879,8 @@ void Session::note_deallocation(const query::Statement& statement) {
   }
   if (statement.deallocates_all ||
       (statement.kind != query::Kind::kDeallocate && speaks_of_statements(statement))) {
-    prepared_.clear();
-    server_->forget_all();
+    prepared_.clear_named();
+    server_->forget_named();
   }
 }
 

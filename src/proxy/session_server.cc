@@ -391,6 +391,7 @@ void Session::take_probe_reply(const wire::Frame& frame) {
       const ReplyItem item = server_->replies().front();
       server_->replies().pop();
       settle(transaction_.ready(wire::read_ready(frame.body()).value_or('I'), item.sequence));
+      if (probe_answer_ && probe_answer_->unmarked) unmarked_ = true;
       if (probe_answer_ && !probe_answer_->opaque) {
         scope_.probe_answered(worker_.shared().scopes.intern(std::move(probe_answer_->scope)));
       } else {

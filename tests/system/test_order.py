@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from pgfresh_proc import wait_until
 from pgwire import (CANCEL_REQUEST, Wire, bind, copy_data, copy_done, describe, execute, flush,
                     packet, parse, query, rows, startup, sync, types)
 from test_cache import turn_hot
@@ -39,6 +40,26 @@ def warm(play, *texts):
 def shown(messages):
     """What the client saw; of an error the SQLSTATE alone."""
     return [(m.type, m.sqlstate if m.type == "E" else m.body) for m in messages]
+
+
+def widen(play, sql, column):
+    """Adds a column to table part; the rows of `sql` once they are in memory with it."""
+    wire = play.wire()
+    width = len(rows(wire.query(sql))[0])
+    play.sql(f"ALTER TABLE part ADD COLUMN {column} int DEFAULT 5")
+
+    def wider():
+        found = rows(turn_hot(play, wire, query(sql)))
+        return found if len(found[0]) > width else None
+
+    return wait_until(wider, "a hit with the column")
+
+
+def drop(play, table):
+    """Drops the table; returns when pgfresh has heard of it."""
+    wire = play.wire()
+    play.sql(f"DROP TABLE {table}")
+    wait_until(lambda: types(wire.query(f"SELECT * FROM {table} WHERE id = 1")) == "EZ", "gone")
 
 
 def same_as_direct(play, talk):
@@ -234,27 +255,91 @@ def test_constants_are_read_under_the_settings_of_parse(play):
 
 @pytest.mark.parametrize("block", ["in no block", "in a block"])
 def test_statement_of_another_shape_by_now_is_refused(play, block):
-    column = block.replace(" ", "_")
     sql = "SELECT * FROM part WHERE id = 1"
     warm(play, sql)
     wire = awake(play)
     with play.expect(hits=1):
         ask(wire, parse(sql, "s"), bind("s"), describe(), execute(), sync())
-    play.sql(f"ALTER TABLE part ADD COLUMN {column} int DEFAULT 5")
-    after = rows(turn_hot(play, play.wire(), query(sql)))
+    after = widen(play, sql, block.replace(" ", "_"))
     turn_hot(play, wire, query(NAME))
     status = "I"
     if block == "in a block":
         wire.query("BEGIN")
         status = "E"
     heard = ask(wire, bind("s"), execute(), sync())
-    assert (types(heard), heard[0].sqlstate, heard[1].text) == ("EZ", "0A000", status)
+    assert shown(heard) == [("E", "0A000"), ("Z", status.encode())]
     if block == "in a block":
         assert shown(wire.query(NAME))[0] == ("E", "25P02")
         wire.query("ROLLBACK")
     assert errors([shown(ask(wire, bind("s"), execute(), sync()))]) == ["0A000"]
     assert rows(wire.query(NAME)) == [[b"item 1"]]
     assert rows(ask(wire, parse(sql, "t"), bind("t"), execute(), sync())) == after
+
+
+@pytest.mark.parametrize("way", ["behind a write", "twice in a write"])
+def test_statement_of_another_shape_is_refused_in_a_pipeline(play, way):
+    """Where it cannot be held, because something before it is still unanswered."""
+    sql = f"SELECT * FROM part WHERE id = {len(way)}"
+    warm(play, sql)
+    straight, wire = play.wire(direct=True), awake(play)
+    for one in (straight, wire):
+        ask(one, parse(sql, "s"), describe("S", "s"), sync())
+        ask(one, parse("UPDATE item SET name = name WHERE id = 2", "w"), sync())
+    widen(play, sql, way.replace(" ", "_"))
+    turn_hot(play, wire, query(NAME))
+    run = bind("s") + execute()
+    data = (bind("w") + execute() + run if way == "behind a write" else run) + sync()
+    heard = []
+    for one in (straight, wire):
+        one.send(data, data)
+        heard.append([shown(one.until_ready()), shown(one.until_ready())])
+    assert heard[1] == heard[0]
+    assert errors(heard[0]) == ["0A000"] * 2
+
+
+def test_statement_of_a_table_that_is_gone_fails_each_time_alike(play):
+    play.sql("CREATE TABLE passing (id int PRIMARY KEY, name text NOT NULL);"
+             "INSERT INTO passing VALUES (1, 'here'); SELECT pgfresh.watch('passing')")
+    sql = "SELECT * FROM passing WHERE id = 1"
+    warm(play, sql)
+    straight, wire = play.wire(direct=True), awake(play)
+    for one in (straight, wire):
+        ask(one, parse(sql, "s"), describe("S", "s"), sync())
+    drop(play, "passing")
+    run = bind("s") + execute() + sync()
+    for one in (straight, wire):
+        one.send(parse(NAME, "other") + run, run)
+        assert shown(one.until_ready()) == [("1", b""), ("E", "42P01"), ("Z", b"I")]
+        assert shown(one.until_ready()) == [("E", "42P01"), ("Z", b"I")]
+        assert rows(ask(one, bind("other"), execute(), sync())) == [[b"item 1"]]
+    play.sql("CREATE TABLE passing (id int PRIMARY KEY, name text NOT NULL);"
+             "INSERT INTO passing VALUES (1, 'back')")
+    assert rows(ask(straight, run)) == rows(ask(wire, run)) == [[b"1", b"back"]]
+
+
+def test_statements_lost_with_their_table_leave_a_block_alone(play):
+    """SET makes pgfresh tell PostgreSQL of the statements it has accepted alone."""
+    play.sql("CREATE TABLE leaving (id int PRIMARY KEY); SELECT pgfresh.watch('leaving')")
+    sql = "SELECT * FROM leaving WHERE id = 1"
+    warm(play, sql)
+    wire = awake(play)
+    ask(wire, parse(sql, "s"), describe("S", "s"), sync())
+    drop(play, "leaving")
+    turn_hot(play, wire, query(NAME))
+    heard = [wire.query(sql) for sql in ("BEGIN", "SET LOCAL work_mem = '5MB'", NAME, "COMMIT")]
+    assert types(sum(heard, [])) == "CZCZTDCZCZ"
+
+
+@pytest.mark.parametrize("sql", ["DEALLOCATE ALL", "DISCARD ALL"])
+def test_unnamed_statement_outlives_what_forgets_the_named(play, sql):
+    warm(play, NAME)
+
+    def talk(wire):
+        yield ask(wire, parse(NAME), describe("S"), sync())
+        yield ask(wire, parse(sql, "x"), bind("x"), execute(), sync())
+        yield ask(wire, bind(), execute(), sync())
+
+    assert errors(same_as_direct(play, talk)) == []
 
 
 FORGETTING = {"by name": query("DEALLOCATE s"), "all": query("DEALLOCATE ALL"),
@@ -292,7 +377,7 @@ def test_snapshot_begun_with_flush_is_seen_by_its_session_alone(play):
     wire.until("C")
     assert read() == [[b"old"]]
     play.sql(f"UPDATE item SET name = 'new' WHERE id = {number}")
-    time.sleep(0.3)  # the feed has told
+    time.sleep(0.5)  # the feed has told
     assert read() == [[b"old"]]
     assert rows(turn_hot(play, play.wire(), query(sql))) == [[b"new"]]
     assert read() == [[b"old"]]
@@ -328,12 +413,22 @@ def test_notice_longer_than_64_kb_opens_what_was_written(play):
     assert rows(reader.query(sql)) == [[b"new"]]
 
 
-def test_own_writes_are_seen_with_notices_switched_off(play):
+SILENCING = {
+    "set": query("SET pgfresh.inband = ''"),
+    "quoted": query("SET \"pgfresh\".\"inband\" = ''"),
+    "parameter": parse("SELECT set_config($1, '', false)") + bind(parameters=["pgfresh.inband"])
+                 + execute() + sync(),
+}
+
+
+@pytest.mark.parametrize("how", SILENCING)
+def test_writes_are_seen_with_notices_switched_off(play, how):
     number = play.item("old")
     sql = f"SELECT name FROM item WHERE id = {number}"
-    wire = awake(play)
-    wire.query("SET pgfresh.inband = ''")
+    wire, other = awake(play), awake(play)
+    ask(wire, SILENCING[how])
     for turn in range(100):
         wire.query(sql)
+        other.query(sql)
         wire.query(f"UPDATE item SET name = '{turn}' WHERE id = {number}")
-        assert rows(wire.query(sql)) == [[b"%d" % turn]]
+        assert rows(other.query(sql)) == rows(wire.query(sql)) == [[b"%d" % turn]]

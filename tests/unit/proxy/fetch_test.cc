@@ -15,6 +15,7 @@ struct ShownColumn {
   std::string name;
   uint32_t type = 20;
   uint16_t format = 0;
+  uint32_t table = 0;
 };
 
 std::string description(const std::vector<ShownColumn>& columns) {
@@ -24,8 +25,8 @@ std::string description(const std::vector<ShownColumn>& columns) {
     wire::append_u16(out, static_cast<uint16_t>(columns.size()));
     for (const ShownColumn& column : columns) {
       wire::append_cstring(out, column.name);
-      wire::append_u32(out, 0);
-      wire::append_u16(out, 0);
+      wire::append_u32(out, column.table);
+      wire::append_u16(out, static_cast<uint16_t>(column.table % 7));
       wire::append_u32(out, column.type);
       wire::append_u16(out, 8);
       wire::append_u32(out, 0xffffffff);
@@ -35,10 +36,11 @@ std::string description(const std::vector<ShownColumn>& columns) {
   return out;
 }
 
-TEST_CASE("row shape: names, types and number count; formats do not") {
+TEST_CASE("row shape: names, types and number count; formats and origins do not") {
   const uint64_t shape = row_shape(description({{"v", 20, 0}}));
   CHECK(shape != 0);
   CHECK(row_shape(description({{"v", 20, 1}})) == shape);
+  CHECK(row_shape(description({{"v", 20, 0, 16384}})) == shape);
   CHECK(row_shape(description({{"w", 20, 0}})) != shape);
   CHECK(row_shape(description({{"v", 23, 0}})) != shape);
   CHECK(row_shape(description({{"v", 20, 0}, {"v", 20, 0}})) != shape);
