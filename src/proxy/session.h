@@ -9,9 +9,10 @@
 // until a Sync, a Flush or a lack of room forces them on; held messages lie in the read buffer and
 // are copied only when the read ends before the decision.
 //
-// The code is in four files by what moves it: session.cc (life and death, input, output),
-// session_login.cc, session_client.cc (messages of the client), session_server.cc (messages of
-// PostgreSQL), session_cache.cc (may this be answered here?).
+// The code is in files by what moves it: session.cc (life and death, input, output),
+// session_login.cc, session_client.cc (messages of the client; the simple protocol),
+// session_extended.cc (the extended one), session_forward.cc (sending on), session_server.cc
+// (messages of PostgreSQL), session_cache.cc (may this be answered here?).
 //
 // Invariants
 //  - held_ is empty whenever something has been forwarded behind it.
@@ -160,7 +161,7 @@ class Session {
   void take_login_message(const wire::Frame& frame);
   void login_done();
 
-  // session_client.cc
+  // session_client.cc, session_extended.cc, session_forward.cc
   void take_client_frame(const wire::Frame& frame);
   void count_query();
   void take_part(const wire::Frame& frame);
@@ -197,6 +198,7 @@ class Session {
   bool answer_control(const wire::Frame& frame, MemoText& text, bool extended);
   void reply_held(std::string_view row_description, const cache::EntryRef& entry);
   void reply_command(std::string_view tag, bool extended);
+  static void append_last_description(std::string& out);
   void reply_show_last(bool extended);
   void reply_ready();
   [[nodiscard]] bool answer_statement(const wire::Frame& frame);
@@ -288,6 +290,7 @@ class Session {
   bool waited_ = false;            // the message in hand has waited once; it does not wait again
   bool probed_ = false;            // … has caused one probe; it does not cause another
   std::string probe_row_;          // its DataRow, while it comes in parts
+  bool portal_suspended_ = false;  // a probe, a simple query, would destroy it
   bool unmarked_ = false;          // pgfresh.inband spoken of, or off: writes may bring no notices
   bool server_said_last_ = false;  // PostgreSQL has told the client why it ends
   std::string notice_head_;        // of a NoticeResponse that comes in parts

@@ -51,7 +51,7 @@ Reason Session::standing_reason(const query::Statement& statement) const {
 // what was SET in it counts there, and is doubted again when the block ends.
 bool Session::wants_probe() {
   return !probed_ && scope_.needs_probe(domain_->settings_epoch()) &&
-         transaction_.server_status() != 'E' && server_->at_rest();
+         transaction_.server_status() != 'E' && server_->at_rest() && !portal_suspended_;
 }
 
 void Session::send_probe() {

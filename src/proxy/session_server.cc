@@ -158,8 +158,10 @@ void Session::take_reply(const wire::Frame& frame) {
     case '3':
       replies.pop();
       break;
-    case 'I':
     case 's':
+      portal_suspended_ = true;
+      [[fallthrough]];
+    case 'I':
       drop_fetch(Reason::kNotQuiet);
       if (item.asked == Asked::kExecute) replies.pop();
       break;
@@ -289,6 +291,7 @@ void Session::take_ready(const wire::Frame& frame) {
   settle(transaction_.ready(*status, item.sequence));
   if (*status == 'I') {
     scope_.block_undone();
+    portal_suspended_ = false;
     worker_.counters().add(Counter::kTransactions);
     portals_.clear();
     done_portal_.reset();

@@ -5,8 +5,8 @@
 #include <memory>
 #include <string>
 
+#include <pg_query/pg_query.pb-c.h>
 #include "pg_query.h"
-#include "pg_query/pg_query.pb-c.h"
 
 namespace pgfresh::query {
 namespace {

@@ -1,0 +1,399 @@
+// The extended protocol: Parse, Bind and Describe are held until an Execute, a Sync or a Flush
+// shows whether their answers are at hand.
+#include "base/check.h"
+#include "base/limits.h"
+#include "proxy/session.h"
+
+namespace pgfresh::proxy {
+namespace {
+
+// What a second Execute of a portal without rows left says.
+constexpr std::string_view kSelectNothingTag{
+    "C\0\0\0\xd"
+    "SELECT 0\0",
+    14};
+
+// Statements whose description may be at hand.
+bool describes_here(query::Kind kind) {
+  return kind == query::Kind::kSelect || kind == query::Kind::kShowLast;
+}
+
+}  // namespace
+
+// Nothing sent to PostgreSQL is unanswered, so an answer given here keeps its place.
+bool Session::may_answer_here() const {
+  return server_->replies().empty() && !server_->replies().skipping() &&
+         transaction_.status() != 'E';
+}
+
+bool Session::may_hold(const MemoText& text) const {
+  if (!may_answer_here()) return false;
+  switch (text.statement().kind) {
+    case query::Kind::kShowLast:
+      return true;
+    case query::Kind::kSelect:
+    case query::Kind::kBegin:
+    case query::Kind::kCommit:
+    case query::Kind::kRollback:
+      return caching();
+    case query::Kind::kEmpty:
+    case query::Kind::kSavepoint:
+    case query::Kind::kWrite:
+    case query::Kind::kShow:
+    case query::Kind::kNotify:
+    case query::Kind::kDeallocate:
+    case query::Kind::kSession:
+    case query::Kind::kDdl:
+    case query::Kind::kMany:
+    case query::Kind::kUnknown:
+      return false;
+  }
+  return false;
+}
+
+void Session::hold(Held held) {
+  size_t size = held.raw.size();
+  for (const Held& other : held_) size += other.raw.size();
+  held_.push_back(std::move(held));
+  if (size > limits::kHeldBytesMax) forward_held();
+}
+
+// The read buffer goes: what is held moves into memory of its own.
+void Session::keep_held_bytes() {
+  if (held_.empty()) return;
+  std::string bytes;
+  for (const Held& held : held_) bytes.append(held.raw);
+  held_bytes_ = std::move(bytes);
+  size_t at = 0;
+  for (Held& held : held_) {
+    held.raw = std::string_view(held_bytes_).substr(at, held.raw.size());
+    at += held.raw.size();
+  }
+}
+
+const Session::Held* Session::held_bind() const {
+  for (auto held = held_.rbegin(); held != held_.rend(); ++held) {
+    if (held->type == 'B') return &*held;
+  }
+  return nullptr;
+}
+
+// Looks up the descriptions of statements that are held in front of an Execute; kHit when all of
+// them, or none, have been found.
+Session::Answer Session::find_descriptions() {
+  for (Held& held : held_) {
+    if (held.type != 'D' || held.of_portal) continue;
+    const PreparedRef prepared = held.prepared;
+    if (prepared->text->statement().kind != query::Kind::kSelect) return Answer::kForward;
+    const Answer answer = ask_cache({*prepared->text, Wanted::kDescription, prepared.get()});
+    if (answer != Answer::kHit) return answer;
+    held.description = std::move(hit_);
+    prepared->shape = held.description->shape;
+  }
+  return Answer::kHit;
+}
+
+const Session::Held* Session::held_portal_description() const {
+  for (auto held = held_.rbegin(); held != held_.rend(); ++held) {
+    if (held->type == 'B') return nullptr;
+    if (held->type == 'D' && held->of_portal) return &*held;
+  }
+  return nullptr;
+}
+
+void Session::take_parse(const wire::Frame& frame) {
+  const auto message = wire::read_parse(frame.body());
+  if (!message || server_->replies().skipping()) {
+    forward_held();
+    forward_blind(frame, Asked::kParse);
+    return;
+  }
+  note_inband(message->query);
+  if (const PreparedRef standing = prepared_.find(message->statement);
+      standing && !message->statement.empty()) {
+    // PostgreSQL will refuse the name, if it knows that it is taken; from here on it knows better.
+    forward_held();
+    before_forward();
+    ensure_on_server(standing, standing->name);
+    prepared_.erase(message->statement);
+    server_->forget(message->statement);
+    server_->sent(Asked::kParse);
+    server_->outbox().add(frame.bytes);
+    return;
+  }
+  const Settings& settings = worker_.settings();
+  MemoRef text = worker_.memo().find_or_analyze(message->query, settings.text_bytes_max,
+                                                settings.memo_entries_max);
+  // Constants are folded under the settings in force now, so they are read now.
+  // Also while the feed is away: the statement may live longer than that.
+  if (text->statement().kind == query::Kind::kSelect && text->statement().reasons.empty() &&
+      caching() && domain_->trouble() != Reason::kNotInstalled && wants_probe()) {
+    send_probe();
+    input_.assign(frame.bytes);
+    return;
+  }
+  probed_ = false;
+  PreparedRef prepared =
+      prepared_.define(message->statement, std::move(text), message->parameter_oids);
+  if (prepared == nullptr) {  // no room: PostgreSQL alone will know it
+    forward_held();
+    before_forward();
+    server_->sent(Asked::kParse);
+    server_->outbox().add(frame.bytes);
+    return;
+  }
+  note_scope(*prepared);
+  if (may_hold(*prepared->text)) {
+    hold({'P', frame.bytes, std::move(prepared)});
+    return;
+  }
+  forward_held();
+  before_forward();
+  forward_one({'P', frame.bytes, std::move(prepared)});
+}
+
+// The settings it is parsed under: PostgreSQL folds constants at Parse.
+void Session::note_scope(PreparedStatement& prepared) const {
+  if (domain_ == nullptr) return;
+  prepared.epoch = domain_->settings_epoch();
+  prepared.doubts = scope_.doubts();
+  const Scope* scope = scope_.known(prepared.epoch);
+  prepared.scope_id = scope != nullptr ? scope->id : 0;
+}
+
+void Session::take_bind(const wire::Frame& frame) {
+  const auto message = wire::read_bind(frame.body());
+  if (!message || server_->replies().skipping()) {
+    forward_held();
+    forward_blind(frame, Asked::kBind);
+    return;
+  }
+  // One execution is held at a time: each Describe belongs to the Bind before it.
+  if (held_bind() != nullptr) forward_held();
+  PreparedRef prepared = prepared_.find(message->statement);
+  // What is asked about it first must not overtake a Parse before it.
+  if (needs_check(prepared) && holds_parse()) forward_held();
+  if (prepared && message->portal.empty() && may_hold(*prepared->text)) {
+    hold({'B', frame.bytes, std::move(prepared)});
+    return;
+  }
+  if (check_first(prepared, frame)) return;
+  forward_held();
+  before_forward();
+  ensure_on_server(prepared, message->statement);
+  if (prepared && prepared->outdated) server_->inject_refusal();
+  if (portals_.size() >= limits::kPreparedMax) portals_.clear();
+  if (prepared) {
+    portals_[std::string(message->portal)] = std::move(prepared);
+  } else {
+    portals_.erase(std::string(message->portal));
+  }
+  if (message->portal.empty()) done_portal_.reset();
+  server_->sent(Asked::kBind);
+  server_->outbox().add(frame.bytes);
+}
+
+void Session::take_describe(const wire::Frame& frame) {
+  const auto target = wire::read_target(frame.body());
+  if (!target || server_->replies().skipping()) {
+    forward_held();
+    forward_blind(frame, Asked::kDescribe);
+    return;
+  }
+  const bool of_portal = target->kind == 'P';
+  if (of_portal && target->name.empty() && held_bind() != nullptr) {
+    hold({'D', frame.bytes, held_bind()->prepared, true});
+    return;
+  }
+  if (of_portal && target->name.empty() && done_portal_ && done_portal_->has_description() &&
+      held_.empty() && may_answer_here()) {
+    client_out_.add(done_portal_,
+                    done_portal_->body.view().substr(0, done_portal_->description_bytes));
+    return;
+  }
+  PreparedRef prepared = of_portal ? nullptr : prepared_.find(target->name);
+  if (prepared && describes_here(prepared->text->statement().kind) && may_hold(*prepared->text)) {
+    hold({'D', frame.bytes, std::move(prepared)});
+    return;
+  }
+  forward_held();
+  before_forward();
+  if (of_portal) {
+    const auto portal = portals_.find(std::string(target->name));
+    if (portal != portals_.end()) prepared = portal->second;
+  } else {
+    ensure_on_server(prepared, target->name);
+  }
+  server_->sent(Asked::kDescribe, std::move(prepared));
+  server_->outbox().add(frame.bytes);
+}
+
+void Session::take_execute(const wire::Frame& frame) {
+  count_query();
+  const auto message = wire::read_execute(frame.body());
+  if (!message || server_->replies().skipping()) {
+    forward_held();
+    forward_blind(frame, Asked::kExecute);
+    return;
+  }
+  const Held* bind = held_bind();
+  if (!message->portal.empty() || bind == nullptr) {
+    if (message->portal.empty() && done_portal_ && held_.empty() && may_answer_here()) {
+      client_out_.add(kSelectNothingTag);
+      return;
+    }
+    forward_held();
+    const auto portal = portals_.find(std::string(message->portal));
+    MemoText* text = message && portal != portals_.end() ? portal->second->text.get() : nullptr;
+    if (text != nullptr && text->statement().kind == query::Kind::kSelect) {
+      bypass(*text, may_answer_here() ? Reason::kRowLimit : Reason::kPipelined);
+    }
+    forward_execute(frame, text);
+    return;
+  }
+  const PreparedRef prepared = bind->prepared;
+  MemoText& text = *prepared->text;
+  switch (find_descriptions()) {
+    case Answer::kHit:
+      break;
+    case Answer::kWait:
+      input_.assign(frame.bytes);
+      return;
+    case Answer::kForward:
+      // The description is being recorded; the rows will be the next time.
+      if (check_first(prepared, frame)) return;
+      bypass(text, Reason::kPipelined);
+      forward_held();
+      forward_execute(frame, &text);
+      return;
+  }
+  if (answer_control(frame, text, /*extended=*/true)) return;
+  if (text.statement().kind == query::Kind::kSelect && message->max_rows != 0) {
+    bypass(text, Reason::kRowLimit);
+  } else if (text.statement().kind == query::Kind::kSelect) {
+    const auto bind_message = wire::read_bind(bind->raw.substr(5));
+    PGFRESH_CHECK(bind_message.has_value());
+    const Wanted wanted =
+        held_portal_description() != nullptr ? Wanted::kDescribedRows : Wanted::kRows;
+    switch (ask_cache({text, wanted, prepared.get(), &*bind_message})) {
+      case Answer::kHit:
+        serve_extended();
+        return;
+      case Answer::kWait:
+        input_.assign(frame.bytes);
+        return;
+      case Answer::kForward:
+        break;
+    }
+  }
+  if (text.statement().kind != query::Kind::kSelect) bypass(text, Reason::kNotSelect);
+  if (check_first(prepared, frame)) return;
+  if (fetch_) fetch_->prepared = prepared;
+  forward_held();
+  forward_execute(frame, &text);
+}
+
+void Session::forward_execute(const wire::Frame& frame, MemoText* text) {
+  before_forward();
+  if (text != nullptr && concerns_prepared(*text)) materialize_prepared();
+  const uint64_t sequence = server_->sent(Asked::kExecute);
+  if (fetch_ && fetch_->answer_sequence == 0) fetch_->answer_sequence = sequence;
+  server_->outbox().add(frame.bytes);
+  note_sent(text, sequence);
+}
+
+void Session::take_close(const wire::Frame& frame) {
+  const auto target = wire::read_target(frame.body());
+  if (!target || server_->replies().skipping()) {
+    forward_held();
+    forward_blind(frame, Asked::kClose);
+    return;
+  }
+  if (held_.empty() && may_answer_here()) {
+    if (target->kind == 'P' && target->name.empty() && done_portal_) {
+      done_portal_.reset();
+      client_out_.add(wire::kCloseComplete);
+      return;
+    }
+    const PreparedRef prepared = target->kind == 'S' ? prepared_.find(target->name) : nullptr;
+    if (prepared && !server_->holds(*prepared) &&
+        !(target->name.empty() && server_->holds_unnamed())) {
+      prepared_.erase(target->name);
+      client_out_.add(wire::kCloseComplete);
+      return;
+    }
+  }
+  forward_held();
+  before_forward();
+  if (target->kind == 'S') {
+    prepared_.erase(target->name);
+    server_->forget(target->name);
+  } else {
+    portals_.erase(std::string(target->name));
+    if (target->name.empty()) done_portal_.reset();
+  }
+  server_->sent(Asked::kClose);
+  server_->outbox().add(frame.bytes);
+}
+
+// The one statement that is held to be parsed, described, or both, when nothing else is.
+const Session::Held* Session::held_statement() const {
+  const Held* one = nullptr;
+  for (const Held& held : held_) {
+    if (held.type == 'B' || held.of_portal) return nullptr;
+    if (one != nullptr && (held.type == 'P' || held.prepared != one->prepared)) return nullptr;
+    one = &held;
+  }
+  return one;
+}
+
+// Parse alone, or with Describe, at the end of a segment: what PostgreSQL would say may be known.
+// True when the message in `frame` has been put back until it is.
+bool Session::answer_statement(const wire::Frame& frame) {
+  const Held* held = held_statement();
+  if (held == nullptr) return false;
+  const PreparedRef prepared = held->prepared;
+  const bool describes = held->type == 'D';
+  if (prepared->text->statement().kind != query::Kind::kSelect) {
+    std::string description;
+    if (describes) {
+      wire::write_parameter_description(description, {});
+      append_last_description(description);
+    }
+    reply_held(description, nullptr);
+    flush();
+    return false;
+  }
+  const Wanted wanted = describes ? Wanted::kDescription : Wanted::kAcceptance;
+  switch (ask_cache({*prepared->text, wanted, prepared.get()})) {
+    case Answer::kHit:
+      serve_description();
+      return false;
+    case Answer::kWait:
+      input_.assign(frame.bytes);
+      return true;
+    case Answer::kForward:
+      return false;
+  }
+  return false;
+}
+
+void Session::take_sync(const wire::Frame& frame) {
+  if (answer_statement(frame)) return;
+  forward_held();
+  if (!server_->segment_open() && server_->replies().empty()) {
+    if (transaction_.status() == 'I') done_portal_.reset();
+    reply_ready();
+    return;
+  }
+  server_->sent(Asked::kSync);
+  server_->outbox().add(frame.bytes);
+}
+
+void Session::take_flush(const wire::Frame& frame) {
+  if (answer_statement(frame)) return;
+  forward_held();
+  if (server_->segment_open()) server_->outbox().add(frame.bytes);
+}
+
+}  // namespace pgfresh::proxy

@@ -1,0 +1,231 @@
+// Sending a client's message on: what must go before it, what is noted of it, and how held messages
+// are answered when nothing has to be sent.
+#include <algorithm>
+
+#include "base/check.h"
+#include "proxy/session.h"
+
+namespace pgfresh::proxy {
+namespace {
+
+bool contains_word(std::string_view text, std::string_view lower_case_word) {
+  const auto same = [](char a, char b) { return a == b || (a >= 'A' && a <= 'Z' && a + 32 == b); };
+  return std::search(text.begin(), text.end(), lower_case_word.begin(), lower_case_word.end(),
+                     same) != text.end();
+}
+
+// SQL that may use or drop prepared statements by name.
+bool speaks_of_statements(const query::Statement& statement) {
+  switch (statement.kind) {
+    case query::Kind::kDeallocate:
+      return true;
+    case query::Kind::kSession:
+    case query::Kind::kMany:
+    case query::Kind::kUnknown:
+      return contains_word(statement.text, "deallocate") ||
+             contains_word(statement.text, "discard") || contains_word(statement.text, "execute");
+    case query::Kind::kEmpty:
+    case query::Kind::kSelect:
+    case query::Kind::kBegin:
+    case query::Kind::kCommit:
+    case query::Kind::kRollback:
+    case query::Kind::kSavepoint:
+    case query::Kind::kWrite:
+    case query::Kind::kShowLast:
+    case query::Kind::kShow:
+    case query::Kind::kNotify:
+    case query::Kind::kDdl:
+      return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+// A deferred BEGIN goes first.
+void Session::before_forward() {
+  if (!transaction_.deferred()) return;
+  PGFRESH_CHECK(!server_->segment_open());
+  server_->inject_query(transaction_.take_deferred(), Purpose::kSetup);
+  transaction_.sent_begin(Transaction::Block::kReadCommitted, server_->replies().last_sequence());
+}
+
+void Session::forward_held() {
+  if (held_.empty()) return;
+  before_forward();
+  const std::vector<Held> held = std::exchange(held_, {});
+  for (const Held& message : held) forward_one(message);
+  if (!held_bytes_.empty()) {
+    server_->flush();
+    held_bytes_.clear();
+    held_bytes_.shrink_to_fit();
+  }
+}
+
+void Session::forward_one(const Held& held) {
+  switch (held.type) {
+    case 'P':
+      server_->sent(Asked::kParse, held.prepared);
+      if (!server_->replies().skipping()) server_->note_holds(*held.prepared);
+      break;
+    case 'B':
+      ensure_on_server(held.prepared, held.prepared->name);
+      if (held.prepared->outdated) server_->inject_refusal();
+      portals_[std::string()] = held.prepared;
+      done_portal_.reset();
+      server_->sent(Asked::kBind);
+      break;
+    case 'D': {
+      if (!held.of_portal) ensure_on_server(held.prepared, held.prepared->name);
+      const uint64_t sequence = server_->sent(Asked::kDescribe, held.prepared);
+      if (fetch_ && fetch_->of_description) {
+        fetch_->answer_sequence = sequence;
+      } else if (fetch_ && held.of_portal) {
+        fetch_->describe_sequence = sequence;
+      }
+      break;
+    }
+    default:
+      PGFRESH_CHECK(false);
+  }
+  server_->outbox().add(held.raw);
+}
+
+// A statement that PostgreSQL has not been told of is parsed there before it is used; one that the
+// session believes gone is closed there, so that PostgreSQL says the same.
+void Session::ensure_on_server(const PreparedRef& prepared, std::string_view name) {
+  if (prepared) {
+    if (!server_->holds(*prepared)) server_->inject_parse(prepared, Purpose::kSetup);
+  } else if (name.empty() && server_->holds_unnamed()) {
+    server_->inject_close_unnamed();
+  }
+}
+
+// Statements that PostgreSQL has not been told of must be, before this text is sent: it speaks of
+// them by name, or changes the settings under which they would be parsed. (In a block the second is
+// left out: a statement that no longer parses would fail the client's transaction.)
+bool Session::concerns_prepared(const MemoText& text) const {
+  const query::Statement& statement = text.statement();
+  if (speaks_of_statements(statement)) return true;
+  const bool may_set = statement.kind == query::Kind::kSession ||
+                       statement.kind == query::Kind::kMany ||
+                       statement.kind == query::Kind::kUnknown;
+  return may_set && transaction_.server_status() == 'I';
+}
+
+void Session::materialize_prepared() {
+  if (transaction_.status() == 'E') return;  // there PostgreSQL takes nothing but ROLLBACK
+  const bool alone = !server_->segment_open();
+  const Purpose purpose = alone ? Purpose::kQuiet : Purpose::kSetup;
+  bool injected = false;
+  for (const auto& [name, prepared] : prepared_.named()) {
+    if (server_->holds(*prepared)) continue;
+    server_->inject_parse(prepared, purpose);
+    injected = true;
+  }
+  if (injected && alone) server_->inject_sync();
+}
+
+void Session::note_sent(MemoText* text, uint64_t sequence) {
+  if (text == nullptr) {
+    note_effect(query::Effect::kChangesSession, sequence);
+    return;
+  }
+  const query::Statement& statement = text->statement();
+  if (statement.kind == query::Kind::kBegin) {
+    const Scope* scope = domain_ ? scope_.known(domain_->settings_epoch()) : nullptr;
+    const bool committed =
+        statement.isolation == query::Isolation::kReadCommitted ||
+        (statement.isolation == query::Isolation::kDefault && scope && scope->reads_committed);
+    transaction_.sent_begin(committed && statement.deferrable_begin
+                                ? Transaction::Block::kReadCommitted
+                                : Transaction::Block::kOther,
+                            sequence);
+    return;
+  }
+  if (statement.kind == query::Kind::kSavepoint) scope_.block_undone();
+  note_effect(effect_of(*text), sequence);
+  note_deallocation(statement);
+}
+
+void Session::note_effect(query::Effect effect, uint64_t sequence) {
+  if (effect == query::Effect::kPureRead) return;
+  transaction_.sent_write(sequence);
+  if (unmarked_ && domain_ != nullptr) {
+    // No notice may come for what this writes: nobody is served until it is settled.
+    open_slot(domain_->tokens().slot_of(freshness::schema_tag()));
+  }
+  if (effect != query::Effect::kChangesSession) return;
+  transaction_.sent_unknown(sequence);
+  scope_.doubt();
+}
+
+// A text that speaks of our setting may switch the notices off.
+void Session::note_inband(std::string_view text) {
+  constexpr std::string_view kSetting = "pgfresh.inband";
+  if (!unmarked_ && contains_word(text, kSetting)) unmarked_ = true;
+}
+
+bool Session::needs_check(const PreparedRef& prepared) const {
+  return prepared && prepared->shape != 0 && !prepared->outdated && !server_->holds(*prepared);
+}
+
+bool Session::holds_parse() const {
+  return std::any_of(held_.begin(), held_.end(), [](const Held& held) { return held.type == 'P'; });
+}
+
+// A statement that the client was shown, but PostgreSQL was never told of: before it is executed
+// there, PostgreSQL is asked whether it still looks the same. True when `frame` has been put back
+// until it has said so.
+bool Session::check_first(const PreparedRef& prepared, const wire::Frame& frame) {
+  if (!needs_check(prepared) || server_->replies().skipping()) return false;
+  fetch_.reset();
+  before_forward();
+  server_->inject_check(prepared);
+  input_.assign(frame.bytes);
+  block(Block::kCheck);
+  return true;
+}
+
+void Session::note_deallocation(const query::Statement& statement) {
+  if (statement.kind == query::Kind::kDeallocate && !statement.deallocated_name.empty()) {
+    prepared_.erase(statement.deallocated_name);
+    server_->forget(statement.deallocated_name);
+    return;
+  }
+  if (statement.deallocates_all ||
+      (statement.kind != query::Kind::kDeallocate && speaks_of_statements(statement))) {
+    prepared_.clear_named();
+    server_->forget_named();
+  }
+}
+
+// Answers what is held, in order; `row_description` is a RowDescription or NoData and, where
+// `entry` is set, lies in its body.
+void Session::reply_held(std::string_view row_description, const cache::EntryRef& entry) {
+  for (const Held& held : held_) {
+    switch (held.type) {
+      case 'P':
+        client_out_.add(wire::kParseComplete);
+        break;
+      case 'B':
+        client_out_.add(wire::kBindComplete);
+        break;
+      case 'D':
+        if (held.description) {
+          client_out_.add(held.description, held.description->body.view());
+        } else if (entry) {
+          client_out_.add(entry, row_description);
+        } else {
+          client_out_.add(row_description);
+        }
+        break;
+      default:
+        PGFRESH_CHECK(false);
+    }
+  }
+  held_.clear();
+  held_bytes_.clear();
+}
+
+}  // namespace pgfresh::proxy
