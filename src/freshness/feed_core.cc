@@ -84,7 +84,9 @@ void FeedCore::set_options(const FeedOptions& options) {
   line_.set_backoff(backoff);
   watch_.set_backoff(backoff);
   if (!line_.started()) return;
-  const int64_t period_ms = std::max<int64_t>(options_.staleness_ms / 4, 1);
+  // Fences four times a lease; and the lease wants the catalog looked at, too.
+  const int64_t period_ms =
+      std::max<int64_t>(std::min(options_.staleness_ms / 4, options_.catalog_poll_ms), 1);
   ticker_ = loop_.every(period_ms, [this] { tick(); });
   ticked_ns_ = now_ns();
   next_poll_ns_ = now_ns() + options_.catalog_poll_ms * kNsPerMs;
