@@ -87,7 +87,9 @@ if [ "$mode" = full ]; then
   targets="unit_tests sim_tests"
   build build-asan -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_SANITIZE=address,undefined
   doctest build-asan/tests/unit_tests
+  export PGFRESH_SIM_WORLDS=60 # of 300: instrumented code is slow
   doctest build-asan/tests/sim_tests
+  unset PGFRESH_SIM_WORLDS
   say "threaded parts under ThreadSanitizer"
   targets="unit_tests"
   build build-tsan -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_SANITIZE=thread
