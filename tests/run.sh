@@ -67,7 +67,7 @@ build() { # DIRECTORY CMAKE-ARGUMENTS…: configures and builds $targets, or eve
 }
 
 say "packages"
-must "install packages" sh packaging/install-deps.sh build test
+must "install packages" sh packaging/install-deps.sh build test bench
 
 say "build"
 build build -DCMAKE_BUILD_TYPE=Release
