@@ -20,9 +20,10 @@ bool describes_here(query::Kind kind) {
 
 }  // namespace
 
-// Nothing sent to PostgreSQL is unanswered, so an answer given here keeps its place.
+// Nothing sent to PostgreSQL is unanswered, so an answer given here keeps its place; and PostgreSQL
+// has not said FATAL, after which no client expects anything.
 bool Session::may_answer_here() const {
-  return server_->replies().empty() && !server_->replies().skipping() &&
+  return !server_said_last_ && server_->replies().empty() && !server_->replies().skipping() &&
          transaction_.status() != 'E';
 }
 
@@ -381,7 +382,7 @@ bool Session::answer_statement(const wire::Frame& frame) {
 void Session::take_sync(const wire::Frame& frame) {
   if (answer_statement(frame)) return;
   forward_held();
-  if (!server_->segment_open() && server_->replies().empty()) {
+  if (!server_->segment_open() && server_->replies().empty() && !server_said_last_) {
     if (transaction_.status() == 'I') done_portal_.reset();
     reply_ready();
     return;

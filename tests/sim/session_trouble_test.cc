@@ -71,6 +71,19 @@ TEST_CASE("PostgreSQL ends the session: its words go to the client") {
   CHECK(a.ended());
 }
 
+TEST_CASE("behind PostgreSQL's last words nothing is answered from the cache") {
+  World w;
+  WireClient& a = w.session();
+  CHECK(w.ask(a, kOne) == kOld);
+  CHECK(w.ask(a, kOne) == kOld);
+  CHECK(w.hits() == 1);
+  w.postgres.backend()->say_last_words();
+  w.run();
+  CHECK(a.take() == "E:57P01");
+  static_cast<void>(w.ask(a, kOne));
+  CHECK(w.hits() == 1);
+}
+
 TEST_CASE("PostgreSQL crashes and comes back") {
   World w;
   WireClient& a = w.session();

@@ -138,10 +138,14 @@ void FakeBackend::die() {
   loop_.defer([self = shared_from_this()] { self->stream_.reset(); });
 }
 
-void FakeBackend::terminate() {
+void FakeBackend::say_last_words() {
   wire::write_error(out_, wire::Severity::kFatal, "57P01",
                     "terminating connection due to administrator command");
   flush();
+}
+
+void FakeBackend::terminate() {
+  say_last_words();
   die();
 }
 

@@ -51,6 +51,8 @@ class FakeBackend final : public Stream::Events, public std::enable_shared_from_
   void die();
   // pg_terminate_backend(): a FATAL error, then the end.
   void terminate();
+  // FATAL, while the end of the stream is still on its way.
+  void say_last_words();
   // Something PostgreSQL sends without being asked.
   void send_notice(std::string_view message);
   void send_pf001(std::string_view payload);
