@@ -46,7 +46,7 @@ namespace pgfresh {
   X(kTransaction, "transaction", "the transaction's isolation or state does not allow it")       \
   X(kPipelined, "pipelined", "an earlier statement is not answered yet")                         \
   X(kWrote, "wrote", "the transaction has done more than read")                                  \
-  X(kOpen, "open", "a table is being written through this proxy")                                \
+  X(kOpen, "write_pending", "a table is being written through this proxy")                       \
   X(kRowLimit, "row_limit", "Execute with a row limit")                                          \
   X(kStale, "statement_outdated", "the statement was prepared under other settings")             \
   X(kHint, "hint", "a comment or setting switched caching off")                                  \

@@ -120,6 +120,11 @@ std::string Daemon::start() {
   for (const std::string& address : listener_->addresses()) {
     log_.event(LogLevel::kInfo, "listening", {{"address", address}});
   }
+  if (http_) log_.event(LogLevel::kInfo, "pages", {{"address", options_.listen_http}});
+  if (options_.listen_unix.empty()) {
+    log_.event(LogLevel::kInfo, "no_unix_socket",
+               {{"why", "listen.unix names no directory that may be written"}});
+  }
   return {};
 }
 

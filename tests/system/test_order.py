@@ -407,7 +407,7 @@ def test_notice_longer_than_64_kb_opens_what_was_written(play):
     heard = writer.query("DO $$ BEGIN EXECUTE 'UPDATE item SET name = ''new'' WHERE id = "
                          f"{number} --{'x' * LONG}'; END $$")
     assert types(heard) == "CZ"
-    with play.expect(hits=0, reason="open"):
+    with play.expect(hits=0, reason="write_pending"):
         assert rows(reader.query(sql)) == [[b"old"]]
     writer.query("COMMIT")
     assert rows(reader.query(sql)) == [[b"new"]]
