@@ -72,7 +72,8 @@ Daemon::Daemon(Options options, std::shared_ptr<const net::Upstream> upstream, L
               log_,    [this](const std::string& database) { return domains_->get(database); },
               random64},
       options_(std::move(options)),
-      cache_mode_(options_.session.cache_mode) {
+      cache_mode_(options_.session.cache_mode),
+      login_ms_max_(options_.session.login_ms_max) {
   std::atomic_store(&access_, std::make_shared<const console::Access>(make_access(
                                   options_, static_cast<int>(getuid()), random_bytes(32))));
 }
@@ -91,7 +92,7 @@ std::string Daemon::start() {
         session.version = kVersion;
         session.pid = static_cast<uint32_t>(random64() >> 33);
         session.secret = static_cast<uint32_t>(random64());
-        session.login_ms_max = options_.session.login_ms_max;
+        session.login_ms_max = login_ms_max_;
         session.random_bytes = random_bytes;
         session.audit = [this](const console::AuditRecord& record) {
           log_.event(LogLevel::kInfo, "console_command",
@@ -214,6 +215,7 @@ std::string Daemon::reload() {
   if (!fresh) return fresh.error();
   options_.take_reloadable(*fresh);
   cache_mode_ = options_.session.cache_mode;
+  login_ms_max_ = options_.session.login_ms_max;
   std::atomic_store(&access_, std::make_shared<const console::Access>(make_access(
                                   options_, static_cast<int>(getuid()), random_bytes(32))));
   store_.set_bytes_max(options_.cache_bytes);

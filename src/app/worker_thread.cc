@@ -62,7 +62,16 @@ void WorkerThread::accept(int fd, net::SocketKind kind) {
 }
 
 void WorkerThread::adopt_console(proxy::ConsoleClient client) {
-  if (consoles_.size() >= kConsolesMax) return;
+  if (consoles_.size() >= kConsolesMax) {
+    std::string message;
+    wire::write_error(message, wire::Severity::kFatal, "53300", "too many console sessions");
+    const Slice slice{message, nullptr};
+    client.stream->write({&slice, 1});
+    // The stream's event may be on the stack: it goes at the end of this turn.
+    auto gone = std::make_shared<std::unique_ptr<Stream>>(std::move(client.stream));
+    loop_.defer([gone] { gone->reset(); });
+    return;
+  }
   const uint64_t id = next_console_++;
   auto session = std::make_unique<console::ConsoleSession>(
       loop_, std::move(client.stream), client.startup, std::move(client.unread), *backend_,

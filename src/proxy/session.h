@@ -16,7 +16,7 @@
 //
 // Invariants
 //  - held_ is empty whenever something has been forwarded behind it.
-//  - a deferred BEGIN exists only while the link is at rest; forwarding anything sends it first.
+//  - a deferred BEGIN exists only while no segment is open on the link; forwarding sends it first.
 //  - while input is blocked, unread client bytes wait in input_ and the client stream is paused.
 //  - slots opened for this session are handed to the settler exactly once.
 #pragma once
