@@ -81,15 +81,15 @@ fi
 
 say "unit tests and simulation"
 doctest build/tests/unit_tests
+export PGFRESH_SIM_WORLDS=300
 doctest build/tests/sim_tests
+unset PGFRESH_SIM_WORLDS
 if [ "$mode" = full ]; then
   say "the same under AddressSanitizer and UndefinedBehaviorSanitizer"
   targets="unit_tests sim_tests"
   build build-asan -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_SANITIZE=address,undefined
   doctest build-asan/tests/unit_tests
-  export PGFRESH_SIM_WORLDS=60 # of 300: instrumented code is slow
-  doctest build-asan/tests/sim_tests
-  unset PGFRESH_SIM_WORLDS
+    doctest build-asan/tests/sim_tests # 60 worlds: instrumented code is slow
   say "threaded parts under ThreadSanitizer"
   targets="unit_tests"
   build build-tsan -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_SANITIZE=thread
