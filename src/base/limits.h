@@ -41,7 +41,11 @@ inline constexpr size_t kPreparedBytesMax = 16 * 1024 * 1024;
 inline constexpr size_t kEventKeysMax = 64;
 inline constexpr size_t kEventBytesMax = 8'000;
 
-// Slots a result may depend on; a statement that reads more tables is not cached.
-inline constexpr size_t kStampSlotsMax = 64;
+// Slots a result may depend on; a statement that reads more tables is not cached. Key values one
+// table is looked for with, as many as an event may tell; beyond, or when they do not find room in
+// the stamp, the result depends on the whole table. 192 slots × 16 bytes = 3 KB an entry at worst.
+inline constexpr size_t kStampSlotsMax = 192;
+inline constexpr size_t kTablesMax = 64;
+inline constexpr size_t kKeyValuesMax = 64;
 
 }  // namespace pgfresh::limits

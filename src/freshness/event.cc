@@ -3,6 +3,7 @@
 // zeros, nothing behind the end. Whether the relation exists is not its business.
 #include "freshness/event.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "base/check.h"
@@ -105,6 +106,16 @@ bool read_kind(Reader& reader, Event& event) {
   return reader.literal('s');
 }
 
+// The trigger may have been made for other columns than those the catalog shows: between the
+// watching of a table anew and its schema event, or because somebody has changed it.
+bool tells_all(const Event& event, std::span<const query::KeyColumn> key_columns) {
+  return std::all_of(key_columns.begin(), key_columns.end(), [&event](const auto& wanted) {
+    return std::any_of(
+        event.columns.begin(), event.columns.end(),
+        [&wanted](const Event::Column& told) { return told.number == wanted.number; });
+  });
+}
+
 }  // namespace
 
 std::optional<Event> parse_event(std::string_view payload) {
@@ -121,24 +132,25 @@ std::string format_schema_event(uint64_t xid) {
   return "1 " + std::to_string(xid) + " s";
 }
 
-void append_event_tags(const Event& event, Oid root, std::vector<uint64_t>& tags) {
+void append_event_tags(const Event& event, Oid root, std::vector<uint64_t>& tags,
+                       std::span<const query::KeyColumn> key_columns) {
   if (event.kind == Event::Kind::kSchema || root == 0) {
     tags.push_back(schema_tag());
     return;
   }
   tags.push_back(any_tag(root));
-  if (event.relation != root) tags.push_back(any_tag(event.relation));
-  if (event.kind == Event::Kind::kWhole) {
+  // A member of a tree that was written directly; it may have been a tree of its own until lately.
+  const bool member = event.relation != root;
+  if (member) tags.push_back(any_tag(event.relation));
+  if (event.kind == Event::Kind::kWhole || !tells_all(event, key_columns)) {
     tags.push_back(whole_tag(root));
-    if (event.relation != root) tags.push_back(whole_tag(event.relation));
-    return;
+    if (member) tags.push_back(whole_tag(event.relation));
   }
-  // A member of a tree may number its columns differently from the root, so the keys of a row
-  // that was written to a member directly are not the root's: say "which rows: unknown" there.
-  if (event.relation != root) tags.push_back(whole_tag(root));
+  // Triggers number the columns as in the root, whichever member was named in the statement.
   for (const Event::Column& column : event.columns) {
     for (const std::string_view value : column.values) {
-      tags.push_back(key_tag(event.relation, column.number, value));
+      tags.push_back(key_tag(root, column.number, value));
+      if (member) tags.push_back(key_tag(event.relation, column.number, value));
     }
   }
 }

@@ -14,11 +14,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "freshness/token_table.h"
+#include "query/catalog.h"
 
 namespace pgfresh::freshness {
 
@@ -40,7 +42,8 @@ struct Event {
 [[nodiscard]] std::string format_schema_event(uint64_t xid);
 
 // The tags an event touches, given the root of its relation's tree (0: unknown, then the whole
-// database: schema_tag()). Rule 2.
-void append_event_tags(const Event& event, Oid root, std::vector<uint64_t>& tags);
+// database: schema_tag()) and the key columns that results may depend on. Rule 2.
+void append_event_tags(const Event& event, Oid root, std::vector<uint64_t>& tags,
+                       std::span<const query::KeyColumn> key_columns = {});
 
 }  // namespace pgfresh::freshness

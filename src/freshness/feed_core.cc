@@ -243,7 +243,7 @@ void FeedCore::on_payload(std::string_view payload) {
   const std::shared_ptr<const query::Catalog> catalog = domain_.catalog();
   const Oid root = catalog->root_of(event->relation);
   if (root != 0) {
-    apply(*event, root);
+    apply(*event, root, catalog->key_columns_of(event->relation));
     return;
   }
   // Written before we knew it: the schema has changed. The event itself waits for its root.
@@ -284,17 +284,17 @@ void FeedCore::apply_queue(const query::Catalog& catalog) {
     const std::optional<Event> event = parse_event(queue_.front());
     PGFRESH_CHECK(event.has_value());
     const Oid root = catalog.root_of(event->relation);
-    apply(*event, root != 0 ? root : event->relation);
+    apply(*event, root != 0 ? root : event->relation, catalog.key_columns_of(event->relation));
     queue_.pop_front();
   }
   queue_bytes_ = 0;
 }
 
-void FeedCore::apply(const Event& event, Oid root) {
+void FeedCore::apply(const Event& event, Oid root, std::span<const query::KeyColumn> key_columns) {
   ++counts_.events;
   tags_.clear();
   slots_.clear();
-  append_event_tags(event, root, tags_);
+  append_event_tags(event, root, tags_, key_columns);
   for (const uint64_t tag : tags_) slots_.push_back(domain_.tokens().slot_of(tag));
   std::sort(slots_.begin(), slots_.end());
   slots_.erase(std::unique(slots_.begin(), slots_.end()), slots_.end());

@@ -77,7 +77,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   void on_schema_event(uint64_t xid);
   void enqueue(std::string_view payload);
   void apply_queue(const query::Catalog& catalog);
-  void apply(const Event& event, Oid root);
+  void apply(const Event& event, Oid root, std::span<const query::KeyColumn> key_columns);
   void touch(uint32_t slot, uint64_t xid);
   void touch_schema(uint64_t xid);
 

@@ -40,15 +40,12 @@ const Resolution& MemoText::resolve(const Scope& scope, const freshness::Domain&
   made.verdict = query::resolve(*statement_, catalog, scope.search_path);
   made.verdict.catalog_generation = catalog.generation();
   made.schema_token = catalog.schema_token();
-  if (made.verdict.cacheable() && made.verdict.roots.size() + 1 > limits::kStampSlotsMax) {
+  if (made.verdict.cacheable() && made.verdict.roots().size() > limits::kTablesMax) {
     made.verdict.reasons.push_back(Reason::kBusy);
   }
   if (made.verdict.cacheable()) {
-    const freshness::TokenTable& tokens = domain.tokens();
-    made.slots.push_back(tokens.slot_of(freshness::schema_tag()));
-    for (const query::Oid root : made.verdict.roots) {
-      made.slots.push_back(tokens.slot_of(freshness::any_tag(root)));
-    }
+    made.slots = SlotPlan(made.verdict, domain.tokens(),
+                          scope.utf8 ? SlotPlan::Encoding::kUtf8 : SlotPlan::Encoding::kOther);
     made.key_prefix = key_prefix(scope, statement_->canonical);
     made.plain_key = made.key_prefix;
     append_plain_execution(made.plain_key);

@@ -15,6 +15,7 @@
 #include "base/hash.h"
 #include "freshness/domain.h"
 #include "proxy/scope.h"
+#include "proxy/slot_plan.h"
 #include "query/statement.h"
 
 namespace pgfresh::proxy {
@@ -25,7 +26,7 @@ struct Resolution {
   const freshness::Domain* domain = nullptr;
   query::Verdict verdict;
   uint64_t schema_token = 0;    // of the snapshot: the stamp's first pair
-  std::vector<uint32_t> slots;  // dependencies; the first is schema(D); empty if not cacheable
+  SlotPlan slots;               // of its dependencies; empty if not cacheable
   std::string key_prefix;       // of every key of this text in this scope
   std::string plain_key;        // the whole key of an execution without parameters, all text
   Hash128 plain_hash;

@@ -133,7 +133,10 @@ std::optional<ProbeAnswer> read_probe(std::string_view database,
     const std::string_view name = kKeyed[i];
     const std::string_view value = row[kFixedColumns + i].value_or("");
     append_field(scope.bytes, value);
-    if (name == "client_encoding" && !ascii_safe_encoding(value)) answer.opaque = true;
+    if (name == "client_encoding") {
+      if (!ascii_safe_encoding(value)) answer.opaque = true;
+      scope.utf8 = value == "UTF8";
+    }
     if (name == "standard_conforming_strings" && value != "on") answer.opaque = true;
     if (name == "default_transaction_isolation") {
       scope.reads_committed = value == "read committed" || value == "read uncommitted";

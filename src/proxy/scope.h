@@ -24,6 +24,7 @@ struct Scope {
   std::string bytes;  // database, session user, effective role, every keyed setting
   std::vector<std::string> search_path;  // effective, as current_schemas(true)
   bool reads_committed = false;  // default_transaction_isolation is READ COMMITTED or weaker
+  bool utf8 = false;             // client_encoding
   bool cache_off = false;        // pgfresh.cache = off
   int64_t max_age_ms = 0;        // pgfresh.max_age; 0: not set
 };

@@ -215,7 +215,11 @@ Session::Answer Session::start_fetch(const Question& question, const Resolution&
   if (question.wanted == Wanted::kAcceptance) return Answer::kForward;
   // A description depends on schema(D) alone, the first of the slots.
   const bool of_description = question.wanted == Wanted::kDescription;
-  const std::span<const uint32_t> slots(resolution.slots);
+  std::vector<uint32_t>& all = worker_.slots_buffer();
+  resolution.slots.slots(domain_->tokens(),
+                         question.prepared != nullptr ? question.prepared->parameter_oids : "",
+                         question.bind, all);
+  const std::span<const uint32_t> slots(all);
   freshness::Stamp stamp;
   if (!freshness::capture(domain_->tokens(), of_description ? slots.first(1) : slots, stamp)) {
     refuse(question, Reason::kOpen);

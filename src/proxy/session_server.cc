@@ -350,8 +350,12 @@ void Session::open_slots_of(std::string_view payload) {
   std::vector<uint64_t> tags;
   if (const auto event = freshness::parse_event(payload)) {
     const query::Catalog* catalog = worker_.catalog(*domain_);
-    const query::Oid root = catalog != nullptr ? catalog->root_of(event->relation) : 0;
-    freshness::append_event_tags(*event, root, tags);
+    if (catalog != nullptr) {
+      freshness::append_event_tags(*event, catalog->root_of(event->relation), tags,
+                                   catalog->key_columns_of(event->relation));
+    } else {
+      tags.push_back(freshness::schema_tag());
+    }
   } else {
     worker_.counters().add(Counter::kNoticesBroken);
     tags.push_back(freshness::schema_tag());

@@ -115,6 +115,7 @@ class Worker {
   [[nodiscard]] Session* find(uint64_t session);
   // A key buffer to build in, so that a look-up allocates nothing.
   [[nodiscard]] std::string& key_buffer() { return key_buffer_; }
+  [[nodiscard]] std::vector<uint32_t>& slots_buffer() { return slots_buffer_; }
 
  private:
   void sweep();
@@ -129,6 +130,7 @@ class Worker {
   std::unordered_map<uint64_t, std::unique_ptr<Session>> sessions_;
   std::unordered_map<const freshness::Domain*, std::shared_ptr<const query::Catalog>> catalogs_;
   std::string key_buffer_;
+  std::vector<uint32_t> slots_buffer_;
   std::unique_ptr<Timer> sweep_timer_;
   std::unique_ptr<Timer> drain_timer_;
   bool draining_ = false;

@@ -37,6 +37,12 @@ Catalog::NamedSafety worst(const std::unordered_map<std::string, Catalog::NamedS
 
 }  // namespace
 
+const Attribute* find_attribute(const Relation& relation, std::string_view name) {
+  const auto found = std::find_if(relation.attributes.begin(), relation.attributes.end(),
+                                  [&](const Attribute& each) { return each.name == name; });
+  return found == relation.attributes.end() ? nullptr : &*found;
+}
+
 const Relation* Catalog::find_relation(std::string_view schema, std::string_view name) const {
   const auto found = relation_names_.find(qualified(schema, name));
   return found == relation_names_.end() ? nullptr : relation(found->second);
@@ -60,6 +66,11 @@ Oid Catalog::root_of(Oid oid) const {
   return found == nullptr ? 0 : found->root;
 }
 
+std::span<const KeyColumn> Catalog::key_columns_of(Oid oid) const {
+  const Relation* found = relation(oid);
+  return found == nullptr ? std::span<const KeyColumn>() : std::span(found->key_columns);
+}
+
 Catalog::NamedSafety Catalog::function_safety(const std::vector<std::string>& search_path,
                                               std::string_view schema,
                                               std::string_view name) const {
@@ -70,6 +81,13 @@ Catalog::NamedSafety Catalog::operator_safety(const std::vector<std::string>& se
                                               std::string_view schema,
                                               std::string_view name) const {
   return worst(operators_, search_path, schema, name);
+}
+
+bool Catalog::foreign_equality(const std::vector<std::string>& search_path) const {
+  return std::any_of(search_path.begin(), search_path.end(), [this](const std::string& schema) {
+    return std::find(equality_schemas_.begin(), equality_schemas_.end(), schema) !=
+           equality_schemas_.end();
+  });
 }
 
 const Catalog::Type* Catalog::type(Oid oid) const {

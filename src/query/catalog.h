@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -15,6 +16,7 @@
 
 #include "pgfresh/reason.h"
 #include "pgfresh/sql_client.h"
+#include "query/key_value.h"
 
 namespace pgfresh::query {
 
@@ -24,6 +26,14 @@ struct Attribute {
   std::string name;
   int16_t number = 0;
   Oid type = 0;
+  KeyType key = KeyType::kNone;  // may be compared by canonical values, see key_value.h
+};
+
+// A column whose old and new values the triggers of every member of a tree tell.
+struct KeyColumn {
+  std::string name;
+  int16_t number = 0;   // in the root
+  bool unique = false;  // alone, in the root
 };
 
 struct Relation {
@@ -39,7 +49,10 @@ struct Relation {
   bool effects_suspected = false;  // views: the definition calls something that may have effects
   bool unsafe_types = false;       // an attribute's type is not safe, see Catalog::Type
   std::vector<Attribute> attributes;
+  std::vector<KeyColumn> key_columns;  // of the tree, in the order of pgfresh.watch()
 };
+
+[[nodiscard]] const Attribute* find_attribute(const Relation& relation, std::string_view name);
 
 // How far the result of a function, operator or type may be trusted to depend on its arguments
 // and on keyed settings alone. Ordered from best to worst.
@@ -78,6 +91,8 @@ class Catalog {
   [[nodiscard]] const Relation* relation(Oid oid) const;
   // The root of `oid`'s tree; 0 when the snapshot does not know `oid`.
   [[nodiscard]] Oid root_of(Oid oid) const;
+  // Of the tree of `oid`.
+  [[nodiscard]] std::span<const KeyColumn> key_columns_of(Oid oid) const;
 
   [[nodiscard]] uint64_t generation() const { return generation_; }
   [[nodiscard]] uint64_t schema_token() const { return schema_token_; }
@@ -104,6 +119,9 @@ class Catalog {
   // The worst over every operator of that name in the path; `schema` as above.
   [[nodiscard]] NamedSafety operator_safety(const std::vector<std::string>& search_path,
                                             std::string_view schema, std::string_view name) const;
+  // Some schema of the path other than pg_catalog has an operator = that takes a key type, so that
+  // `=` need not mean equality of canonical values.
+  [[nodiscard]] bool foreign_equality(const std::vector<std::string>& search_path) const;
   struct Type {
     Oid oid = 0;
     std::string schema;
@@ -129,6 +147,7 @@ class Catalog {
   std::unordered_map<std::string, Oid> relation_names_;
   std::unordered_map<std::string, NamedSafety> functions_;
   std::unordered_map<std::string, NamedSafety> operators_;
+  std::vector<std::string> equality_schemas_;  // see foreign_equality()
   std::unordered_map<Oid, Type> types_;
   std::unordered_map<std::string, Oid> type_names_;
 };

@@ -71,12 +71,14 @@ class CatalogBuilder {
   bool take_meta(const Row& row);
   bool take_relation(const Row& row);
   bool take_system_relations(const Row& row);
+  bool take_key_columns(const Row& row);
   bool take_inheritance(const Row& row);
   bool take_view(const Row& row);
   bool take_names(const Row& row, bool functions);
   bool take_type(const Row& row);
 
   void build_trees();
+  void build_key_columns();
   void judge_types();
   Judged judge(Oid type, int depth);
   Judged judge_base(const Catalog::Type& type, const RawType& raw) const;
@@ -135,6 +137,11 @@ bool CatalogBuilder::take_row(const Row& row) {
       return take_relation(row);
     case 's':
       return take_system_relations(row);
+    case 'k':
+      return take_key_columns(row);
+    case 'e':
+      catalog_->equality_schemas_.emplace_back(text(row, 1));
+      return true;
     case 'i':
       return take_inheritance(row);
     case 'v':
@@ -188,11 +195,47 @@ bool CatalogBuilder::take_relation(const Row& row) {
           item.at(1).get(type) != simdjson::SUCCESS || item.at(2).get(name) != simdjson::SUCCESS) {
         return false;
       }
-      relation.attributes.push_back(
-          {std::string(name), static_cast<int16_t>(attribute_number), static_cast<Oid>(type)});
+      bool deterministic = false;
+      if (item.at(3).get(deterministic) != simdjson::SUCCESS) return false;
+      relation.attributes.push_back({std::string(name), static_cast<int16_t>(attribute_number),
+                                     static_cast<Oid>(type),
+                                     deterministic ? key_type(static_cast<Oid>(type))
+                                                   : KeyType::kNone});
     }
   }
   return add_relation(std::move(relation));
+}
+
+// The head of a trigger function. Anybody who may create functions in our schema can write another
+// one, so what does not read as two lists of equal length is no list of key columns.
+bool CatalogBuilder::take_key_columns(const Row& row) {
+  Oid oid = 0;
+  if (!number(text(row, 1), oid)) return false;
+  const auto relation = catalog_->relations_.find(oid);
+  if (relation == catalog_->relations_.end()) return false;
+  simdjson::dom::array unique;
+  if (row[4] && !array(*row[4], unique)) return false;
+  TextArrayReader names(text(row, 2));
+  TextArrayReader numbers(text(row, 3));
+  std::vector<KeyColumn> columns;
+  while (const auto name = names.next()) {
+    KeyColumn column;
+    column.name = name->text;
+    const auto place = numbers.next();
+    Oid value = 0;
+    if (!place || !number(place->text, value) || value > INT16_MAX) return true;
+    column.number = static_cast<int16_t>(value);
+    if (row[4]) {
+      column.unique = std::any_of(unique.begin(), unique.end(), [value](const auto& each) {
+        int64_t found = 0;
+        return each.get(found) == simdjson::SUCCESS && found == static_cast<int64_t>(value);
+      });
+    }
+    columns.push_back(std::move(column));
+  }
+  if (!names.ok() || numbers.next() || !numbers.ok()) return true;
+  relation->second.key_columns = std::move(columns);
+  return true;
 }
 
 bool CatalogBuilder::take_system_relations(const Row& row) {
@@ -291,6 +334,7 @@ std::shared_ptr<Catalog> CatalogBuilder::finish(uint64_t generation, uint64_t sc
   judge_types();
   judge_relations();
   build_trees();
+  build_key_columns();
   spread_view_effects();
   return catalog_;
 }
@@ -336,6 +380,37 @@ void CatalogBuilder::build_trees() {
       member->second.row_security = whole.row_security;
       member->second.foreign_member = whole.foreign_member;
       member->second.unsafe_types = whole.unsafe_types;
+    }
+  }
+}
+
+// A key column of a tree is one that the triggers of every member tell under the same name and
+// number, and that has this number in the root and a key type everywhere: a statement fires the
+// triggers of the member it names alone.
+void CatalogBuilder::build_key_columns() {
+  std::unordered_map<Oid, std::vector<KeyColumn>> of_root;
+  for (const auto& [oid, relation] : catalog_->relations_) {
+    if (oid == relation.root) of_root[oid] = relation.key_columns;
+  }
+  for (const auto& [oid, member] : catalog_->relations_) {
+    const auto found = of_root.find(member.root);
+    if (found == of_root.end()) continue;
+    std::erase_if(found->second, [&, &member = member, oid = oid](const KeyColumn& column) {
+      const Attribute* attribute = find_attribute(member, column.name);
+      if (attribute == nullptr || attribute->key == KeyType::kNone) return true;
+      if (oid == member.root && attribute->number != column.number) return true;
+      return std::none_of(member.key_columns.begin(), member.key_columns.end(),
+                          [&column](const KeyColumn& each) {
+                            return each.name == column.name && each.number == column.number;
+                          });
+    });
+  }
+  for (auto& [oid, relation] : catalog_->relations_) {
+    const auto found = of_root.find(relation.root);
+    if (found != of_root.end()) {
+      relation.key_columns = found->second;
+    } else {
+      relation.key_columns.clear();
     }
   }
 }

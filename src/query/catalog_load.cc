@@ -5,7 +5,10 @@
 //   m  installed version (read from pgfresh.version()'s body: one statement cannot call a function
 //      that may not exist) | enabled event triggers of ours | writes_may_change_session
 //   r  oid, schema, name, relkind, relpersistence, row security, own triggers complete, subscribed,
-//      attributes [[number, type, name] …]
+//      attributes [[number, type, name, its collation is deterministic] …]
+//   k  oid, columns, numbers, [number …]: what the triggers of the relation tell, as it stands in
+//      the head of their function (two arrays as text), and the columns that are unique alone
+//   e  schema: other than pg_catalog, with an operator = that takes a key type (key_value.h)
 //   s  schema, [[oid, name, relkind] …]: relations of the system schemas
 //   i  parent, child: inheritance and partitions
 //   v  view, calls something with effects, [relation read …]
@@ -70,7 +73,8 @@ exposed AS (
     OR EXISTS (SELECT FROM pg_catalog.pg_attrdef WHERE adbin::text LIKE '%funcid 2078 %')
     AS yes),
 safe_trigger AS (
-  SELECT t.tgrelid AS relid, count(DISTINCT t.tgname) = 4 AS complete
+  SELECT t.tgrelid AS relid, count(DISTINCT t.tgname) = 4 AS complete,
+         count(DISTINCT t.tgfoid) AS functions, min(t.tgfoid::int8)::oid AS function
   FROM pg_catalog.pg_trigger t
        JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
        JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'pgfresh'
@@ -162,10 +166,27 @@ SELECT 'r', r.oid::text, r.nspname, r.relname, r.relkind::text, r.relpersistence
   coalesce((SELECT t.complete FROM safe_trigger t WHERE t.relid = r.oid), false)::text,
   EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = r.oid)::text,
   (SELECT pg_catalog.json_agg(
-            pg_catalog.json_build_array(a.attnum, a.atttypid::int8, a.attname))::text
-   FROM pg_catalog.pg_attribute a
+            pg_catalog.json_build_array(a.attnum, a.atttypid::int8, a.attname,
+              coalesce(l.collisdeterministic, true)) ORDER BY a.attnum)::text
+   FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
    WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped AND r.relkind <> 'S')
 FROM relation r WHERE NOT r.system
+UNION ALL
+SELECT 'k', t.relid::text, substring(p.prosrc FROM '\n-- columns: ([^\n]*)\n'),
+  substring(p.prosrc FROM '\n-- numbers: ([^\n]*)\n'),
+  (SELECT pg_catalog.json_agg(x.indkey[0])::text FROM pg_catalog.pg_index x
+   WHERE x.indrelid = t.relid AND x.indisunique AND x.indisvalid AND x.indnkeyatts = 1
+     AND x.indpred IS NULL AND x.indkey[0] > 0),
+  NULL, NULL, NULL, NULL, NULL
+FROM safe_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.function
+WHERE t.complete AND t.functions = 1
+UNION ALL
+SELECT DISTINCT 'e', ns.nspname, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM pg_catalog.pg_operator o JOIN ns ON ns.oid = o.oprnamespace
+     JOIN pg_catalog.pg_type t ON t.oid IN (o.oprleft, o.oprright)
+WHERE o.oprname = '=' AND ns.nspname <> 'pg_catalog'
+  AND (t.typtype = 'p' OR t.oid IN ('bool'::regtype, 'int8'::regtype, 'int2'::regtype,
+       'int4'::regtype, 'text'::regtype, 'varchar'::regtype, 'uuid'::regtype))
 UNION ALL
 SELECT 's', r.nspname,
   pg_catalog.json_agg(pg_catalog.json_build_array(r.oid::int8, r.relname, r.relkind))::text,

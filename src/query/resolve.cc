@@ -20,7 +20,11 @@ class Resolver {
  public:
   Resolver(const SelectShape& shape, const Catalog& catalog,
            const std::vector<std::string>& search_path, Verdict& verdict)
-      : shape_(shape), catalog_(catalog), search_path_(search_path), verdict_(verdict) {}
+      : shape_(shape),
+        catalog_(catalog),
+        search_path_(search_path),
+        verdict_(verdict),
+        keys_(shape, catalog, search_path) {}
 
   void run() {
     for (const Name& table : shape_.tables) judge_table(table);
@@ -52,7 +56,7 @@ class Resolver {
   }
 
   void judge_table(const Name& table);
-  void judge_plain_table(const Relation& relation);
+  void judge_plain_table(const Name& name, const Relation& relation);
   void judge_function(const FunctionUse& use);
   void apply(Safety safety, bool in_from);
   void judge_operator(const Name& name);
@@ -67,13 +71,8 @@ class Resolver {
   const Catalog& catalog_;
   const std::vector<std::string>& search_path_;
   Verdict& verdict_;
+  KeyFinder keys_;
 };
-
-const Attribute* find_attribute(const Relation& relation, std::string_view name) {
-  const auto found = std::find_if(relation.attributes.begin(), relation.attributes.end(),
-                                  [&](const Attribute& each) { return each.name == name; });
-  return found == relation.attributes.end() ? nullptr : &*found;
-}
 
 void Resolver::judge_table(const Name& table) {
   if (table.schema.starts_with("pg_temp")) return refuse(Reason::kUnlogged);
@@ -88,7 +87,7 @@ void Resolver::judge_table(const Name& table) {
   switch (relation->kind) {
     case 'r':
     case 'p':
-      judge_plain_table(*relation);
+      judge_plain_table(table, *relation);
       break;
     case 'v':
       refuse(Reason::kView);
@@ -102,7 +101,7 @@ void Resolver::judge_table(const Name& table) {
   }
 }
 
-void Resolver::judge_plain_table(const Relation& relation) {
+void Resolver::judge_plain_table(const Name& name, const Relation& relation) {
   if (relation.persistence != 'p') {
     refuse(Reason::kUnlogged);
   } else if (relation.foreign_member) {
@@ -114,10 +113,7 @@ void Resolver::judge_plain_table(const Relation& relation) {
     if (catalog_.writes_may_change_session()) raise_to(Effect::kChangesSession);
   }
   if (relation.unsafe_types) refuse(Reason::kUnsafeType);
-  std::vector<Oid>& roots = verdict_.roots;
-  if (std::find(roots.begin(), roots.end(), relation.root) == roots.end()) {
-    roots.push_back(relation.root);
-  }
+  keys_.add(name, relation, verdict_);
 }
 
 void Resolver::apply(Safety safety, bool in_from) {
@@ -247,6 +243,24 @@ void Resolver::judge_field(const FieldUse& field) {
 }
 
 }  // namespace
+
+std::vector<Oid> Verdict::roots() const {
+  std::vector<Oid> roots;
+  for (const Dependency& each : dependencies) {
+    if (std::find(roots.begin(), roots.end(), each.root) == roots.end()) {
+      roots.push_back(each.root);
+    }
+  }
+  return roots;
+}
+
+void Verdict::depend_on_any(const Relation& relation, AnyReason why) {
+  Dependency dependency;
+  dependency.relation = relation.oid;
+  dependency.root = relation.root;
+  dependency.why_any = why;
+  dependencies.push_back(std::move(dependency));
+}
 
 Verdict resolve(const Statement& statement, const Catalog& catalog,
                 const std::vector<std::string>& search_path) {

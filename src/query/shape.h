@@ -3,21 +3,17 @@
 // resolve() against each catalog snapshot.
 #pragma once
 
+#include <map>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "pgfresh/reason.h"
+#include "query/row_keys.h"
 #include "query/statement.h"
 
 namespace pgfresh::query {
-
-struct Name {
-  std::string schema;  // empty: to be found by search_path
-  std::string name;
-  friend auto operator<=>(const Name&, const Name&) = default;
-};
 
 struct FunctionUse {
   Name name;
@@ -63,6 +59,9 @@ struct SelectShape {
   bool parameters = false;
   bool function_in_from = false;
   std::set<Name> tables;  // range variables that are not CTEs in scope
+  std::vector<TableUse> uses;             // the same, one for each place
+  std::vector<QueryLevel> levels;         // one for each SELECT that has conditions to be used
+  std::map<int, ParameterUse> parameter_uses;  // by number
   std::set<FunctionUse> functions;
   std::set<Name> operators;  // named, and implied by IN, BETWEEN, USING, CASE …
   std::vector<CastUse> casts;

@@ -119,6 +119,7 @@ void ShapeCollector::select_body(const Object& body) {
   if (const auto with = member(body, "withClause")) structure("WithClause", *with);
   note_values(body);
   fields("SelectStmt", body, "withClause");
+  if (auto level = collect_level(body, scope_)) shape_.levels.push_back(std::move(*level));
   scope_.resize(outside);
 }
 

@@ -70,6 +70,7 @@ class ShapeCollector {
 
   void note_range(const Object& body, std::string_view field);
   void note_call(const Object& body, bool in_from);
+  void note_parameter_cast(const Object& cast, const Object& parameter);
   void note_field(const std::string& qualifier, const std::string& name);
   void note_values(const Object& body);
   void note_output_name(const std::string& name);

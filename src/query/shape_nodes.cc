@@ -59,7 +59,14 @@ void ShapeCollector::see_table(const Object& body) {
   }
   const bool is_cte =
       table.schema.empty() && std::find(scope_.begin(), scope_.end(), table.name) != scope_.end();
-  if (!is_cte) shape_.tables.insert(table);
+  if (!is_cte) {
+    shape_.tables.insert(table);
+    int64_t location = 0;  // left out when it is zero
+    if (const auto found = member(body, "location")) {
+      if (found->get(location) != simdjson::SUCCESS) return unreviewed();
+    }
+    shape_.uses.push_back({table, location});
+  }
   if (is_cte || renamed) {
     shape_.ranges.insert({known_as, false, {}});
   } else {
@@ -113,7 +120,28 @@ void ShapeCollector::see_constant(const Object& body) {
   if (is_time_word(text(string, "sval"))) add_reason(reasons_, Reason::kTimeLiteral);
 }
 
-void ShapeCollector::see_parameter(const Object&) { shape_.parameters = true; }
+void ShapeCollector::see_parameter(const Object& body) {
+  shape_.parameters = true;
+  int64_t number = 0;
+  const auto found = member(body, "number");
+  if (!found || found->get(number) != simdjson::SUCCESS) return unreviewed();
+  ++shape_.parameter_uses[static_cast<int>(number)].uses;
+}
+
+// Called for the cast around a parameter, before the parameter itself is seen.
+void ShapeCollector::note_parameter_cast(const Object& cast, const Object& parameter) {
+  int64_t number = 0;
+  const auto found = member(parameter, "number");
+  const std::optional<CastTarget> target = cast_target(cast);
+  if (!target || !found || found->get(number) != simdjson::SUCCESS) return;
+  ParameterUse& use = shape_.parameter_uses[static_cast<int>(number)];
+  if (use.casts++ == 0) {
+    use.cast = target->type;
+    use.cast_to_array = target->array;
+  } else if (use.cast != target->type || use.cast_to_array != target->array) {
+    use.casts_differ = true;
+  }
+}
 
 void ShapeCollector::see_expression(const Object& body) {
   const std::string kind = text(body, "kind");
@@ -151,6 +179,8 @@ void ShapeCollector::see_cast(const Object& body) {
   const std::optional<Name> name = name_of(target, "names");
   const auto argument = member(body, "arg");
   if (!name || !argument) return unreviewed();
+  const std::optional<Node> inner = unwrap(*argument);
+  if (inner && inner->type == "ParamRef") note_parameter_cast(body, inner->body);
   CastUse cast;
   cast.type = *name;
   require_no_string(*argument, cast);

@@ -11,6 +11,7 @@
 
 #include "pgfresh/reason.h"
 #include "query/catalog.h"
+#include "query/key_value.h"
 
 namespace pgfresh::query {
 
@@ -67,16 +68,59 @@ struct Statement {
   std::unique_ptr<const SelectShape> shape;  // null when the text was not parsed
 };
 
+// Why a result depends on every change of a table (any(R)), not on some keys of it alone.
+enum class AnyReason : uint8_t {
+  kNone,             // it does not: it depends on keys
+  kNotLookedAt,      // read in a place whose conditions are not looked at
+  kNoKeyColumns,     // the table is watched without key columns that could be used
+  kNoCondition,      // no condition `key column = value` at the level of the query that reads it
+  kForeignEquality,  // some schema of the search_path has an operator = for these types
+  kTooManyValues,    // more values than limits::kKeyValuesMax
+};
+[[nodiscard]] std::string_view any_reason_text(AnyReason reason);
+
+// The values a key column is compared with: the result depends on key(R,c,v) for each v.
+struct KeyParameter {
+  int number = 0;      // as in $1
+  bool array = false;  // c = ANY($1)
+  bool cast = false;   // $1::type; a text is then read as that type
+  Oid inferred = 0;    // the type PostgreSQL gives it when Parse leaves it open; 0: not certain
+};
+struct KeyValues {
+  std::vector<std::string> literals;  // canonical
+  std::vector<KeyParameter> parameters;
+};
+
+// One occurrence of a table in a statement, and how far its rows matter (freshness.md, "Row-aware
+// dependencies").
+struct Dependency {
+  Oid relation = 0;  // as named
+  Oid root = 0;      // of its tree: what the tags are of
+  AnyReason why_any = AnyReason::kNotLookedAt;
+  // When row-aware: key(root, column, v) and whole(root).
+  int16_t column = 0;  // number in the root
+  std::string column_name;
+  KeyType type = KeyType::kNone;
+  KeyValues values;
+
+  [[nodiscard]] bool row_aware() const { return why_any == AnyReason::kNone; }
+};
+
 // What a statement is for one catalog snapshot and one search_path.
 struct Verdict {
   uint64_t catalog_generation = 0;
   Effect effect = Effect::kChangesSession;
-  std::vector<Reason> reasons;   // all of them, without repetition; empty: cacheable
-  std::vector<Oid> roots;        // of the trees of tables it names, without repetition
+  std::vector<Reason> reasons;  // all of them, without repetition; empty: cacheable
+  // What it reads. A table that is read in several places is there several times; whoever finds
+  // out that a table is read adds to it (depend_on_any() where keys are out of the question).
+  std::vector<Dependency> dependencies;
   bool time_parameters = false;  // text parameters must not be 'now', 'today' … (is_time_word)
 
   [[nodiscard]] bool cacheable() const { return reasons.empty(); }
   [[nodiscard]] Reason reason() const { return reasons.empty() ? Reason::kNone : reasons.front(); }
+  // Of the dependencies, without repetition, in their order.
+  [[nodiscard]] std::vector<Oid> roots() const;
+  void depend_on_any(const Relation& relation, AnyReason why);
 };
 
 // Parses one text with libpg_query. Thread-safe: libpg_query's state is per thread. Texts longer

@@ -81,6 +81,24 @@ std::vector<BindParameter> bind_parameters(const BindMessage& bind) {
   return parameters;
 }
 
+std::optional<BindParameter> bind_parameter(const BindMessage& bind, size_t number) {
+  if (number == 0 || number > bind.parameter_count) return std::nullopt;
+  ByteReader reader(bind.parameters);
+  const size_t format_count = reader.u16();
+  const std::string_view formats = reader.bytes(format_count * 2);
+  PGFRESH_CHECK(reader.u16() == bind.parameter_count);
+  BindParameter parameter;
+  if (format_count > 0) {
+    parameter.format = load_u16(formats.data() + (format_count == 1 ? 0 : (number - 1) * 2));
+  }
+  for (size_t i = 1; i <= number; ++i) {
+    const uint32_t length = reader.u32();
+    parameter.value.reset();
+    if (length != kNull) parameter.value = reader.bytes(length);
+  }
+  return parameter;
+}
+
 std::optional<TargetMessage> read_target(std::string_view body) {
   ByteReader reader(body);
   TargetMessage target;

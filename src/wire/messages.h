@@ -87,6 +87,8 @@ struct BindParameter {
 };
 // All of them, in order. REQUIRES: `bind` came from read_bind.
 [[nodiscard]] std::vector<BindParameter> bind_parameters(const BindMessage& bind);
+// The one that the text calls $`number`, without an allocation; nullopt when there is none.
+[[nodiscard]] std::optional<BindParameter> bind_parameter(const BindMessage& bind, size_t number);
 
 // A whole message of any type.
 void write_message(std::string& out, char type, std::string_view body);

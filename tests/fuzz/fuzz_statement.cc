@@ -27,7 +27,7 @@ void expect_sane(const Statement& statement, const Verdict& verdict) {
   if (!verdict.cacheable()) return;
   FUZZ_EXPECT(statement.kind == Kind::kSelect);
   FUZZ_EXPECT(verdict.effect == Effect::kPureRead);
-  FUZZ_EXPECT(!verdict.roots.empty());
+  FUZZ_EXPECT(!verdict.roots().empty());
   FUZZ_EXPECT(!statement.hint_off);
 }
 
@@ -85,7 +85,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   FUZZ_EXPECT(again->reasons == statement->reasons);
   const Verdict verdict_again = resolve(*again, catalog(), test::kPath);
   FUZZ_EXPECT(verdict_again.reasons == verdict.reasons);
-  FUZZ_EXPECT(verdict_again.roots == verdict.roots);
+  FUZZ_EXPECT(verdict_again.roots() == verdict.roots());
   FUZZ_EXPECT(verdict_again.effect == verdict.effect);
   return 0;
 }

@@ -418,9 +418,9 @@ size_t FakeDatabase::added_of(const std::string& table) const {
 }
 
 std::string FakeDatabase::attributes_of(const std::string& table) const {
-  std::string json = R"([[1, 20, "id"], [2, 20, "v"], [3, 25, "pad"])";
+  std::string json = R"([[1, 20, "id", true], [2, 20, "v", true], [3, 25, "pad", true])";
   for (size_t i = 0; i < added_of(table); ++i) {
-    json += ", [" + std::to_string(4 + i) + ", 23, \"x" + std::to_string(i) + "\"]";
+    json += ", [" + std::to_string(4 + i) + ", 23, \"x" + std::to_string(i) + "\", true]";
   }
   return json + "]";
 }
@@ -437,6 +437,7 @@ SqlRows FakeDatabase::catalog_rows() const {
   for (const auto& [name, oid] : tables_) {
     add({"r", std::to_string(oid), "public", name, "r", "p", "false", "true", "false",
          attributes_of(name)});
+    add({"k", std::to_string(oid), "{id}", "{1}", "[1]"});
   }
   add({"f", "pg_catalog", "bi---", R"(["count", "sum"])"});
   add({"o", "pg_catalog", "bi---", R"(["=", "<"])"});

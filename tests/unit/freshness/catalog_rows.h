@@ -23,7 +23,7 @@ struct SmallDatabase {
     out.rows.push_back(row({"m", installed ? "1" : "", event_triggers ? "2" : "0", "false"}));
     for (const query::Oid oid : tables) {
       out.rows.push_back(row({"r", std::to_string(oid), "public", "t" + std::to_string(oid), "r",
-                              "p", "false", "true", "false", R"([[1, 23, "id"]])"}));
+                              "p", "false", "true", "false", R"([[1, 23, "id", true]])"}));
     }
     for (const auto& [parent, child] : members) {
       out.rows.push_back(row({"i", std::to_string(parent), std::to_string(child)}));

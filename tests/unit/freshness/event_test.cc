@@ -128,10 +128,11 @@ TEST_CASE("rule 2: which tags") {
   CHECK(tags_of("1 7 r 5 0", 0) == std::vector<uint64_t>{schema_tag()});
 }
 
-TEST_CASE("a member written directly: the root's rows are unknown") {
+TEST_CASE("a member written directly: its rows are the root's") {
   const auto rows = tags_of("1 7 r 6 1 3 1 1:a", 5);
   CHECK(has(rows, any_tag(5)));
-  CHECK(has(rows, whole_tag(5)));
+  CHECK(has(rows, key_tag(5, 3, "a")));
+  CHECK_FALSE(has(rows, whole_tag(5)));
   CHECK(has(rows, any_tag(6)));
   CHECK(has(rows, key_tag(6, 3, "a")));
   const auto whole = tags_of("1 7 w 6", 5);
@@ -139,6 +140,19 @@ TEST_CASE("a member written directly: the root's rows are unknown") {
   CHECK(has(whole, whole_tag(5)));
   CHECK(has(whole, any_tag(6)));
   CHECK(has(whole, whole_tag(6)));
+}
+
+TEST_CASE("a key column that an event does not tell: which rows is unknown") {
+  const auto event = parse_event("1 7 r 5 1 3 1 1:a");
+  REQUIRE(event.has_value());
+  const std::vector<query::KeyColumn> told = {{"c", 3, false}};
+  const std::vector<query::KeyColumn> more = {{"c", 3, false}, {"d", 4, false}};
+  std::vector<uint64_t> tags;
+  append_event_tags(*event, 5, tags, told);
+  CHECK_FALSE(has(tags, whole_tag(5)));
+  append_event_tags(*event, 5, tags, more);
+  CHECK(has(tags, whole_tag(5)));
+  CHECK(has(tags, key_tag(5, 3, "a")));
 }
 
 }  // namespace

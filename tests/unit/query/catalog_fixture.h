@@ -60,7 +60,7 @@ class CatalogFixture {
     for (size_t i = 0; i < columns.size(); ++i) {
       if (i > 0) json += ", ";
       json += "[" + std::to_string(i + 1) + ", " + std::to_string(columns[i].type) + ", \"" +
-              columns[i].name + "\"]";
+              columns[i].name + "\", true]";
     }
     json += "]";
     row({"r", std::to_string(oid), how.schema, name, std::string(1, how.kind),
@@ -68,6 +68,11 @@ class CatalogFixture {
   }
   void table(Oid oid, const std::string& name, const std::vector<Column>& columns) {
     table(oid, name, columns, Table());
+  }
+  // What the triggers of a table tell, as in the head of their function.
+  void keys(Oid oid, const std::string& columns, const std::string& numbers,
+            const std::string& unique = "[1]") {
+    row({"k", std::to_string(oid), columns, numbers, unique});
   }
   void inherits(Oid parent, Oid child) {
     row({"i", std::to_string(parent), std::to_string(child)});
@@ -212,6 +217,10 @@ class CatalogFixture {
            {"data", kJsonb},
            {"day", kDate}});
     table(1004, "places", {{"id", kInt8}, {"geo", 90001}, {"mood", 90002}, {"n", 90004}});
+    keys(1001, "{id,email,is_active}", "{1,2,5}", "[1, 2]");
+    keys(1002, "{id,user_id,specialization}", "{1,2,3}");
+    keys(1003, "{id,patient_id,doctor_id}", "{1,2,3}");
+    keys(1004, "{id}", "{1}");
     Table unwatched;
     unwatched.watched = "false";
     table(1010, "unwatched", {{"id", kInt8}}, unwatched);

@@ -70,7 +70,7 @@ TEST_CASE("what an application reads all day is cacheable") {
     const Verdict verdict = judge(sql, *catalog);
     CHECK_MESSAGE(verdict.cacheable(), labels(verdict));
     CHECK(verdict.effect == Effect::kPureRead);
-    CHECK_FALSE(verdict.roots.empty());
+    CHECK_FALSE(verdict.roots().empty());
     CHECK(verdict.catalog_generation == 7);
   }
 }
@@ -262,9 +262,10 @@ TEST_CASE("which tables a statement reads: CTEs are seen where they are in scope
   };
   for (const Case& each : cases) {
     CAPTURE(each.sql);
-    Verdict verdict = judge(each.sql, *catalog);
-    std::sort(verdict.roots.begin(), verdict.roots.end());
-    CHECK(verdict.roots == each.roots);
+    const Verdict verdict = judge(each.sql, *catalog);
+    std::vector<Oid> roots = verdict.roots();
+    std::sort(roots.begin(), roots.end());
+    CHECK(roots == each.roots);
   }
   CHECK(has_reason(
       judge("with a as (select * from b), b as (select 1) select * from a, users", *catalog),
@@ -274,8 +275,8 @@ TEST_CASE("which tables a statement reads: CTEs are seen where they are in scope
 TEST_CASE("the search_path decides") {
   const auto catalog = CatalogFixture().build();
   const auto statement = analyze("select * from users", 16384);
-  CHECK(resolve(*statement, *catalog, {"pg_catalog", "other"}).roots == std::vector<Oid>{1016});
-  CHECK(resolve(*statement, *catalog, {"other", "public"}).roots == std::vector<Oid>{1016});
+  CHECK(resolve(*statement, *catalog, {"pg_catalog", "other"}).roots() == std::vector<Oid>{1016});
+  CHECK(resolve(*statement, *catalog, {"other", "public"}).roots() == std::vector<Oid>{1016});
   CHECK(resolve(*statement, *catalog, {"pg_catalog"}).reason() == Reason::kUnknownTable);
 }
 
