@@ -81,9 +81,9 @@ fi
 
 say "unit tests and simulation"
 doctest build/tests/unit_tests
-export PGFRESH_SIM_WORLDS=300
+export PGFRESH_SIM_WORLDS=300 PGFRESH_SIM_SCRIPTS=1000
 doctest build/tests/sim_tests
-unset PGFRESH_SIM_WORLDS
+unset PGFRESH_SIM_WORLDS PGFRESH_SIM_SCRIPTS
 if [ "$mode" = full ]; then
   say "the same under AddressSanitizer and UndefinedBehaviorSanitizer"
   targets="unit_tests sim_tests"

@@ -61,6 +61,12 @@ class PreparedTable {
     return made;
   }
 
+  // What was erased, because it turned out to be there still. REQUIRES: it has a name.
+  void restore(const PreparedRef& statement) {
+    if (!named_.emplace(statement->name, statement).second) return;
+    bytes_ += charge(*statement);
+  }
+
   void erase(std::string_view name) {
     if (name.empty()) {
       unnamed_.reset();

@@ -19,14 +19,15 @@ struct PreparedStatement;
 
 // The message that will be answered, by what ends its answer.
 enum class Asked : uint8_t {
-  kQuery,     // Query, FunctionCall: ReadyForQuery
-  kParse,     // ParseComplete
-  kBind,      // BindComplete
-  kDescribe,  // RowDescription or NoData
-  kExecute,   // CommandComplete, EmptyQueryResponse or PortalSuspended
-  kClose,     // CloseComplete
-  kSync,      // ReadyForQuery
-  kCopyEnd,   // CopyDone or CopyFail: not answered; marks which Syncs came after it
+  kQuery,       // Query, FunctionCall: ReadyForQuery
+  kParseAgain,  // of a name that is taken: ErrorResponse, unless PostgreSQL knows better
+  kParse,       // ParseComplete
+  kBind,        // BindComplete
+  kDescribe,    // RowDescription or NoData
+  kExecute,     // CommandComplete, EmptyQueryResponse or PortalSuspended
+  kClose,       // CloseComplete
+  kSync,        // ReadyForQuery
+  kCopyEnd,     // CopyDone or CopyFail: not answered; marks which Syncs came after it
 };
 
 // For whom.

@@ -12,6 +12,7 @@ uint64_t ServerLink::sent(Asked asked, PreparedRef prepared) {
       segment_open_ = false;
       break;
     case Asked::kParse:
+    case Asked::kParseAgain:
     case Asked::kBind:
     case Asked::kDescribe:
     case Asked::kExecute:

@@ -29,8 +29,9 @@ class ServerLink {
   [[nodiscard]] Outbox& outbox() { return outbox_; }
 
   // Idle: everything sent has been answered, and no extended-protocol segment is open.
-  [[nodiscard]] bool at_rest() const { return replies_.empty() && !segment_open_; }
-  [[nodiscard]] bool segment_open() const { return segment_open_; }
+  [[nodiscard]] bool at_rest() const { return replies_.empty() && !segment_open(); }
+  // PostgreSQL waits for a Sync; behind an error it skips everything until that, queries too.
+  [[nodiscard]] bool segment_open() const { return segment_open_ || replies_.skipping(); }
 
   // Notes that a message of the client is being sent; the bytes go through outbox().
   uint64_t sent(Asked asked, PreparedRef prepared = nullptr);

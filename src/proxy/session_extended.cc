@@ -112,13 +112,14 @@ void Session::take_parse(const wire::Frame& frame) {
   note_inband(message->query);
   if (const PreparedRef standing = prepared_.find(message->statement);
       standing && !message->statement.empty()) {
-    // PostgreSQL will refuse the name, if it knows that it is taken; from here on it knows better.
+    // PostgreSQL will refuse the name, unless it knows that it is free. Until it has, it knows
+    // better than we do.
     forward_held();
     before_forward();
     ensure_on_server(standing, standing->name);
     prepared_.erase(message->statement);
     server_->forget(message->statement);
-    server_->sent(Asked::kParse);
+    server_->sent(Asked::kParseAgain, standing);
     server_->outbox().add(frame.bytes);
     return;
   }

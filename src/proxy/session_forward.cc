@@ -188,6 +188,7 @@ bool Session::check_first(const PreparedRef& prepared, const wire::Frame& frame)
 }
 
 void Session::note_deallocation(const query::Statement& statement) {
+  if (transaction_.status() == 'E') return;  // refused; and what PostgreSQL was not told of stays
   if (statement.kind == query::Kind::kDeallocate && !statement.deallocated_name.empty()) {
     prepared_.erase(statement.deallocated_name);
     server_->forget(statement.deallocated_name);

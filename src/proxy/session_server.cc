@@ -37,6 +37,13 @@ NoticeHead read_notice_head(std::string_view body) {
 
 bool is_whole(const wire::Frame& frame) { return frame.bytes.size() == frame.size; }
 
+// "prepared statement … already exists"
+bool is_refusal_of_name(const wire::Frame& frame) {
+  if (!is_whole(frame)) return false;
+  const auto notice = wire::read_notice(frame.body());
+  return notice && notice->sqlstate == "42P05";
+}
+
 // DDL that event triggers do not see: roles, databases, server settings (PostgreSQL manual, "Event
 // Trigger Firing Matrix").
 bool escapes_event_triggers(std::string_view tag) {
@@ -250,6 +257,10 @@ void Session::take_error(const wire::Frame& frame) {
   drop_fetch(Reason::kNotQuiet);
   ReplyQueue& replies = server_->replies();
   const ReplyItem item = replies.front();
+  if (item.asked == Asked::kParseAgain && is_refusal_of_name(frame)) {
+    prepared_.restore(item.prepared);
+    if (prepared_.find(item.prepared->name) == item.prepared) server_->note_holds(*item.prepared);
+  }
   note_last_words(frame);
   if (item.purpose == Purpose::kRefuse && !server_said_last_) {
     std::string message;

@@ -362,6 +362,68 @@ TEST_CASE("an error, then more of the segment in another packet") {
   CHECK(w.hits() == 1);
 }
 
+TEST_CASE("a name that is taken stays taken, however often it is refused") {
+  World w;
+  WireClient& c = w.session();
+  static_cast<void>(w.ask(c, kOne));
+  c.parse("s", kOne).sync();
+  w.run();
+  CHECK(c.take() == "1 Z:I");
+  for (int i = 0; i < 3; ++i) {
+    c.parse("s", kTwo).sync();
+    w.run();
+    CHECK(c.take() == "E:42P05 Z:I");
+    c.bind("", "s").execute().sync();
+    w.run();
+    CHECK(c.take() == "2 D:10 C:SELECT 1 Z:I");
+  }
+}
+
+TEST_CASE("what a failed block refuses to forget is not forgotten") {
+  World w;
+  WireClient& c = w.session();
+  static_cast<void>(w.ask(c, kOne));
+  c.parse("s", kOne).bind("", "s").execute().sync();
+  w.run();
+  CHECK(c.take() == "1 2 D:10 C:SELECT 1 Z:I");
+  CHECK(w.ask(c, "BEGIN") == "C:BEGIN Z:T");
+  CHECK(w.ask(c, "SELECT nonsense") == "E:42601 Z:E");
+  CHECK(w.ask(c, "DISCARD ALL") == "E:25P02 Z:E");
+  CHECK(w.ask(c, "ROLLBACK") == "C:ROLLBACK Z:I");
+  c.bind("", "s").execute().sync();
+  w.run();
+  CHECK(c.take() == "2 D:10 C:SELECT 1 Z:I");
+}
+
+TEST_CASE("a query behind an error is skipped, and the Sync behind it goes to PostgreSQL") {
+  World w;
+  WireClient& c = w.session();
+  static_cast<void>(w.ask(c, kOne));
+  c.bind("", "nowhere").flush_please();
+  w.run();
+  CHECK(c.take() == "E:26000");
+  c.query(kOne);
+  w.run();
+  CHECK(c.take() == "");
+  c.sync();
+  w.run();
+  CHECK(c.take() == "Z:I");
+  CHECK(w.ask(c, kTwo) == "T:v D:20 C:SELECT 1 Z:I");
+}
+
+TEST_CASE("the same, where the query was sent before the error had come") {
+  World w;
+  WireClient& c = w.session();
+  static_cast<void>(w.ask(c, kOne));
+  c.bind("", "nowhere").query(kOne);
+  w.run();
+  CHECK(c.take() == "E:26000");
+  c.sync();
+  w.run();
+  CHECK(c.take() == "Z:I");
+  CHECK(w.ask(c, kTwo) == "T:v D:20 C:SELECT 1 Z:I");
+}
+
 TEST_CASE("a hit at the front of a segment whose rest fails") {
   World w;
   WireClient& c = w.session();

@@ -26,6 +26,13 @@ std::map<std::string, std::string> default_settings() {
           {"role", "none"}};
 }
 
+// What a failed block still takes.
+bool ends_block(std::string_view sql) {
+  const std::vector<std::string> tokens = fake_tokens(sql);
+  return tokens.empty() || tokens[0] == "rollback" || tokens[0] == "commit" || tokens[0] == "end" ||
+         tokens[0] == "abort";
+}
+
 std::vector<std::string> split_statements(std::string_view sql) {
   std::vector<std::string> statements;
   while (!sql.empty()) {
@@ -235,6 +242,7 @@ void FakeBackend::take(const wire::Frame& frame) {
     take_copy(frame);
     return;
   }
+  if (frame.type == 'd') return;  // of a COPY that has ended
   const std::string_view body = frame.body();
   if (frame.type != 'S' && skipping_) return;
   switch (frame.type) {
@@ -345,6 +353,10 @@ void FakeBackend::take_parse(std::string_view body) {
     fail_segment("42P05", "prepared statement already exists");
     return;
   }
+  if (block_ == 'E' && !ends_block(message->query)) {
+    fail_segment("25P02", "current transaction is aborted");
+    return;
+  }
   Statement statement;
   statement.text = message->query;
   statement.description = describe(statement.text, statement.parameters);
@@ -364,7 +376,7 @@ void FakeBackend::take_bind(std::string_view body) {
     fail_segment("26000", "prepared statement does not exist");
     return;
   }
-  if (block_ == 'E' && fake_tokens(statement->second.text)[0] != "rollback") {
+  if (block_ == 'E' && !ends_block(statement->second.text)) {
     fail_segment("25P02", "current transaction is aborted");
     return;
   }
@@ -444,6 +456,11 @@ void FakeBackend::run_portal(const std::string& name, uint32_t max_rows) {
     portal.outcome = std::move(*outcome);
     portal.run = true;
     reply_messages(portal.outcome);
+  } else if (portal.outcome.columns.empty()) {
+    // PostgreSQL says 55000, "cannot be run". A deferred BEGIN has left no portal there at all, and
+    // nobody shall mind which of the two errors it is.
+    fail_segment("34000", "portal does not exist");
+    return;
   }
   continue_portal(portal, max_rows);
 }
