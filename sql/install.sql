@@ -185,12 +185,16 @@ $$;
 -- and GREATEST do not look operators up by name.)
 --
 -- Built for the write of one row that leaves the key columns as they are, none of them NULL: one
--- query without aggregates fetches the values, INTO STRICT says whether it was one row, and what
+-- query without aggregates fetches the values, INTO STRICT says whether it was one row (LIMIT 2 is
+-- for the planner: the product of two large tables would cost enough to be compiled), and what
 -- follows are two expressions that PL/pgSQL computes without a query (so pg_notify stands in an IF,
 -- not in a PERFORM). Everything else takes a second query, that looks at 1000 rows at most.
 --
 -- It is declared STABLE, which a function that notifies is not: to a trigger that says nothing but
 -- that its expressions need no new snapshot each.
+--
+-- An UPDATE can leave old rows without new ones: a row that was to move to a partition, and that a
+-- trigger of that partition swallowed, is gone.
 --
 -- A column that is gone, renamed or of another type must never fail a write: its rows are unknown
 -- then. Text that the client's encoding may not have must not fail one either.
@@ -273,7 +277,7 @@ BEGIN
     %s TG_OP OPERATOR(pg_catalog.=) '%s' THEN
       SELECT %s INTO STRICT %s FROM %s;$$, kind.if_, kind.op,
       coalesce(kind.picked, 'true'), coalesce(names, 'hopeless_'),
-      CASE WHEN numbers IS NULL THEN kind.changed || ' LIMIT 1' ELSE kind.tables END);
+      CASE WHEN numbers IS NULL THEN kind.changed || ' LIMIT 1' ELSE kind.tables || ' LIMIT 2' END);
     slow := slow || format($$
         %s TG_OP OPERATOR(pg_catalog.=) '%s' THEN
           SELECT CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) 1000 AND
@@ -303,7 +307,11 @@ BEGIN
   || $$
   EXCEPTION
     WHEN no_data_found THEN
-      RETURN NULL;
+      IF TG_OP OPERATOR(pg_catalog.<>) 'UPDATE' THEN
+        RETURN NULL;
+      ELSIF NOT EXISTS (SELECT FROM pgfresh_old) THEN
+        RETURN NULL;
+      END IF;
     WHEN too_many_rows THEN
       NULL;
     WHEN undefined_column OR undefined_table OR undefined_function THEN

@@ -31,7 +31,7 @@ CREATE FUNCTION judged_{t}_write(pair int, v bigint) RETURNS void LANGUAGE plpgs
 BEGIN
   UPDATE judged_{t} SET version = v WHERE id / 2 = pair AND version < v;
 END $$;
-SELECT pgfresh.watch('judged_{t}');
+SELECT pgfresh.watch('judged_{t}', '{{id,team}}');
 """
 
 
@@ -230,6 +230,10 @@ def questions():
         for pair in range(ROWS // 2):
             yield ("in list", f"SELECT id, version FROM judged_{t} WHERE id IN (%s, %s) ORDER BY id",
                    (2 * pair, 2 * pair + 1), (t,))
+            yield ("array", f"SELECT id, version FROM judged_{t} WHERE id = ANY "
+                   "(ARRAY[%s, %s]::int[]) ORDER BY id", (2 * pair, 2 * pair + 1), (t,))
+            yield ("outer join", f"SELECT a.id, a.version, b.id, b.version FROM judged_{t} a "
+                   f"LEFT JOIN judged_{u} b ON b.id = a.id WHERE a.id = %s", (2 * pair,), (t, u))
         for team in range(GROUPS):
             yield ("list", f"SELECT id, version FROM judged_{t} WHERE team = %s ORDER BY id",
                    (team,), (t,))

@@ -289,6 +289,20 @@ def test_partitions(db):
     assert db.events("UPDATE p SET k = 2 WHERE id = 5") == [rows("p", c2=["5"], c3=["1", "2"])]
     assert db.events("DELETE FROM p") == [rows("p", c2=["5", "6"], c3=["2"])]
     assert sorted(db.events("TRUNCATE p")) == [("w", "p", {}), ("w", "p1", {}), ("w", "p2", {})]
+    # A row that a trigger swallows on its way to another partition is gone.
+    db.query("CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS "
+             "'BEGIN RETURN NULL; END'; CREATE TRIGGER swallow BEFORE INSERT ON p2 "
+             "FOR EACH ROW EXECUTE FUNCTION swallow()")
+    db.query("INSERT INTO p VALUES (9, 1)")
+    db.payloads()
+    assert db.events("UPDATE p SET k = 2 WHERE id = 9") == [rows("p", c2=["9"], c3=["1"])]
+    db.query("INSERT INTO p VALUES (9, 1)")
+    db.query("SELECT pgfresh.watch('p', '{}')")
+    db.payloads()
+    assert db.events("UPDATE p SET k = 2 WHERE id = 9") == [("w", "p", {})]
+    assert db.events("UPDATE p SET k = 2 WHERE id = 9") == []
+    db.query("SELECT pgfresh.watch('p'); DROP TRIGGER swallow ON p2")
+    db.payloads()
     # New members, by whatever command, and one level further down.
     db.query("CREATE TABLE p3 PARTITION OF p FOR VALUES IN (3) PARTITION BY RANGE (id)")
     db.query("CREATE TABLE p3a PARTITION OF p3 DEFAULT")
