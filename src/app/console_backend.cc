@@ -91,7 +91,11 @@ void ConsoleBackend::flush_table(const console::TableName& table, const Done& do
       if (!names(table, relation)) continue;
       ++found;
       const freshness::TokenTable& tokens = domain->tokens();
-      daemon_.store().remove_slot(&tokens, tokens.slot_of(freshness::any_tag(relation.root)));
+      // Every answer that read the table has one of these, row-aware or not.
+      for (const uint64_t tag :
+           {freshness::any_tag(relation.root), freshness::whole_tag(relation.root)}) {
+        daemon_.store().remove_slot(&tokens, tokens.slot_of(tag));
+      }
     }
   }
   if (found == 0) {
