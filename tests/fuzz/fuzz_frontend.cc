@@ -43,6 +43,14 @@ bool check_bind(std::string_view body) {
     values += *parameter.value;
   }
   FUZZ_EXPECT(bind->parameters.ends_with(values));
+  const std::vector<BindParameter> all = bind_parameters(*bind);
+  FUZZ_EXPECT(!bind_parameter(*bind, 0) && !bind_parameter(*bind, all.size() + 1));
+  for (const size_t number : {size_t{1}, all.size() / 2, all.size()}) {
+    if (number == 0 || number > all.size()) continue;
+    const auto one = bind_parameter(*bind, number);
+    FUZZ_EXPECT(one && one->format == all[number - 1].format);
+    FUZZ_EXPECT(one->value == all[number - 1].value);
+  }
   return true;
 }
 

@@ -109,6 +109,18 @@ SCRAM = {
 }
 
 
+# The first byte: bool, int8, int2, int4, text, varchar, uuid.
+KEYS = {
+    "bool": b"\0yes",
+    "int": b"\3 +0042 ",
+    "int_array": b"\3{1,NULL,-2}",
+    "int_array_binary": b"\3" + struct.pack("!5I", 1, 1, 23, 2, 1) + struct.pack("!3I", 4, 7, ~0 & 0xffffffff),
+    "text_array": b'\4{a b,"c\\"d","",NULL}',
+    "uuid": b"\6{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}",
+    "uuid_binary": b"\6" + bytes(range(16)),
+}
+
+
 def write(target: str, seeds: dict[str, bytes]) -> None:
     folder = CORPUS / target
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,6 +135,7 @@ def main() -> None:
     write("framer", framer())
     write("startup", STARTUPS)
     write("scram", SCRAM)
+    write("key", KEYS)
 
 
 if __name__ == "__main__":
