@@ -22,7 +22,7 @@ namespace pgfresh {
   X(kNoTable, "no_table", "the statement reads no table")                                        \
   X(kUnknownTable, "unknown_table", "a table named here is not in the catalog snapshot")         \
   X(kSystemTable, "system_table", "system catalogs have no triggers")                            \
-  X(kView, "view", "views are not cached yet")                                                   \
+  X(kView, "view", "a view whose definition is not understood")                                  \
   X(kRelationKind, "relation_kind", "foreign table, materialized view, sequence or the like")    \
   X(kUnlogged, "unlogged", "unlogged and temporary tables are not cached")                       \
   X(kNotWatched, "not_watched", "a table has no pgfresh triggers on every member of its tree")   \

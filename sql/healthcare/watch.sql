@@ -23,4 +23,13 @@ FROM (VALUES
   ('public.notifications', '{id,user_id}'),
   ('public.audit_logs', '{entity_id}')) AS w(name, columns)
 ORDER BY w.name;
+
+-- What ST_DWithin and the like on geographies read, too. It belongs to whoever created the extension.
+DO $$
+BEGIN
+  PERFORM pgfresh.watch('public.spatial_ref_sys', '{srid}');
+EXCEPTION WHEN insufficient_privilege OR undefined_table THEN
+  RAISE NOTICE 'spatial_ref_sys is not watched: %', SQLERRM;
+END
+$$;
 COMMIT;

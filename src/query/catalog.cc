@@ -15,6 +15,9 @@ void merge(Catalog::NamedSafety& into, const Catalog::NamedSafety& other) {
   into.found = true;
   into.safety = std::max(into.safety, other.safety);
   into.text_result = into.text_result || other.text_result;
+  into.time_result = into.time_result || other.time_result;
+  into.by_user = into.by_user || other.by_user;
+  into.projection = std::max(into.projection, other.projection);
   into.takes_row = into.takes_row || other.takes_row;
 }
 
@@ -59,6 +62,11 @@ const Relation* Catalog::find_relation(const std::vector<std::string>& search_pa
 const Relation* Catalog::relation(Oid oid) const {
   const auto found = relations_.find(oid);
   return found == relations_.end() ? nullptr : &found->second;
+}
+
+const View* Catalog::view(Oid oid) const {
+  const auto found = views_.find(oid);
+  return found == views_.end() ? nullptr : &found->second;
 }
 
 Oid Catalog::root_of(Oid oid) const {

@@ -41,13 +41,12 @@ struct Relation {
   Oid root = 0;  // of its partition or inheritance tree; itself when it has none
   std::string schema;
   std::string name;
-  char kind = 'r';                 // pg_class.relkind
-  char persistence = 'p';          // pg_class.relpersistence
-  bool row_security = false;       // of any member of the tree
-  bool watched = false;            // our ENABLE ALWAYS triggers on every member of the tree
-  bool foreign_member = false;     // a member of the tree is a foreign or unlogged table
-  bool effects_suspected = false;  // views: the definition calls something that may have effects
-  bool unsafe_types = false;       // an attribute's type is not safe, see Catalog::Type
+  char kind = 'r';              // pg_class.relkind
+  char persistence = 'p';       // pg_class.relpersistence
+  bool row_security = false;    // of any member of the tree
+  bool watched = false;         // our ENABLE ALWAYS triggers on every member of the tree
+  bool foreign_member = false;  // a member of the tree is a foreign or unlogged table
+  bool unsafe_types = false;    // an attribute's type is not safe, see Catalog::Type
   std::vector<Attribute> attributes;
   std::vector<KeyColumn> key_columns;  // of the tree, in the order of pgfresh.watch()
 };
@@ -64,6 +63,19 @@ enum class Safety : uint8_t {
   kUnsafe,    // STABLE and not reviewed; may call what writes, but not what changes the session
   kWrites,   // writes, locks or signals, but leaves settings and temporary objects alone: nextval()
   kEffects,  // may write or change the session: VOLATILE and not on any reviewed list
+};
+
+// Whether a PostGIS function reads spatial_ref_sys: where it is called on geographies, or always.
+enum class Projection : uint8_t { kNone, kGeography, kAlways };
+
+// What a view's definition says by itself; what it reads is judged in its turn.
+struct View {
+  std::vector<Oid> reads;         // without repetition; tables, views and whatever else has an oid
+  std::vector<Safety> functions;  // how safe those it calls are, each once, kSafe left out
+  std::vector<Safety> operators;
+  std::vector<Reason> reasons;
+  bool may_do_anything = false;  // something in it is not known
+  bool projects = false;         // reads spatial_ref_sys through PostGIS
 };
 
 class Catalog {
@@ -89,6 +101,10 @@ class Catalog {
   [[nodiscard]] const Relation* find_relation(const std::vector<std::string>& search_path,
                                               std::string_view name) const;
   [[nodiscard]] const Relation* relation(Oid oid) const;
+  // nullptr: `oid` is no view.
+  [[nodiscard]] const View* view(Oid oid) const;
+  // The tables named spatial_ref_sys, which PostGIS's projecting functions read.
+  [[nodiscard]] const std::vector<Oid>& projection_tables() const { return projection_tables_; }
   // The root of `oid`'s tree; 0 when the snapshot does not know `oid`.
   [[nodiscard]] Oid root_of(Oid oid) const;
   // Of the tree of `oid`.
@@ -112,7 +128,10 @@ class Catalog {
     Safety safety = Safety::kSafe;
     bool text_result = false;  // some result may be a string (or is polymorphic, or a record):
                                // casting it to a date/time type may read 'now', 'today' …
+    bool time_result = false;  // some result may be a time or timetz (as for text_result)
+    bool by_user = false;      // some was declared by neither PostgreSQL nor an extension
     bool takes_row = false;    // some function can be called on a whole row, as in `t.function`
+    Projection projection = Projection::kNone;  // the worst
   };
   [[nodiscard]] NamedSafety function_safety(const std::vector<std::string>& search_path,
                                             std::string_view schema, std::string_view name) const;
@@ -126,9 +145,11 @@ class Catalog {
     Oid oid = 0;
     std::string schema;
     std::string name;
-    bool safe = false;       // its input and output functions, and those of its parts
-    bool date_time = false;  // date, time, timetz, timestamp, timestamptz or an array, range,
-                             // domain, composite of them: its input may read 'now', 'today' …
+    bool safe = false;         // its input and output functions, and those of its parts
+    bool date_time = false;    // date, time, timetz, timestamp, timestamptz or an array, range,
+                               // domain, composite of them: its input may read 'now', 'today' …
+    bool time_of_day = false;  // time, timetz, or made of them: its conversions may read the clock
+    bool geographic = false;   // PostGIS's geography, or made of it
   };
   [[nodiscard]] const Type* type(Oid oid) const;
   [[nodiscard]] const Type* find_type(const std::vector<std::string>& search_path,
@@ -143,6 +164,8 @@ class Catalog {
   bool event_triggers_ = false;
   bool writes_may_change_session_ = false;
   std::unordered_map<Oid, Relation> relations_;
+  std::unordered_map<Oid, View> views_;
+  std::vector<Oid> projection_tables_;
   // "schema\0name" → what stands there.
   std::unordered_map<std::string, Oid> relation_names_;
   std::unordered_map<std::string, NamedSafety> functions_;

@@ -4,7 +4,7 @@
 //
 // Three things are computed here and not in SQL: trees (the connected components of inheritance,
 // because a table with two parents ties both trees together), the safety of types (recursive), and
-// what a view may do (through the views it reads).
+// what stands against a view (by oid, from its stored tree).
 
 #include <simdjson.h>
 
@@ -12,11 +12,14 @@
 #include <charconv>
 #include <map>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "query/catalog.h"
 #include "query/catalog_names.h"
 #include "query/reviewed.h"
+#include "query/shape.h"
+#include "query/view_tree.h"
 
 namespace pgfresh::query {
 namespace {
@@ -37,19 +40,23 @@ struct RawType {
   Oid relation = 0;       // of a composite type
 };
 
-struct View {
-  Oid oid = 0;
-  std::vector<Oid> reads;
-};
+// age(timestamptz) and age(timestamp): the overloads that read the clock (pg_proc.dat).
+constexpr Oid kAgeOfTimestamptz = 1386;
+constexpr Oid kAgeOfTimestamp = 2059;
+constexpr Oid kRecord = 2249;
+constexpr Oid kRecordArray = 2287;
 
 struct Judged {
   bool safe = false;
   bool date_time = false;
+  bool time_of_day = false;
+  bool geographic = false;
 };
 
 Origin origin_of(char letter) {
   if (letter == 'b') return Origin::kBuiltin;
-  return letter == 'e' ? Origin::kExtension : Origin::kUser;
+  // g: an extension's function that takes a geography.
+  return letter == 'e' || letter == 'g' ? Origin::kExtension : Origin::kUser;
 }
 
 Volatility volatility_of(char letter) {
@@ -83,8 +90,12 @@ class CatalogBuilder {
   Judged judge(Oid type, int depth);
   Judged judge_base(const Catalog::Type& type, const RawType& raw) const;
   Judged judge_composite(Oid relation, int depth);
+  void judge_projections();
   void judge_relations();
-  void spread_view_effects();
+  void judge_views();
+  View judge_view(Oid oid, const ViewTree& tree) const;
+  static void note(std::vector<Safety>& kept, const std::unordered_map<Oid, Safety>& known,
+                   const std::vector<Oid>& oids);
 
   // Field access: text of a column; "" for NULL.
   static std::string_view text(const Row& row, size_t column);
@@ -98,7 +109,11 @@ class CatalogBuilder {
   std::unordered_map<Oid, RawType> raw_types_;
   std::unordered_map<Oid, Judged> judged_;
   std::vector<std::pair<Oid, Oid>> inheritance_;  // parent, child
-  std::vector<View> views_;
+  std::unordered_map<Oid, Safety> functions_;
+  std::unordered_map<Oid, Safety> operators_;
+  std::unordered_set<Oid> projecting_;      // functions that read spatial_ref_sys
+  std::unordered_set<std::string> planar_;  // names with an overload that does not
+  std::vector<std::pair<Oid, std::optional<ViewTree>>> views_;
   bool meta_seen_ = false;
 };
 
@@ -169,6 +184,7 @@ bool CatalogBuilder::add_relation(Relation relation) {
   const Oid oid = relation.oid;
   relation.root = oid;
   catalog_->relation_names_.emplace(qualified(relation.schema, relation.name), oid);
+  if (relation.name == "spatial_ref_sys") catalog_->projection_tables_.push_back(oid);
   return catalog_->relations_.emplace(oid, std::move(relation)).second;
 }
 
@@ -197,10 +213,9 @@ bool CatalogBuilder::take_relation(const Row& row) {
       }
       bool deterministic = false;
       if (item.at(3).get(deterministic) != simdjson::SUCCESS) return false;
-      relation.attributes.push_back({std::string(name), static_cast<int16_t>(attribute_number),
-                                     static_cast<Oid>(type),
-                                     deterministic ? key_type(static_cast<Oid>(type))
-                                                   : KeyType::kNone});
+      relation.attributes.push_back(
+          {std::string(name), static_cast<int16_t>(attribute_number), static_cast<Oid>(type),
+           deterministic ? key_type(static_cast<Oid>(type)) : KeyType::kNone});
     }
   }
   return add_relation(std::move(relation));
@@ -268,21 +283,9 @@ bool CatalogBuilder::take_inheritance(const Row& row) {
 }
 
 bool CatalogBuilder::take_view(const Row& row) {
-  View view;
-  if (!number(text(row, 1), view.oid)) return false;
-  const auto relation = catalog_->relations_.find(view.oid);
-  if (relation == catalog_->relations_.end()) return false;
-  relation->second.effects_suspected = text(row, 2) != "false";
-  if (row[3]) {
-    simdjson::dom::array reads;
-    if (!array(*row[3], reads)) return false;
-    for (const simdjson::dom::element item : reads) {
-      int64_t oid = 0;
-      if (item.get(oid) != simdjson::SUCCESS) return false;
-      view.reads.push_back(static_cast<Oid>(oid));
-    }
-  }
-  views_.push_back(std::move(view));
+  Oid oid = 0;
+  if (!number(text(row, 1), oid) || !catalog_->relations_.contains(oid)) return false;
+  views_.emplace_back(oid, read_view_tree(text(row, 2)));
   return true;
 }
 
@@ -293,16 +296,35 @@ bool CatalogBuilder::take_names(const Row& row, bool functions) {
   const Origin origin = origin_of(code[0]);
   const Volatility volatility = volatility_of(code[1]);
   auto& table = functions ? catalog_->functions_ : catalog_->operators_;
+  auto& by_oid = functions ? functions_ : operators_;
   for (const simdjson::dom::element item : names) {
+    int64_t oid = 0;
     std::string_view name;
-    if (item.get(name) != simdjson::SUCCESS) return false;
+    if (item.at(0).get(oid) != simdjson::SUCCESS || item.at(1).get(name) != simdjson::SUCCESS) {
+      return false;
+    }
     Safety safety = functions ? classify_function(origin, volatility, name)
                               : classify_operator(origin, volatility, name);
     if (code[2] == 's') safety = Safety::kEffects;
+    by_oid.emplace(static_cast<Oid>(oid), safety);
     Catalog::NamedSafety& entry = table[qualified(text(row, 1), name)];
     entry.found = true;
     entry.safety = std::max(entry.safety, safety);
-    entry.text_result = entry.text_result || code[3] == 't';
+    entry.text_result = entry.text_result || code[3] == 't' || code[3] == 'a';
+    entry.time_result = entry.time_result || code[3] == 'z' || code[3] == 'a';
+    if (origin == Origin::kExtension && functions) {
+      const bool always = always_projects(name);
+      const Projection projection = always           ? Projection::kAlways
+                                    : code[0] == 'g' ? Projection::kGeography
+                                                     : Projection::kNone;
+      entry.projection = std::max(entry.projection, projection);
+      if (projection != Projection::kNone) {
+        projecting_.insert(static_cast<Oid>(oid));
+      } else {
+        planar_.insert(qualified(text(row, 1), name));
+      }
+    }
+    entry.by_user = entry.by_user || origin == Origin::kUser;
     entry.takes_row = entry.takes_row || code[4] == 'r';
   }
   return true;
@@ -332,10 +354,11 @@ std::shared_ptr<Catalog> CatalogBuilder::finish(uint64_t generation, uint64_t sc
   catalog_->generation_ = generation;
   catalog_->schema_token_ = schema_token;
   judge_types();
+  judge_projections();
   judge_relations();
   build_trees();
   build_key_columns();
-  spread_view_effects();
+  judge_views();
   return catalog_;
 }
 
@@ -420,6 +443,8 @@ void CatalogBuilder::judge_types() {
     const Judged judged = judge(oid, 0);
     type.safe = judged.safe;
     type.date_time = judged.date_time;
+    type.time_of_day = judged.time_of_day;
+    type.geographic = judged.geographic;
   }
 }
 
@@ -456,21 +481,35 @@ Judged CatalogBuilder::judge(Oid oid, int depth) {
 
 Judged CatalogBuilder::judge_base(const Catalog::Type& type, const RawType& raw) const {
   if (raw.origin == Origin::kBuiltin && type.schema == "pg_catalog") {
-    return {safe_builtin_type(type.name), date_time_builtin_type(type.name)};
+    return {safe_builtin_type(type.name), date_time_builtin_type(type.name),
+            time_of_day_builtin_type(type.name), false};
   }
-  return {raw.origin == Origin::kExtension && raw.immutable_io, false};
+  const bool extension = raw.origin == Origin::kExtension;
+  return {extension && raw.immutable_io, false, false, extension && type.name == "geography"};
 }
 
 Judged CatalogBuilder::judge_composite(Oid relation, int depth) {
   const Relation* found = catalog_->relation(relation);
   if (found == nullptr || found->attributes.empty()) return {};
-  Judged judged{true, false};
+  Judged judged;
+  judged.safe = true;
   for (const Attribute& attribute : found->attributes) {
     const Judged part = judge(attribute.type, depth + 1);
     judged.safe = judged.safe && part.safe;
     judged.date_time = judged.date_time || part.date_time;
+    judged.time_of_day = judged.time_of_day || part.time_of_day;
+    judged.geographic = judged.geographic || part.geographic;
   }
   return judged;
+}
+
+// A function that is there for geographies alone makes one of whatever it is called on.
+void CatalogBuilder::judge_projections() {
+  for (auto& [name, entry] : catalog_->functions_) {
+    if (entry.projection == Projection::kGeography && !planar_.contains(name)) {
+      entry.projection = Projection::kAlways;
+    }
+  }
 }
 
 void CatalogBuilder::judge_relations() {
@@ -483,21 +522,48 @@ void CatalogBuilder::judge_relations() {
   }
 }
 
-// Views read views; the chain is no longer than the number of views.
-void CatalogBuilder::spread_view_effects() {
-  bool changed = true;
-  while (changed) {
-    changed = false;
-    for (const View& view : views_) {
-      Relation& relation = catalog_->relations_.at(view.oid);
-      if (relation.effects_suspected) continue;
-      for (const Oid oid : view.reads) {
-        const Relation* read = catalog_->relation(oid);
-        if (read == nullptr || !read->effects_suspected) continue;
-        relation.effects_suspected = true;
-        changed = true;
-        break;
-      }
+// How safe `oids` are, each degree once; one that is not known may do anything.
+void CatalogBuilder::note(std::vector<Safety>& kept, const std::unordered_map<Oid, Safety>& known,
+                          const std::vector<Oid>& oids) {
+  for (const Oid oid : oids) {
+    const auto found = known.find(oid);
+    Safety safety = found == known.end() ? Safety::kEffects : found->second;
+    if (oid == kAgeOfTimestamptz || oid == kAgeOfTimestamp) safety = Safety::kTime;
+    if (safety == Safety::kSafe) continue;
+    if (std::find(kept.begin(), kept.end(), safety) == kept.end()) kept.push_back(safety);
+  }
+}
+
+View CatalogBuilder::judge_view(Oid oid, const ViewTree& tree) const {
+  View view;
+  std::copy_if(tree.relations.begin(), tree.relations.end(), std::back_inserter(view.reads),
+               [oid](Oid read) { return read != oid; });
+  note(view.functions, functions_, tree.functions);
+  note(view.operators, operators_, tree.operators);
+  view.projects = std::any_of(tree.functions.begin(), tree.functions.end(),
+                              [this](Oid function) { return projecting_.contains(function); });
+  view.reasons = tree.reasons;
+  view.may_do_anything = tree.unreviewed;
+  for (const Oid computed : tree.types) {
+    if (computed == kRecord || computed == kRecordArray) continue;  // its fields are judged
+    const Catalog::Type* type = catalog_->type(computed);
+    if (type == nullptr || !type->safe) add_reason(view.reasons, Reason::kUnsafeType);
+  }
+  for (const Oid made : tree.io_types) {
+    const Catalog::Type* type = catalog_->type(made);
+    if (type == nullptr || type->date_time) add_reason(view.reasons, Reason::kTimeLiteral);
+  }
+  return view;
+}
+
+void CatalogBuilder::judge_views() {
+  for (const auto& [oid, tree] : views_) {
+    View& view = catalog_->views_[oid];
+    if (tree) {
+      view = judge_view(oid, *tree);
+    } else {
+      view.reasons.push_back(Reason::kView);
+      view.may_do_anything = true;
     }
   }
 }

@@ -11,10 +11,12 @@
 //   e  schema: other than pg_catalog, with an operator = that takes a key type (key_value.h)
 //   s  schema, [[oid, name, relkind] …]: relations of the system schemas
 //   i  parent, child: inheritance and partitions
-//   v  view, calls something with effects, [relation read …]
-//   f  schema, code, [name …]: functions; code = origin, volatility, suspected of changing the
-//      session, may return a string, can be called on a row, each one letter or '-'
-//   o  schema, code, [name …]: operators, by the function beneath
+//   v  view, its stored tree (see view_tree.h)
+//   f  schema, code, [[oid, name] …]: functions; code = origin (g: an extension's that takes a
+//      geography), volatility (a user's that takes a timetz is no better than stable, for a time
+//      that becomes one reads the clock), suspected of changing the session, may return a string
+//      (t), a time of day (z) or anything (a), can be called on a row; each one letter or '-'
+//   o  schema, code, [[oid, name] …]: operators, by the function beneath
 //   y  oid, schema, name, typtype, code, part, relation: types; code = origin, I/O volatility,
 //      checks and casts harmless; part = element of an array, base of a domain, subtype of a range
 // Temporary objects and TOAST tables are left out: a session that has temporary objects gets no
@@ -96,6 +98,10 @@ kind_of_type AS MATERIALIZED (
            OR t.typname IN ('anyelement', 'anynonarray', 'anyarray', 'anycompatible', 'cstring',
                             'anycompatiblenonarray', 'anycompatiblearray', 'record', '_record')
            AS stringy,
+         t.oid IN (1083, 1266) OR e.oid IN (1083, 1266)
+           OR t.typbasetype IN (1083, 1266) OR t.typname IN ('anyelement', 'anynonarray',
+              'anyarray', 'anycompatible', 'anycompatiblenonarray', 'anycompatiblearray', 'record',
+              '_record') AS timely,
          t.typtype = 'c'
            OR t.typname IN ('any', 'anyelement', 'anynonarray', 'anycompatible',
                             'anycompatiblenonarray', 'record')
@@ -103,19 +109,27 @@ kind_of_type AS MATERIALIZED (
                           ON s.oid = c.castsource AND s.typtype = 'c'
                         WHERE c.castcontext = 'i') AS rowish
   FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_type e ON e.typarray = t.oid),
+geography AS (
+  SELECT t.oid FROM pg_catalog.pg_type t
+       JOIN member m ON m.objid = t.oid AND m.classid = 'pg_catalog.pg_type'::regclass
+  WHERE t.typname = 'geography' LIMIT 1),
 proc AS MATERIALIZED (
   SELECT p.oid, ns.nspname, p.proname,
-         CASE WHEN p.oid < 16384 THEN 'b' WHEN m.objid IS NOT NULL THEN 'e' ELSE 'u' END
-         || CASE greatest(s.worst, CASE p.provolatile WHEN 'v' THEN 3 WHEN 's' THEN 2 ELSE 1 END)
+         CASE WHEN p.oid < 16384 THEN 'b' WHEN m.objid IS NULL THEN 'u'
+              WHEN geography.oid = ANY (p.proargtypes) THEN 'g' ELSE 'e' END
+         || CASE greatest(s.worst, CASE p.provolatile WHEN 'v' THEN 3 WHEN 's' THEN 2 ELSE 1 END,
+                          CASE WHEN p.oid >= 16384 AND 1266 = ANY (p.proargtypes) THEN 2 END)
               WHEN 3 THEN 'v' WHEN 2 THEN 's' ELSE 'i' END
          || CASE WHEN p.oid >= 16384 AND p.oid IN (SELECT oid FROM suspect) THEN 's' ELSE '-' END
-         || CASE WHEN r.stringy THEN 't' ELSE '-' END AS code,
+         || CASE WHEN r.stringy AND r.timely THEN 'a' WHEN r.stringy THEN 't'
+                 WHEN r.timely THEN 'z' ELSE '-' END AS code,
          p.pronargs >= 1 AND p.pronargs - p.pronargdefaults <= 1 AND coalesce(a.rowish, true)
            AS rowish
   FROM pg_catalog.pg_proc p JOIN ns ON ns.oid = p.pronamespace
        JOIN kind_of_type r ON r.oid = p.prorettype
        LEFT JOIN kind_of_type a ON a.oid = p.proargtypes[0]
        LEFT JOIN support s ON s.oid = p.oid
+       LEFT JOIN geography ON true
        LEFT JOIN member m ON m.objid = p.oid AND m.classid = 'pg_catalog.pg_proc'::regclass),
 bad_cast AS (
   SELECT x.type FROM pg_catalog.pg_cast c
@@ -134,19 +148,14 @@ bad_check AS (
          OR EXISTS (
            SELECT FROM pg_catalog.regexp_matches(c.conbin::text, ':(?:op)?funcid (\d+)', 'g') AS f
              LEFT JOIN pg_catalog.pg_proc p ON p.oid = f[1]::oid
-           WHERE p.provolatile IS DISTINCT FROM 'i' OR p.oid IN (SELECT oid FROM suspect)))),
-harmless(name) AS (VALUES ('clock_timestamp'), ('gen_random_uuid'), ('random'), ('timeofday')),
-viewed AS MATERIALIZED (
-  SELECT c.oid, w.oid AS rule, w.ev_action::text AS tree
-  FROM pg_catalog.pg_class c JOIN ns ON ns.oid = c.relnamespace AND NOT ns.system
-       JOIN pg_catalog.pg_rewrite w ON w.ev_class = c.oid AND w.ev_type = '1'
-  WHERE c.relkind = 'v'
+           WHERE p.provolatile IS DISTINCT FROM 'i' OR p.oid IN (SELECT oid FROM suspect)))
+  UNION ALL  -- sorting and grouping by somebody's operator class
+  SELECT c.opcintype FROM pg_catalog.pg_opclass c
+    JOIN pg_catalog.pg_amproc a ON a.amprocfamily = c.opcfamily
+    JOIN pg_catalog.pg_proc p ON p.oid = a.amproc
+  WHERE c.oid >= 16384 AND (p.provolatile <> 'i' OR p.oid IN (SELECT oid FROM suspect))
     AND NOT EXISTS (SELECT FROM member m WHERE m.objid = c.oid
-                    AND m.classid = 'pg_catalog.pg_class'::regclass)),
-view_calls AS MATERIALIZED (
-  SELECT v.oid, f[1]::oid AS fn
-  FROM viewed v, LATERAL pg_catalog.regexp_matches(
-         v.tree, ':(?:opfuncid|funcid|aggfnoid|winfnoid) (\d+)', 'g') AS f),
+                    AND m.classid = 'pg_catalog.pg_opclass'::regclass)),
 relation AS MATERIALIZED (
   SELECT c.oid, ns.nspname, c.relname, c.relkind, c.relpersistence, c.relrowsecurity, ns.system
   FROM pg_catalog.pg_class c JOIN ns ON ns.oid = c.relnamespace
@@ -197,21 +206,17 @@ SELECT 'i', i.inhparent::text, i.inhrelid::text, NULL, NULL, NULL, NULL, NULL, N
 FROM pg_catalog.pg_inherits i JOIN relation p ON p.oid = i.inhparent
      JOIN relation c ON c.oid = i.inhrelid
 UNION ALL
-SELECT 'v', v.oid::text,
-  EXISTS (SELECT FROM view_calls f LEFT JOIN pg_catalog.pg_proc p ON p.oid = f.fn
-          WHERE f.oid = v.oid AND (p.provolatile = 'v' OR p.oid IN (SELECT oid FROM suspect))
-            AND NOT (p.oid < 16384 AND p.proname IN (SELECT name FROM harmless)))::text,
-  (SELECT pg_catalog.json_agg(DISTINCT d.refobjid::int8)::text FROM pg_catalog.pg_depend d
-   WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = v.rule
-     AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> v.oid),
-  NULL, NULL, NULL, NULL, NULL, NULL
-FROM viewed v
+SELECT 'v', r.oid::text, w.ev_action::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM relation r JOIN pg_catalog.pg_rewrite w ON w.ev_class = r.oid AND w.ev_type = '1'
+WHERE r.relkind = 'v' AND NOT r.system
 UNION ALL
 SELECT 'f', p.nspname, p.code || CASE WHEN p.rowish THEN 'r' ELSE '-' END,
-  pg_catalog.json_agg(DISTINCT p.proname)::text, NULL, NULL, NULL, NULL, NULL, NULL
+  pg_catalog.json_agg(pg_catalog.json_build_array(p.oid::int8, p.proname) ORDER BY p.oid)::text,
+  NULL, NULL, NULL, NULL, NULL, NULL
 FROM proc p GROUP BY 2, 3
 UNION ALL
-SELECT 'o', ns.nspname, p.code || '-', pg_catalog.json_agg(DISTINCT o.oprname)::text,
+SELECT 'o', ns.nspname, p.code || '-',
+  pg_catalog.json_agg(pg_catalog.json_build_array(o.oid::int8, o.oprname) ORDER BY o.oid)::text,
   NULL, NULL, NULL, NULL, NULL, NULL
 FROM pg_catalog.pg_operator o JOIN ns ON ns.oid = o.oprnamespace JOIN proc p ON p.oid = o.oprcode
 GROUP BY 2, 3

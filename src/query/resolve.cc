@@ -12,6 +12,11 @@
 namespace pgfresh::query {
 namespace {
 
+// Columns defined by columns defined by columns …
+constexpr size_t kFollowedMax = 16;
+// Views upon views: far beyond what anyone declares, small enough for the stack.
+constexpr int kViewDepthMax = 64;
+
 bool is_system_schema(std::string_view schema) {
   return schema == "pg_catalog" || schema == "information_schema" || schema.starts_with("pg_toast");
 }
@@ -28,11 +33,14 @@ class Resolver {
 
   void run() {
     for (const Name& table : shape_.tables) judge_table(table);
-    if (shape_.tables.empty()) refuse(Reason::kNoTable);
+    const bool clean = verdict_.reasons.empty();
+    if (shape_.tables.empty() || (verdict_.dependencies.empty() && clean)) refuse(Reason::kNoTable);
     for (const FunctionUse& use : shape_.functions) judge_function(use);
     for (const Name& name : shape_.operators) judge_operator(name);
     for (const CastUse& cast : shape_.casts) judge_cast(cast);
+    for (const ZoneUse& zone : shape_.zones) judge_zone(zone);
     for (const FieldUse& field : shape_.fields) judge_field(field);
+    judge_projection();
     if (shape_.writes && catalog_.writes_may_change_session()) raise_to(Effect::kChangesSession);
   }
 
@@ -56,15 +64,24 @@ class Resolver {
   }
 
   void judge_table(const Name& table);
-  void judge_plain_table(const Name& name, const Relation& relation);
+  // `name`: as the statement itself names it; null: read by a view or a function.
+  void judge_relation(const Relation& relation, const Name* name);
+  void judge_view(Oid oid);
+  void judge_view_calls(const View& view);
+  void judge_plain_table(const Relation& relation);
   void judge_function(const FunctionUse& use);
   void apply(Safety safety, bool in_from);
   void judge_operator(const Name& name);
+  void apply_to_operator(Safety safety);
   void judge_cast(const CastUse& cast);
+  void judge_zone(const ZoneUse& zone);
   void judge_field(const FieldUse& field);
+  void judge_projection();
 
   [[nodiscard]] bool gives_no_string(const CastUse& cast) const;
   [[nodiscard]] bool is_date_time_column(const std::string& column) const;
+  [[nodiscard]] bool is_timeless_column(const std::string& column) const;
+  [[nodiscard]] bool has_geography() const;
   [[nodiscard]] bool is_column(const FieldUse& field) const;
 
   const SelectShape& shape_;
@@ -72,6 +89,10 @@ class Resolver {
   const std::vector<std::string>& search_path_;
   Verdict& verdict_;
   KeyFinder keys_;
+  Projection projection_ = Projection::kNone;
+  mutable std::vector<std::string> followed_;  // defined columns being looked into
+  std::vector<Oid> views_;                     // judged so far
+  int depth_ = 0;                              // of views around
 };
 
 void Resolver::judge_table(const Name& table) {
@@ -83,17 +104,23 @@ void Resolver::judge_table(const Name& table) {
     raise_to(Effect::kChangesSession);
     return;
   }
-  if (is_system_schema(relation->schema)) return refuse(Reason::kSystemTable);
-  switch (relation->kind) {
+  judge_relation(*relation, &table);
+}
+
+void Resolver::judge_relation(const Relation& relation, const Name* name) {
+  if (is_system_schema(relation.schema)) return refuse(Reason::kSystemTable);
+  switch (relation.kind) {
     case 'r':
     case 'p':
-      judge_plain_table(table, *relation);
+      judge_plain_table(relation);
+      if (name != nullptr) {
+        keys_.add(*name, relation, verdict_);
+      } else {
+        verdict_.depend_on_any(relation, AnyReason::kNotLookedAt);
+      }
       break;
     case 'v':
-      refuse(Reason::kView);
-      if (relation->effects_suspected || catalog_.writes_may_change_session()) {
-        raise_to(Effect::kChangesSession);
-      }
+      judge_view(relation.oid);
       break;
     default:
       refuse(Reason::kRelationKind);
@@ -101,7 +128,42 @@ void Resolver::judge_table(const Name& table) {
   }
 }
 
-void Resolver::judge_plain_table(const Name& name, const Relation& relation) {
+// A view counts as what it reads: whatever stands against its definition, or against anything
+// beneath, stands against the statement. Whose rights the definition is carried out with does not
+// matter: the caller is in the key, the view's owner and options change with schema(D), and what is
+// read with either's rights is judged without looking at rights. Row-level security beneath a view
+// is the owner's, who is not in the key; judge_plain_table() must not let it pass.
+void Resolver::judge_view(Oid oid) {
+  if (std::find(views_.begin(), views_.end(), oid) != views_.end()) return;
+  views_.push_back(oid);
+  const View* view = catalog_.view(oid);
+  if (view == nullptr || depth_ >= kViewDepthMax) {
+    refuse(Reason::kView);
+    return raise_to(Effect::kChangesSession);
+  }
+  for (const Reason reason : view->reasons) refuse(reason);
+  if (view->may_do_anything) raise_to(Effect::kChangesSession);
+  judge_view_calls(*view);
+  if (view->projects) projection_ = Projection::kAlways;
+  ++depth_;
+  for (const Oid read : view->reads) {
+    const Relation* relation = catalog_.relation(read);
+    if (relation != nullptr) {
+      judge_relation(*relation, nullptr);
+    } else {
+      refuse(Reason::kUnknownTable);
+      raise_to(Effect::kChangesSession);
+    }
+  }
+  --depth_;
+}
+
+void Resolver::judge_view_calls(const View& view) {
+  for (const Safety safety : view.functions) apply(safety, false);
+  for (const Safety safety : view.operators) apply_to_operator(safety);
+}
+
+void Resolver::judge_plain_table(const Relation& relation) {
   if (relation.persistence != 'p') {
     refuse(Reason::kUnlogged);
   } else if (relation.foreign_member) {
@@ -113,7 +175,6 @@ void Resolver::judge_plain_table(const Name& name, const Relation& relation) {
     if (catalog_.writes_may_change_session()) raise_to(Effect::kChangesSession);
   }
   if (relation.unsafe_types) refuse(Reason::kUnsafeType);
-  keys_.add(name, relation, verdict_);
 }
 
 void Resolver::apply(Safety safety, bool in_from) {
@@ -148,6 +209,7 @@ void Resolver::judge_function(const FunctionUse& use) {
   const Catalog::NamedSafety found = find_function(use.name);
   if (found.found) {
     if (reads_clock(use.name.name, use.argument_count)) refuse(Reason::kTimeFunction);
+    projection_ = std::max(projection_, found.projection);
     return apply(found.safety, use.in_from);
   }
   // date(x) and the like are casts; judge_cast says the rest.
@@ -159,8 +221,12 @@ void Resolver::judge_function(const FunctionUse& use) {
 void Resolver::judge_operator(const Name& name) {
   const Catalog::NamedSafety found = catalog_.operator_safety(search_path_, name.schema, name.name);
   if (found.found && found.safety == Safety::kSafe) return;
+  apply_to_operator(found.found ? found.safety : Safety::kEffects);
+}
+
+void Resolver::apply_to_operator(Safety safety) {
   refuse(Reason::kUnsafeOperator);
-  if (!found.found || found.safety == Safety::kEffects) return raise_to(Effect::kChangesSession);
+  if (safety == Safety::kEffects) return raise_to(Effect::kChangesSession);
   raise_as_suspected();
 }
 
@@ -183,17 +249,16 @@ bool Resolver::gives_no_string(const CastUse& cast) const {
   const auto no_text = [](const Catalog::NamedSafety& found) {
     return found.found && !found.text_result;
   };
-  const auto builtin_alone = [this](const Name& name) {
-    if (!name.schema.empty()) return name.schema == "pg_catalog";
-    return std::none_of(search_path_.begin(), search_path_.end(), [&](const std::string& schema) {
-      return schema != "pg_catalog" && catalog_.function_safety({}, schema, name.name).found;
-    });
+  // An extension's min, as citext has one, is for its own types.
+  const auto gives_what_it_takes = [this](const Name& name) {
+    const Catalog::NamedSafety found = find_function(name);
+    return found.found && !found.by_user;
   };
   return std::all_of(cast.columns.begin(), cast.columns.end(),
                      [this](const std::string& name) { return is_date_time_column(name); }) &&
          std::all_of(cast.functions.begin(), cast.functions.end(),
                      [&](const Name& name) { return no_text(find_function(name)); }) &&
-         std::all_of(cast.by_argument.begin(), cast.by_argument.end(), builtin_alone) &&
+         std::all_of(cast.by_argument.begin(), cast.by_argument.end(), gives_what_it_takes) &&
          std::all_of(
              cast.operators.begin(), cast.operators.end(),
              [&](const Name& name) {
@@ -206,10 +271,23 @@ bool Resolver::gives_no_string(const CastUse& cast) const {
 }
 
 // Which table a column belongs to is not worked out: every table read that has a column of that
-// name must have it as a date/time, and nothing in the statement may make another of that name.
+// name must have it as a date/time, and whatever the statement makes of that name must be no
+// string either. A name that is being looked into says nothing new about itself.
 bool Resolver::is_date_time_column(const std::string& column) const {
-  if (shape_.function_in_from || shape_.defined.contains(column)) return false;
+  if (shape_.function_in_from) return false;
   bool seen = false;
+  const auto defined = shape_.defined.find(column);
+  if (defined != shape_.defined.end()) {
+    if (defined->second.opaque || followed_.size() > kFollowedMax) return false;
+    if (std::find(followed_.begin(), followed_.end(), column) != followed_.end()) return true;
+    followed_.push_back(column);
+    const std::vector<CastUse>& parts = defined->second.made_of;
+    const bool fits = std::all_of(parts.begin(), parts.end(),
+                                  [this](const CastUse& part) { return gives_no_string(part); });
+    followed_.pop_back();
+    if (!fits) return false;
+    seen = true;
+  }
   for (const Name& table : shape_.tables) {
     const Relation* relation = find(table);
     if (relation == nullptr) return false;
@@ -220,6 +298,69 @@ bool Resolver::is_date_time_column(const std::string& column) const {
     seen = true;
   }
   return seen;
+}
+
+// As above: no table may have it as a time of day, and the statement may not make it.
+bool Resolver::is_timeless_column(const std::string& column) const {
+  if (shape_.function_in_from || shape_.defined.contains(column)) return false;
+  bool seen = false;
+  for (const Name& table : shape_.tables) {
+    const Relation* relation = find(table);
+    if (relation == nullptr) return false;
+    const Attribute* attribute = find_attribute(*relation, column);
+    if (attribute == nullptr) continue;
+    const Catalog::Type* type = catalog_.type(attribute->type);
+    if (type == nullptr || type->time_of_day) return false;
+    seen = true;
+  }
+  return seen;
+}
+
+void Resolver::judge_zone(const ZoneUse& zone) {
+  const bool timeless =
+      zone.possible &&
+      std::all_of(zone.columns.begin(), zone.columns.end(),
+                  [this](const std::string& name) { return is_timeless_column(name); }) &&
+      std::all_of(zone.functions.begin(), zone.functions.end(),
+                  [this](const Name& name) {
+                    const Catalog::NamedSafety found = find_function(name);
+                    return found.found && !found.time_result;
+                  }) &&
+      std::all_of(zone.types.begin(), zone.types.end(), [this](const Name& name) {
+        const Catalog::Type* type = find_type(name);
+        return type != nullptr && !type->time_of_day;
+      });
+  if (!timeless) refuse(Reason::kTimeFunction);
+}
+
+bool Resolver::has_geography() const {
+  const auto is_geographic = [](const Catalog::Type* type) {
+    return type == nullptr || type->geographic;
+  };
+  return std::any_of(shape_.casts.begin(), shape_.casts.end(),
+                     [&](const CastUse& cast) {
+                       const Catalog::Type* type = find_type(cast.type);
+                       return type != nullptr && type->geographic;
+                     }) ||
+         std::any_of(shape_.tables.begin(), shape_.tables.end(), [&](const Name& table) {
+           const Relation* relation = find(table);
+           return relation == nullptr ||
+                  std::any_of(relation->attributes.begin(), relation->attributes.end(),
+                              [&](const Attribute& attribute) {
+                                return is_geographic(catalog_.type(attribute.type));
+                              });
+         });
+}
+
+// Projections and ellipsoids come from a table like any other.
+void Resolver::judge_projection() {
+  if (projection_ == Projection::kNone) return;
+  if (projection_ == Projection::kGeography && !has_geography()) return;
+  for (const Oid table : catalog_.projection_tables()) {
+    if (const Relation* relation = catalog_.relation(table)) {
+      judge_relation(*relation, nullptr);
+    }
+  }
 }
 
 bool Resolver::is_column(const FieldUse& field) const {

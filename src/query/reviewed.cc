@@ -31,12 +31,25 @@ const Names& settings_dependent() {
       // age (see reads_clock) and by timezone(text, timetz); timetz is refused as a type.
       "age", "date", "date_add", "date_part", "date_subtract", "date_trunc", "extract",
       "generate_series", "make_timestamptz", "overlaps", "time", "timestamp", "timestamptz",
-      "timezone", "to_char", "to_date", "to_number", "to_timestamp",
+      "timezone", "to_char", "to_date", "to_number", "to_timestamp", "in_range",
+      "interval_pl_timestamptz", "timestamptz_mi_interval", "timestamptz_pl_interval",
+      "date_cmp_timestamptz", "date_eq_timestamptz", "date_ge_timestamptz", "date_gt_timestamptz",
+      "date_le_timestamptz", "date_lt_timestamptz", "date_ne_timestamptz",
+      "timestamp_cmp_timestamptz", "timestamp_eq_timestamptz", "timestamp_ge_timestamptz",
+      "timestamp_gt_timestamptz", "timestamp_le_timestamptz", "timestamp_lt_timestamptz",
+      "timestamp_ne_timestamptz", "timestamptz_cmp_date", "timestamptz_cmp_timestamp",
+      "timestamptz_eq_date", "timestamptz_eq_timestamp", "timestamptz_ge_date",
+      "timestamptz_ge_timestamp", "timestamptz_gt_date", "timestamptz_gt_timestamp",
+      "timestamptz_le_date", "timestamptz_le_timestamp", "timestamptz_lt_date",
+      "timestamptz_lt_timestamp", "timestamptz_ne_date", "timestamptz_ne_timestamp",
+      // What || and @@ call.
+      "anytextcat", "textanycat", "ts_match_tq", "ts_match_tt",
+      // Rows by a list of columns, whose types are judged where the list stands.
+      "json_to_record", "json_to_recordset", "jsonb_to_record", "jsonb_to_recordset",
+      // In the key by themselves.
+      "current_catalog", "current_database", "current_schema", "current_schemas",
       // Money and locale.
       "money", "numeric",
-      // jsonpath with time zones; never the present time.
-      "jsonb_path_exists_tz", "jsonb_path_match_tz", "jsonb_path_query_array_tz",
-      "jsonb_path_query_first_tz", "jsonb_path_query_tz",
       // Text search by configuration.
       "json_to_tsvector", "jsonb_to_tsvector", "phraseto_tsquery", "plainto_tsquery", "to_tsquery",
       "to_tsvector", "ts_headline", "websearch_to_tsquery",
@@ -57,9 +70,35 @@ const Names& extension_settings_dependent() {
   return names;
 }
 
+// STABLE, and known not to depend on arguments and settings alone: they fill rows through input
+// functions (which may read 'now'), or read whole tables.
+const Names& distrusted() {
+  static const Names names = {"json_populate_record",
+                              "json_populate_recordset",
+                              "jsonb_populate_record",
+                              "jsonb_populate_recordset",
+                              "database_to_xml",
+                              "database_to_xml_and_xmlschema",
+                              "database_to_xmlschema",
+                              "schema_to_xml",
+                              "schema_to_xml_and_xmlschema",
+                              "schema_to_xmlschema",
+                              "table_to_xml",
+                              "table_to_xml_and_xmlschema",
+                              "table_to_xmlschema",
+                              "fmgr_c_validator",
+                              "fmgr_internal_validator",
+                              "fmgr_sql_validator"};
+  return names;
+}
+
 // The time of day.
 const Names& clock() {
-  static const Names names = {"now", "statement_timestamp", "transaction_timestamp"};
+  static const Names names = {"now", "statement_timestamp", "transaction_timestamp",
+                              // Comparing a time with a timetz takes the offset of today's date.
+                              "jsonb_path_exists_tz", "jsonb_path_match_tz",
+                              "jsonb_path_query_array_tz", "jsonb_path_query_first_tz",
+                              "jsonb_path_query_tz", "timetz"};
   return names;
 }
 
@@ -70,12 +109,8 @@ const Names& session() {
                               "aclitemin",
                               "aclitemout",
                               "col_description",
-                              "current_catalog",
-                              "current_database",
                               "current_query",
                               "current_role",
-                              "current_schema",
-                              "current_schemas",
                               "current_setting",
                               "current_user",
                               "currval",
@@ -259,11 +294,22 @@ const Names& writing() {
 // Run SQL given as text, or fill values through input functions, whatever their declaration says:
 // the first may do anything, the second may read 'now'.
 const Names& treacherous() {
-  static const Names names = {
-      "connectby",         "crosstab",        "crosstab2",    "crosstab3",
-      "crosstab4",         "crosstab_hash",   "dblink",       "dblink_exec",
-      "dblink_open",       "dblink_fetch",    "dblink_close", "dblink_send_query",
-      "dblink_get_result", "populate_record", "xpath_table"};
+  static const Names names = {"connectby",
+                              "crosstab",
+                              "crosstab2",
+                              "crosstab3",
+                              "crosstab4",
+                              "crosstab_hash",
+                              "dblink",
+                              "dblink_exec",
+                              "dblink_open",
+                              "dblink_fetch",
+                              "dblink_close",
+                              "dblink_send_query",
+                              "dblink_get_result",
+                              "populate_record",
+                              "standardize_address",
+                              "xpath_table"};
   return names;
 }
 
@@ -289,6 +335,7 @@ const Names& treacherous_operators() {
 
 Safety classify_builtin(Volatility volatility, std::string_view name) {
   if (volatility == Volatility::kImmutable) return Safety::kSafe;
+  if (has(distrusted(), name)) return Safety::kUnsafe;
   if (has(settings_dependent(), name)) return Safety::kSafe;
   if (has(clock(), name)) return Safety::kTime;
   if (has(session(), name)) return Safety::kSession;
@@ -361,6 +408,23 @@ bool safe_builtin_type(std::string_view name) {
 
 bool date_time_builtin_type(std::string_view name) {
   static const Names names = {"date", "time", "timetz", "timestamp", "timestamptz"};
+  return has(names, name);
+}
+
+bool time_of_day_builtin_type(std::string_view name) { return name == "time" || name == "timetz"; }
+
+// PostGIS 3: what looks an SRID up, through PROJ or by its authority's name. Functions on
+// geographies take the ellipsoid of their SRID from there, too; those are known by their arguments.
+bool always_projects(std::string_view name) {
+  static const Names names = {"geography",          "postgis_transform_geometry",
+                              "st_asgdalraster",    "st_asgeojson",
+                              "st_asgml",           "st_asjpeg",
+                              "st_askml",           "st_aspng",
+                              "st_astiff",          "st_asx3d",
+                              "st_distance_sphere", "st_distancesphere",
+                              "st_fromgdalraster",  "st_geomfromgeojson",
+                              "st_geomfromgml",     "st_geomfromkml",
+                              "st_gmltosql",        "st_transform"};
   return has(names, name);
 }
 

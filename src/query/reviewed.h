@@ -29,6 +29,12 @@ enum class Volatility : uint8_t { kImmutable, kStable, kVolatile };
 // Of those, the ones whose input understands 'now', 'today', 'tomorrow', 'yesterday'.
 [[nodiscard]] bool date_time_builtin_type(std::string_view name);
 
+// Of those, the ones whose conversions may take the offset of today's date.
+[[nodiscard]] bool time_of_day_builtin_type(std::string_view name);
+
+// Of an extension's function: does it read spatial_ref_sys, whatever it is called on?
+[[nodiscard]] bool always_projects(std::string_view name);
+
 // ctid, xmin … : change without any trigger.
 [[nodiscard]] bool system_column(std::string_view name);
 

@@ -32,9 +32,25 @@ struct CastUse {
   bool possible = true;
   std::vector<std::string> columns;
   std::vector<Name> functions;
-  std::vector<Name> by_argument;  // min, max: builtin, what they give is what they are given
+  std::vector<Name> by_argument;  // min, max: PostgreSQL's give what they are given
   std::vector<Name> operators;
   std::vector<Name> types;
+};
+
+// What `… AT TIME ZONE` is applied to. A time or timetz there takes the offset of today's date:
+// then `possible` must hold, and none of the names may be, or give, a time of day.
+struct ZoneUse {
+  bool possible = true;
+  std::vector<std::string> columns;
+  std::vector<Name> functions;
+  std::vector<Name> types;
+};
+
+// What the statement itself gives as a column of some name: the expressions behind `AS name`, or
+// something that is not followed (column aliases, unnamed columns).
+struct Definition {
+  bool opaque = false;
+  std::vector<CastUse> made_of;  // what must hold for it to be no string
 };
 
 // `qualifier.name` or `(…).name`: a column, or a function called on a whole row.
@@ -58,16 +74,17 @@ struct SelectShape {
   bool writes = false;                      // triggers, rules, defaults may run
   bool parameters = false;
   bool function_in_from = false;
-  std::set<Name> tables;  // range variables that are not CTEs in scope
-  std::vector<TableUse> uses;             // the same, one for each place
-  std::vector<QueryLevel> levels;         // one for each SELECT that has conditions to be used
+  std::set<Name> tables;                       // range variables that are not CTEs in scope
+  std::vector<TableUse> uses;                  // the same, one for each place
+  std::vector<QueryLevel> levels;              // one for each SELECT that has conditions to be used
   std::map<int, ParameterUse> parameter_uses;  // by number
   std::set<FunctionUse> functions;
   std::set<Name> operators;  // named, and implied by IN, BETWEEN, USING, CASE …
   std::vector<CastUse> casts;
+  std::vector<ZoneUse> zones;
   std::set<FieldUse> fields;
   std::set<RangeName> ranges;
-  std::set<std::string> defined;  // column names that the statement itself may make
+  std::map<std::string, Definition> defined;  // column names that the statement itself may make
 };
 
 // Raises `effect` to at least `floor`.

@@ -102,6 +102,7 @@ ShapeCollector::Handler ShapeCollector::handler(std::string_view type) {
       {"LockingClause", &ShapeCollector::see_locking},
       {"IntoClause", &ShapeCollector::see_into},
       {"RangeTableSample", &ShapeCollector::see_sample},
+      {"ColumnDef", &ShapeCollector::see_column_definition},
   };
   const auto found = handlers.find(type);
   return found == handlers.end() ? nullptr : found->second;
@@ -119,17 +120,8 @@ void ShapeCollector::select_body(const Object& body) {
   if (const auto with = member(body, "withClause")) structure("WithClause", *with);
   note_values(body);
   fields("SelectStmt", body, "withClause");
-  note_level(body);
+  if (auto level = collect_level(body, scope_)) shape_.levels.push_back(std::move(*level));
   scope_.resize(outside);
-}
-
-void ShapeCollector::note_level(const Object& body) {
-  std::optional<QueryLevel> level = collect_level(body, scope_);
-  if (!level) return;
-  items_ += level->items.size();
-  operands_ += operands_of(*level);
-  if (items_ > kStatementItemsMax || operands_ > kStatementOperandsMax) return;
-  shape_.levels.push_back(std::move(*level));
 }
 
 void ShapeCollector::modify(std::string_view type, const Object& body) {
@@ -168,20 +160,16 @@ void ShapeCollector::with_clause(const Object& body) {
 // The name of a result column matters only below the top: there it can be cast further up.
 void ShapeCollector::result_target(const Object& body) {
   const auto target = member(body, "val");
-  const std::string name = text(body, "name");
-  const std::optional<Node> found = target ? unwrap(*target) : std::nullopt;
-  const bool unnamed =
-      level_ > 0 && name.empty() && found.has_value() && found->type != "ColumnRef";
-  if (level_ > 0 && !name.empty()) shape_.defined.insert(name);
-  if (unnamed) {
-    ++unnamed_;
-    for (const char* given : {"array", "case", "coalesce", "exists", "greatest", "grouping",
-                              "least", "nullif", "row"}) {
-      shape_.defined.insert(given);
+  if (level_ > 0 && target) {
+    std::string name = text(body, "name");
+    if (name.empty()) name = column_name(*target).name;
+    if (!name.empty()) {
+      CastUse cast;
+      require_no_string(*target, cast);
+      shape_.defined[name].made_of.push_back(std::move(cast));
     }
   }
   fields("ResTarget", body, {});
-  if (unnamed) --unnamed_;
 }
 
 // Each item of `functions` is a list: the call, and a list of column definitions or NULL.
@@ -199,7 +187,7 @@ void ShapeCollector::range_function(const Object& body) {
     for (const Element part : pair) {
       const std::optional<Node> call = unwrap(part);
       if (place++ > 0) {
-        if (!is_empty(part)) unreviewed();
+        if (!is_empty(part)) fields("List", call ? call->body : Object(), {});
       } else if (call && call->type == "FuncCall") {
         note_call(call->body, true);
         fields("FuncCall", call->body, {});

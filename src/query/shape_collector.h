@@ -66,27 +66,38 @@ class ShapeCollector {
   void see_clock_or_user(const Object& body);
   void see_locking(const Object& body);
   void see_into(const Object& body);
+  void see_column_definition(const Object& body);
   void see_sample(const Object& body);
 
-  void note_level(const Object& body);
+  void define(const std::string& name) { shape_.defined[name].opaque = true; }
   void note_range(const Object& body, std::string_view field);
   void note_call(const Object& body, bool in_from);
   void note_parameter_cast(const Object& cast, const Object& parameter);
   void note_field(const std::string& qualifier, const std::string& name);
   void note_values(const Object& body);
-  void note_output_name(const std::string& name);
+  // The name PostgreSQL gives a result column without one; empty for a plain column, which keeps
+  // its own. A weak name gives way to that of a cast or CASE around it.
+  struct ColumnName {
+    std::string name;
+    bool strong = false;
+  };
+  static ColumnName column_name(const Element& value);
+  static ColumnName subselect_name(const Object& body);
   void note_operator(const std::optional<Name>& name);
   // Adds to `cast` what must hold for `argument` to give no string made by the query.
   void require_no_string(const Element& argument, CastUse& cast);
   void require_all(const Object& body, std::string_view field, CastUse& cast);
+  void require_case(const Object& body, CastUse& cast);
+  void require_subselect(const Object& body, CastUse& cast);
+  // The same for `argument` to be no time of day.
+  void note_zone(const Object& call);
+  void require_no_time(const Element& argument, ZoneUse& zone);
+  void require_no_time_in(const Object& body, std::string_view field, ZoneUse& zone);
 
   SelectShape& shape_;
   std::vector<Reason>& reasons_;
   std::vector<std::string> scope_;  // names of the CTEs visible here
   int level_ = 0;                   // of SELECTs around; 0: its columns are the answer's
-  size_t items_ = 0;                // of the levels so far, and their operands
-  size_t operands_ = 0;
-  int unnamed_ = 0;  // result columns without a name around, at level > 0
 };
 
 }  // namespace pgfresh::query

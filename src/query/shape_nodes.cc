@@ -34,10 +34,10 @@ bool looks_like_cast(const simdjson::dom::object& call) {
 }  // namespace
 
 void ShapeCollector::see_alias(const Object& body) {
-  shape_.defined.insert(text(body, "aliasname"));
+  define(text(body, "aliasname"));
   const auto columns = strings(body, "colnames");
   if (!columns) return unreviewed();
-  shape_.defined.insert(columns->begin(), columns->end());
+  for (const std::string& column : *columns) define(column);
 }
 
 void ShapeCollector::note_range(const Object& body, std::string_view field) {
@@ -85,7 +85,7 @@ void ShapeCollector::see_join(const Object& body) {
 void ShapeCollector::see_cte(const Object& body) {
   const auto columns = strings(body, "aliascolnames");
   if (!columns) return unreviewed();
-  shape_.defined.insert(columns->begin(), columns->end());
+  for (const std::string& column : *columns) define(column);
   const auto query = member(body, "ctequery");
   const std::optional<Node> found = query ? unwrap(*query) : std::nullopt;
   if (!found || found->type != "SelectStmt") add_reason(reasons_, Reason::kModifyingCte);
@@ -109,7 +109,6 @@ void ShapeCollector::see_column(const Object& body) {
   if (qualifier.empty() && last == "system_user") add_reason(reasons_, Reason::kSessionFunction);
   if (system_column(last)) add_reason(reasons_, Reason::kSystemColumn);
   if (!qualifier.empty()) note_field(qualifier, last);
-  note_output_name(last);
 }
 
 void ShapeCollector::see_constant(const Object& body) {
@@ -185,7 +184,6 @@ void ShapeCollector::see_cast(const Object& body) {
   cast.type = *name;
   require_no_string(*argument, cast);
   shape_.casts.push_back(std::move(cast));
-  note_output_name(name->name);
 }
 
 void ShapeCollector::see_indirection(const Object& body) {
@@ -198,15 +196,18 @@ void ShapeCollector::see_indirection(const Object& body) {
     const std::string name = text(found->body, "sval");
     if (system_column(name)) add_reason(reasons_, Reason::kSystemColumn);
     note_field({}, name);
-    note_output_name(name);
   }
 }
 
+// Who asks, in which database and schema, is in the key; what time it is cannot be.
 void ShapeCollector::see_clock_or_user(const Object& body) {
   const std::string op = text(body, "op");
-  const bool clock = op.starts_with("SVFOP_CURRENT_DATE") || op.starts_with("SVFOP_CURRENT_TIME") ||
-                     op.starts_with("SVFOP_LOCALTIME");
-  add_reason(reasons_, clock ? Reason::kTimeFunction : Reason::kSessionFunction);
+  for (const std::string_view keyed :
+       {"SVFOP_CURRENT_ROLE", "SVFOP_CURRENT_USER", "SVFOP_USER", "SVFOP_SESSION_USER",
+        "SVFOP_CURRENT_CATALOG", "SVFOP_CURRENT_SCHEMA"}) {
+    if (op == keyed) return;
+  }
+  add_reason(reasons_, Reason::kTimeFunction);
 }
 
 void ShapeCollector::see_locking(const Object&) {
@@ -220,13 +221,27 @@ void ShapeCollector::see_into(const Object&) {
   raise(shape_.effect_floor, Effect::kChangesSession);
 }
 
+// A column of `f(…) AS t(name type …)`: its value may be read from text.
+void ShapeCollector::see_column_definition(const Object& body) {
+  define(text(body, "colname"));
+  Object target;
+  const auto type = member(body, "typeName");
+  if (!type || type->get(target) != simdjson::SUCCESS) return unreviewed();
+  const std::optional<Name> name = name_of(target, "names");
+  if (!name) return unreviewed();
+  CastUse cast;
+  cast.type = *name;
+  cast.possible = false;
+  shape_.casts.push_back(std::move(cast));
+}
+
 void ShapeCollector::see_sample(const Object&) { add_reason(reasons_, Reason::kTablesample); }
 
 void ShapeCollector::note_call(const Object& body, bool in_from) {
   const std::optional<Name> name = name_of(body, "funcname");
   if (!name) return unreviewed();
   shape_.functions.insert({*name, count(body, "args"), in_from});
-  note_output_name(name->name);
+  if (name->name == "timezone") note_zone(body);
   if (!looks_like_cast(body)) return;
   CastUse cast;
   cast.type = *name;
@@ -246,11 +261,73 @@ void ShapeCollector::note_values(const Object& body) {
   if (level_ == 0 || !lists || lists->get(rows) != simdjson::SUCCESS || rows.size() == 0) return;
   const std::optional<Node> first = unwrap(*rows.begin());
   const size_t columns = first ? count(first->body, "items") : 0;
-  for (size_t i = 1; i <= columns; ++i) shape_.defined.insert("column" + std::to_string(i));
+  for (size_t i = 1; i <= columns; ++i) define("column" + std::to_string(i));
 }
 
-void ShapeCollector::note_output_name(const std::string& name) {
-  if (unnamed_ > 0) shape_.defined.insert(name);
+// FigureColnameInternal() of parse_target.c.
+ShapeCollector::ColumnName ShapeCollector::column_name(const Element& value) {
+  const std::optional<Node> found = unwrap(value);
+  const std::string_view type = found ? found->type : std::string_view();
+  if (type == "FuncCall") {
+    const auto name = name_of(found->body, "funcname");
+    return {name ? name->name : std::string(), true};
+  }
+  if (type == "ColumnRef") {
+    const auto parts = strings(found->body, "fields");
+    return {parts && !parts->empty() ? parts->back() : std::string(), true};
+  }
+  if (type == "A_Indirection") {
+    const auto parts = strings(found->body, "indirection");
+    if (parts && !parts->empty()) return {parts->back(), true};
+  }
+  if (type == "SubLink") return subselect_name(found->body);
+  const bool around = type == "TypeCast" || type == "CollateClause" || type == "A_Indirection";
+  const auto inner = around               ? member(found->body, "arg")
+                     : type == "CaseExpr" ? member(found->body, "defresult")
+                                          : std::nullopt;
+  ColumnName name = inner ? column_name(*inner) : ColumnName{"?column?", false};
+  if (name.strong) return name;
+  Object target;
+  const auto made = type == "TypeCast" ? member(found->body, "typeName") : std::nullopt;
+  if (made && made->get(target) == simdjson::SUCCESS) {
+    const auto type_name = name_of(target, "names");
+    return {type_name ? type_name->name : std::string(), false};
+  }
+  if (type == "CaseExpr") return {"case", false};
+  if (type == "A_Expr" && text(found->body, "kind") == "AEXPR_NULLIF") return {"nullif", true};
+  if (type == "CoalesceExpr") return {"coalesce", true};
+  if (type == "MinMaxExpr") {
+    return {text(found->body, "op") == "IS_GREATEST" ? "greatest" : "least", true};
+  }
+  if (type == "A_ArrayExpr") return {"array", true};
+  if (type == "RowExpr") return {"row", true};
+  if (type == "GroupingFunc") return {"grouping", true};
+  return name;
+}
+
+ShapeCollector::ColumnName ShapeCollector::subselect_name(const Object& body) {
+  const std::string kind = text(body, "subLinkType");
+  if (kind == "EXISTS_SUBLINK") return {"exists", true};
+  if (kind == "ARRAY_SUBLINK") return {"array", true};
+  const auto query = member(body, "subselect");
+  std::optional<Node> select = query ? unwrap(*query) : std::nullopt;
+  Object arm;
+  // The names of a set operation are those of its first arm.
+  while (select && kind == "EXPR_SUBLINK" && member(select->body, "larg") &&
+         member(select->body, "larg")->get(arm) == simdjson::SUCCESS) {
+    select->body = arm;
+  }
+  const auto list = select ? member(select->body, "targetList") : std::nullopt;
+  simdjson::dom::array targets;
+  if (kind != "EXPR_SUBLINK" || !list || list->get(targets) != simdjson::SUCCESS ||
+      targets.size() == 0) {
+    return {"?column?", false};
+  }
+  const std::optional<Node> target = unwrap(*targets.begin());
+  const auto given = target ? member(target->body, "val") : std::nullopt;
+  if (!given) return {"?column?", false};
+  const std::string name = text(target->body, "name");
+  return name.empty() ? column_name(*given) : ColumnName{name, true};
 }
 
 void ShapeCollector::note_operator(const std::optional<Name>& name) {
@@ -290,8 +367,92 @@ void ShapeCollector::require_no_string(const Element& argument, CastUse& cast) {
     if (const auto name = name_of(found->body, "name")) return cast.operators.push_back(*name);
   } else if (type == "CoalesceExpr" || type == "MinMaxExpr") {
     return require_all(found->body, "args", cast);
+  } else if (type == "CaseExpr") {
+    return require_case(found->body, cast);
+  } else if (type == "SubLink") {
+    return require_subselect(found->body, cast);
   }
   cast.possible = false;
+}
+
+void ShapeCollector::require_case(const Object& body, CastUse& cast) {
+  if (const auto otherwise = member(body, "defresult")) require_no_string(*otherwise, cast);
+  const auto list = member(body, "args");
+  simdjson::dom::array whens;
+  if (!list || list->get(whens) != simdjson::SUCCESS) return;
+  for (const Element item : whens) {
+    const std::optional<Node> when = unwrap(item);
+    const auto result = when ? member(when->body, "result") : std::nullopt;
+    result ? require_no_string(*result, cast) : void(cast.possible = false);
+  }
+}
+
+// (SELECT x FROM …), which gives what x is.
+void ShapeCollector::require_subselect(const Object& body, CastUse& cast) {
+  const auto query = member(body, "subselect");
+  const std::optional<Node> select = query ? unwrap(*query) : std::nullopt;
+  const auto list = select ? member(select->body, "targetList") : std::nullopt;
+  simdjson::dom::array targets;
+  cast.possible = cast.possible && text(body, "subLinkType") == "EXPR_SUBLINK" && list &&
+                  list->get(targets) == simdjson::SUCCESS && targets.size() == 1;
+  if (!cast.possible) return;
+  const std::optional<Node> target = unwrap(*targets.begin());
+  const auto given = target ? member(target->body, "val") : std::nullopt;
+  given ? require_no_string(*given, cast) : void(cast.possible = false);
+}
+
+// x AT TIME ZONE z is timezone(z, x).
+void ShapeCollector::note_zone(const Object& call) {
+  const auto list = member(call, "args");
+  simdjson::dom::array arguments;
+  if (!list || list->get(arguments) != simdjson::SUCCESS || arguments.size() == 0) return;
+  ZoneUse zone;
+  require_no_time(arguments.at(arguments.size() - 1).value_unsafe(), zone);
+  shape_.zones.push_back(std::move(zone));
+}
+
+void ShapeCollector::require_no_time_in(const Object& body, std::string_view field, ZoneUse& zone) {
+  const auto value = member(body, field);
+  if (!value) return;
+  simdjson::dom::array items;
+  if (value->get(items) != simdjson::SUCCESS) return require_no_time(*value, zone);
+  for (const Element item : items) require_no_time(item, zone);
+}
+
+// A bare constant is taken for a timestamptz. The arithmetic that gives a time has one among its
+// operands. What AT TIME ZONE itself gives is a time only if it is applied to one.
+void ShapeCollector::require_no_time(const Element& argument, ZoneUse& zone) {
+  const std::optional<Node> found = unwrap(argument);
+  const std::string_view type = found ? found->type : std::string_view();
+  if (type == "A_Const" || type == "SQLValueFunction") return;
+  if (type == "ColumnRef") {
+    const auto parts = strings(found->body, "fields");
+    if (parts && !parts->empty()) return zone.columns.push_back(parts->back());
+  } else if (type == "TypeCast") {
+    Object target;
+    const auto made = member(found->body, "typeName");
+    if (made && made->get(target) == simdjson::SUCCESS) {
+      if (const auto name = name_of(target, "names")) return zone.types.push_back(*name);
+    }
+  } else if (type == "FuncCall") {
+    const auto name = name_of(found->body, "funcname");
+    if (name && name->name == "timezone") return;
+    if (name && (name->name == "min" || name->name == "max")) {
+      return require_no_time_in(found->body, "args", zone);
+    }
+    if (name) return zone.functions.push_back(*name);
+  } else if (type == "A_Expr" && text(found->body, "kind") == "AEXPR_OP") {
+    require_no_time_in(found->body, "lexpr", zone);
+    return require_no_time_in(found->body, "rexpr", zone);
+  } else if (type == "CoalesceExpr" || type == "MinMaxExpr") {
+    return require_no_time_in(found->body, "args", zone);
+  } else if (type == "CaseExpr") {
+    require_no_time_in(found->body, "args", zone);
+    return require_no_time_in(found->body, "defresult", zone);
+  } else if (type == "CaseWhen") {
+    return require_no_time_in(found->body, "result", zone);
+  }
+  zone.possible = false;
 }
 
 }  // namespace pgfresh::query

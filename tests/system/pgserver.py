@@ -49,11 +49,12 @@ class PsqlError(RuntimeError):
 
 
 class PrivatePostgres:
-    """One server. `hba`: lines of pg_hba.conf put before the trusting ones (first match wins), as
+    """One server. `environment`: what its processes get besides what there is. `hba`: lines of pg_hba.conf put before the trusting ones (first match wins), as
     "host all scram_user 127.0.0.1/32 scram-sha-256". `settings`: further postgresql.conf entries.
     """
 
-    def __init__(self, fsync=False, max_connections=200, hba=(), settings=None, trust=True):
+    def __init__(self, fsync=False, max_connections=200, hba=(), settings=None, trust=True,
+                 environment=None):
         self.bin = bin_directory()
         self.port = free_port()
         self.base = tempfile.mkdtemp(prefix="pgfresh-pg-")
@@ -62,6 +63,7 @@ class PrivatePostgres:
         self.log = os.path.join(self.base, "log")
         self.hba = list(hba)
         self.trust = trust
+        self.environment = {**os.environ, **(environment or {})}
         self.settings = {
             "port": self.port,
             "listen_addresses": "127.0.0.1",
@@ -111,7 +113,7 @@ class PrivatePostgres:
         # Not capture_output: the server would inherit the pipe and keep it open.
         with open(os.path.join(self.base, "pg_ctl"), "w+", encoding="utf-8") as out:
             done = subprocess.run(self._as_owner(command), cwd="/", stdin=subprocess.DEVNULL,
-                                  stdout=out, stderr=out)
+                                  stdout=out, stderr=out, env=self.environment)
             out.seek(0)
             if done.returncode != 0:
                 raise RuntimeError(f"pg_ctl {arguments}: {out.read()}\n{self.log_text()[-3000:]}")

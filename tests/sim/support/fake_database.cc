@@ -439,8 +439,8 @@ SqlRows FakeDatabase::catalog_rows() const {
          attributes_of(name)});
     add({"k", std::to_string(oid), "{id}", "{1}", "[1]"});
   }
-  add({"f", "pg_catalog", "bi---", R"(["count", "sum"])"});
-  add({"o", "pg_catalog", "bi---", R"(["=", "<"])"});
+  add({"f", "pg_catalog", "bi---", R"([[2147, "count"], [2108, "sum"]])"});
+  add({"o", "pg_catalog", "bi---", R"([[410, "="], [412, "<"]])"});
   add({"y", "20", "pg_catalog", "int8", "b", "b--"});
   add({"y", "23", "pg_catalog", "int4", "b", "b--"});
   add({"y", "25", "pg_catalog", "text", "b", "b--"});

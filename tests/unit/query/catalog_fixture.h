@@ -77,14 +77,24 @@ class CatalogFixture {
   void inherits(Oid parent, Oid child) {
     row({"i", std::to_string(parent), std::to_string(child)});
   }
-  void view(Oid oid, const std::string& name, const std::string& effects,
-            const std::string& reads) {
+  // A view (id int8) whose stored tree has `inside` among its clauses.
+  void view(Oid oid, const std::string& name, const std::string& inside) {
     Table how;
     how.kind = 'v';
     how.watched = "false";
     table(oid, name, {{"id", kInt8}}, how);
-    row({"v", std::to_string(oid), effects, reads});
+    row({"v", std::to_string(oid), "({QUERY :commandType 1 " + inside + "})"});
   }
+  static std::string reads(const std::vector<Oid>& relations) {
+    std::string out = ":rtable (";
+    for (const Oid oid : relations) out += "{RTE :rtekind 0 :relid " + std::to_string(oid) + "}";
+    return out + ") ";
+  }
+  static std::string calls(Oid function) {
+    return ":where {FUNCEXPR :funcid " + std::to_string(function) + " :args <>} ";
+  }
+  // Of the functions or operators added last; they are numbered in the order of their names.
+  [[nodiscard]] Oid last_oid() const { return next_oid_ - 1; }
   // `code`: origin b e u, volatility i s v, suspect s or -, string result t or -, on a row r or -.
   void functions(const std::string& schema, const std::string& code,
                  const std::vector<std::string>& names) {
@@ -113,11 +123,11 @@ class CatalogFixture {
   }
 
  private:
-  static std::string json_list(const std::vector<std::string>& names) {
+  std::string json_list(const std::vector<std::string>& names) {
     std::string json = "[";
     for (const std::string& name : names) {
       if (json.size() > 1) json += ", ";
-      json += "\"" + name + "\"";
+      json += "[" + std::to_string(next_oid_++) + ", \"" + name + "\"]";
     }
     return json + "]";
   }
@@ -248,14 +258,16 @@ class CatalogFixture {
     table(1020, "audit_logs", {{"id", kInt8}, {"created_at", kTimestamptz}}, partitioned);
     table(1021, "audit_logs_1", {{"id", kInt8}, {"created_at", kTimestamptz}});
     inherits(1020, 1021);
-    view(1030, "plain_view", "false", "[1001]");
-    view(1031, "writing_view", "true", "[1001]");
-    view(1032, "view_of_view", "false", "[1031]");
+    functions("public", "uv---", {"view_writer"});
+    view(1030, "plain_view", reads({1030, 1030, 1001}));
+    view(1031, "writing_view", reads({1001}) + calls(last_oid()));
+    view(1032, "view_of_view", reads({1031}));
     row({"s", "pg_catalog", R"([[1259, "pg_class", "r"], [1247, "pg_type", "r"]])"});
     row({"s", "information_schema", R"([[13000, "tables", "v"]])"});
   }
 
   SqlRows rows_;
+  Oid next_oid_ = 5000;
   std::string suspicion_ = "false";
 };
 

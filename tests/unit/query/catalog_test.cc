@@ -60,6 +60,7 @@ TEST_CASE("rows that are not understood end the build") {
           .empty());
   CHECK_FALSE(error_with(padded({"f", "public", "ui", "[\"a\"]"})).empty());
   CHECK_FALSE(error_with(padded({"f", "public", "ui---", "[1]"})).empty());
+  CHECK_FALSE(error_with(padded({"f", "public", "ui---", "[\"a\"]"})).empty());
   CHECK_FALSE(error_with(padded({"f", "public", "ui---", "not json"})).empty());
   CHECK_FALSE(error_with(padded({"i", "1", "-2"})).empty());
   CHECK_FALSE(error_with(padded({"v", "4711", "false"})).empty());
