@@ -15,7 +15,7 @@ constexpr size_t kMemoBytesMax = 32 * 1024 * 1024;
 // Scopes resolved per text before the oldest is replaced.
 constexpr size_t kResolutionsMax = 4;
 
-size_t charge(const MemoText& text) { return 512 + 4 * text.statement().text.size(); }
+size_t charge(const MemoText& text) { return 1024 + 8 * text.statement().text.size(); }
 
 }  // namespace
 

@@ -285,6 +285,10 @@ void KeyFinder::Level::bind(Place place, const std::vector<KeyCondition>& condit
     if (left.kind != Found::Kind::kColumn) continue;
     const Attribute& column = *left.column.attribute;
     if (column.key == KeyType::kNone || !is_equality(condition.op)) continue;
+    if (condition.right.empty()) {
+      met_too_many_ = true;
+      continue;
+    }
     if (condition.right.front().kind == KeyOperand::Kind::kColumn) {
       if (condition.form != KeyCondition::Form::kEqual) continue;
       const Found right = column_of(place, condition.right.front());

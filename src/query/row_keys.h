@@ -45,8 +45,8 @@ struct KeyCondition {
   };
   Form form = Form::kEqual;
   Name op;
-  KeyOperand left;  // kIn, kAny: a column
-  std::vector<KeyOperand> right;
+  KeyOperand left;                // kIn, kAny: a column
+  std::vector<KeyOperand> right;  // at most limits::kKeyValuesMax; none: there were more
 };
 
 // A node of the tree of joins in FROM.
@@ -95,9 +95,14 @@ struct ParameterUse {
   }
 };
 
-// Bounds of one level: beyond, its tables are read as a whole.
+// Bounds: beyond, the tables of a level are read as a whole. 256 operands of some 200 bytes and 256
+// items of some 400 are 150 KB a text at the very worst; ordinary ones take 1 or 2 KB.
 inline constexpr size_t kLevelItemsMax = 64;
 inline constexpr size_t kLevelConditionsMax = 128;
+inline constexpr size_t kStatementItemsMax = 256;
+inline constexpr size_t kStatementOperandsMax = 256;
+// What a level counts for.
+[[nodiscard]] size_t operands_of(const QueryLevel& level);
 
 // `ctes`: the names that mean a WITH query and no table here. nullopt: nothing to be used.
 [[nodiscard]] std::optional<QueryLevel> collect_level(const simdjson::dom::object& select,

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/limits.h"
 #include "query/row_keys.h"
 #include "query/tree_json.h"
 
@@ -109,6 +110,7 @@ std::optional<KeyOperand> operand_of(const Node& value) {
 }
 
 bool append_operands(const array& items, std::vector<KeyOperand>& out) {
+  if (items.size() > limits::kKeyValuesMax) return true;
   for (const element item : items) {
     const std::optional<Node> found = unwrap(item);
     std::optional<KeyOperand> operand = found ? operand_of(*found) : std::nullopt;
@@ -297,6 +299,17 @@ std::optional<size_t> FromReader::item(const element& value) {
 }
 
 }  // namespace
+
+size_t operands_of(const QueryLevel& level) {
+  const auto count = [](const std::vector<KeyCondition>& conditions) {
+    size_t total = 0;
+    for (const KeyCondition& each : conditions) total += 1 + each.right.size();
+    return total;
+  };
+  size_t total = count(level.where);
+  for (const FromItem& item : level.items) total += count(item.on);
+  return total;
+}
 
 std::optional<CastTarget> cast_target(const object& cast) {
   const auto type = structure(cast, "typeName");

@@ -120,8 +120,17 @@ void ShapeCollector::select_body(const Object& body) {
   if (const auto with = member(body, "withClause")) structure("WithClause", *with);
   note_values(body);
   fields("SelectStmt", body, "withClause");
-  if (auto level = collect_level(body, scope_)) shape_.levels.push_back(std::move(*level));
+  note_level(body);
   scope_.resize(outside);
+}
+
+void ShapeCollector::note_level(const Object& body) {
+  std::optional<QueryLevel> level = collect_level(body, scope_);
+  if (!level) return;
+  items_ += level->items.size();
+  operands_ += operands_of(*level);
+  if (items_ > kStatementItemsMax || operands_ > kStatementOperandsMax) return;
+  shape_.levels.push_back(std::move(*level));
 }
 
 void ShapeCollector::modify(std::string_view type, const Object& body) {

@@ -70,6 +70,7 @@ class ShapeCollector {
   void see_sample(const Object& body);
 
   void define(const std::string& name) { shape_.defined[name].opaque = true; }
+  void note_level(const Object& body);
   void note_range(const Object& body, std::string_view field);
   void note_call(const Object& body, bool in_from);
   void note_parameter_cast(const Object& cast, const Object& parameter);
@@ -98,6 +99,8 @@ class ShapeCollector {
   std::vector<Reason>& reasons_;
   std::vector<std::string> scope_;  // names of the CTEs visible here
   int level_ = 0;                   // of SELECTs around; 0: its columns are the answer's
+  size_t items_ = 0;                // of the levels so far, and their operands
+  size_t operands_ = 0;
 };
 
 }  // namespace pgfresh::query

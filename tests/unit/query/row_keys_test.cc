@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "catalog_fixture.h"
+#include "query/shape.h"
 
 namespace pgfresh::query::test {
 namespace {
@@ -379,6 +380,26 @@ TEST_CASE("why a table is read as a whole") {
   for (int reason = 0; reason <= static_cast<int>(AnyReason::kTooManyValues); ++reason) {
     CHECK_FALSE(any_reason_text(static_cast<AnyReason>(reason)).empty());
   }
+}
+
+TEST_CASE("what is kept of a text is bounded") {
+  const auto catalog = CatalogFixture().build();
+  std::string list = "select * from places where id in (1";
+  for (int i = 0; i < 5000; ++i) list += ",1";
+  const auto longest = analyze(list + ")", 16384);
+  REQUIRE(longest->shape != nullptr);
+  REQUIRE(longest->shape->levels.size() == 1);
+  CHECK(operands_of(longest->shape->levels.front()) == 1);
+  CHECK(resolve(*longest, *catalog, kPath).dependencies.front().why_any ==
+        AnyReason::kTooManyValues);
+  std::string many = "select 1 from places where id = 1";
+  for (int i = 0; i < 400; ++i) many += " union all select 1 from places where id = 1";
+  const auto levels = analyze(many, 32768);
+  REQUIRE(levels->shape != nullptr);
+  CHECK(levels->shape->levels.size() == kStatementOperandsMax / 2);
+  const Verdict verdict = resolve(*levels, *catalog, kPath);
+  CHECK(verdict.dependencies.size() == 401);
+  CHECK_FALSE(verdict.dependencies.back().row_aware());
 }
 
 TEST_CASE("a level with very many tables or conditions is read as a whole, quickly") {
