@@ -137,7 +137,7 @@ bool take_array(const Node& value, KeyCondition& out) {
   if (!argument || argument->type != "A_ArrayExpr" || !target || !target->array) return false;
   if (!take_array(*argument, out)) return false;
   for (KeyOperand& each : out.right) {
-    if (each.cast) return false;
+    if (each.cast.value_or(target->type) != target->type) return false;
     each.cast = target->type;
   }
   return true;

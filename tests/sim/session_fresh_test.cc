@@ -66,6 +66,25 @@ TEST_CASE("a write to another table leaves the answer alone") {
   CHECK(w.hits() == 1);
 }
 
+TEST_CASE("a write to another row leaves the answer alone, one that is not settled too") {
+  World w;
+  WireClient& a = w.session();
+  WireClient& b = w.session();
+  const std::string whole = "SELECT count(*), sum(v) FROM bench";
+  CHECK(w.ask(a, kOne) == kOld);
+  CHECK(w.ask(a, kTwo) == "T:v D:20 C:SELECT 1 Z:I");
+  CHECK(w.ask(a, whole) == "T:count,sum D:3,60 C:SELECT 1 Z:I");
+  const HeldFeed held(w);
+  CHECK(w.ask(a, "UPDATE bench SET v = 21 WHERE id = 2") == "C:UPDATE 1 Z:I");
+  CHECK(w.ask(a, kOne) == kOld);
+  CHECK(w.ask(b, kOne) == kOld);
+  CHECK(w.hits() == 2);
+  CHECK(w.ask(b, kTwo) == "T:v D:21 C:SELECT 1 Z:I");
+  CHECK(w.ask(b, whole) == "T:count,sum D:3,61 C:SELECT 1 Z:I");
+  CHECK(w.hits() == 2);
+  CHECK(w.proxy.bypasses(Reason::kOpen) == 2);
+}
+
 TEST_CASE("a statement that changed no row says nothing") {
   World w;
   WireClient& a = w.session();

@@ -73,6 +73,11 @@ TEST_CASE("one table: the conditions that count") {
       {"select * from users where email = any (array['x', 'y'])", "users.email{x,y}"},
       {"select * from users where id = any (array['A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11']::uuid[])",
        "users.id{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}"},
+      {"select * from users where id = "
+       "any (array['A0EEBC999C0B4EF8BB6D6BB9BD380A11'::uuid]::uuid[])",
+       "users.id{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}"},
+      {"select * from users where id = any (array['A0EEBC999C0B4EF8BB6D6BB9BD380A11'::uuid])",
+       "users.id{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}"},
       {"select * from users where id = 'A0EEBC999C0B4EF8BB6D6BB9BD380A11'",
        "users.id{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}"},
       {"select * from places where id = 42", "places.id{42}"},
@@ -144,6 +149,7 @@ TEST_CASE("one table: what does not count") {
       // Parameters in an array whose type is its own.
       {"select * from users where id = any (array[$1, $2])", "users"},
       {"select * from users where id = any ($1::text[]::uuid[])", "users"},
+      {"select * from users where email = any (array['x'::bpchar]::text[])", "users"},
   });
 }
 
