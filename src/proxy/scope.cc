@@ -11,8 +11,9 @@ namespace {
 constexpr size_t kScopesMax = 10'000;
 
 // Settings that can change the bytes or the meaning of an answer (PostgreSQL manual, "Client
-// Connection Defaults", "Version and Platform Compatibility"). Settings that only extension
-// functions read are not here: such functions are STABLE or VOLATILE and never cached.
+// Connection Defaults", "Version and Platform Compatibility"), and those of extensions that
+// operators or index scans read (pg_trgm, pgvector). Other settings that only extension functions
+// read are not here: such functions are STABLE or VOLATILE and never cached.
 constexpr std::array kKeyed = {
     std::string_view{"client_encoding"},
     std::string_view{"DateStyle"},
@@ -37,6 +38,11 @@ constexpr std::array kKeyed = {
     std::string_view{"session_authorization"},
     std::string_view{"row_security"},
     std::string_view{"gin_fuzzy_search_limit"},
+    std::string_view{"pg_trgm.similarity_threshold"},
+    std::string_view{"pg_trgm.word_similarity_threshold"},
+    std::string_view{"pg_trgm.strict_word_similarity_threshold"},
+    std::string_view{"hnsw.ef_search"},
+    std::string_view{"ivfflat.probes"},
     std::string_view{"default_transaction_isolation"},
     std::string_view{"pgfresh.inband"},
     std::string_view{"pgfresh.cache"},
@@ -63,6 +69,17 @@ std::string make_probe_sql() {
     sql += "', true)";
   }
   return sql;
+}
+
+// An extension's settings are unknown to a session until it has loaded the extension; then they
+// have these values.
+std::string_view value_before_loading(std::string_view name) {
+  if (name == "pg_trgm.similarity_threshold") return "0.3";
+  if (name == "pg_trgm.word_similarity_threshold") return "0.6";
+  if (name == "pg_trgm.strict_word_similarity_threshold") return "0.5";
+  if (name == "hnsw.ef_search") return "40";
+  if (name == "ivfflat.probes") return "1";
+  return "";
 }
 
 void append_field(std::string& bytes, std::string_view field) {
@@ -131,7 +148,7 @@ std::optional<ProbeAnswer> read_probe(std::string_view database,
   answer.opaque = row[kTemporary] != "f";
   for (size_t i = 0; i < kKeyed.size(); ++i) {
     const std::string_view name = kKeyed[i];
-    const std::string_view value = row[kFixedColumns + i].value_or("");
+    const std::string_view value = row[kFixedColumns + i].value_or(value_before_loading(name));
     append_field(scope.bytes, value);
     if (name == "client_encoding") {
       if (!ascii_safe_encoding(value)) answer.opaque = true;

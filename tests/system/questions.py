@@ -105,6 +105,7 @@ QUESTIONS = [
     "FROM pharmacy_hours ORDER BY pharmacy_id, day_of_week LIMIT 7",
     "SELECT id FROM pharmacy_hours WHERE open_time <= '09:30' AND close_time > time '09:30' "
     "ORDER BY id LIMIT 5",
+    "SELECT id FROM clinics WHERE name % 'clinic' OR 'care' <% name ORDER BY id",
     # partitions and members
     "SELECT count(*), max(created_at) FROM audit_logs",
     "SELECT count(*) FROM ONLY audit_logs",

@@ -51,6 +51,15 @@ TEST_CASE("scope: an ordinary probe") {
   CHECK(answer->scope.max_age_ms == 0);
 }
 
+TEST_CASE("scope: an extension's setting counts as its default before the extension is loaded") {
+  const auto bytes = [](const Row& row) { return read_probe("shop", row)->scope.bytes; };
+  const std::string plain = bytes(ordinary_row());
+  CHECK(bytes(with("pg_trgm.similarity_threshold", "0.3")) == plain);
+  CHECK(bytes(with("ivfflat.probes", "1")) == plain);
+  CHECK(bytes(with("pg_trgm.similarity_threshold", "0.4")) != plain);
+  CHECK(bytes(with("pg_trgm.word_similarity_threshold", "0.3")) != plain);
+}
+
 TEST_CASE("scope: a row of another width is no answer") {
   Row row = ordinary_row();
   row.pop_back();
