@@ -370,6 +370,7 @@ void Actor::write_behind_savepoint() {
                     [](const Heard&) {}});
   steps_.push_back(control("ROLLBACK TO s"));
   steps_.push_back(reading(row));
+  ++savepoints_undone_;
   steps_.push_back({[this] { client_.query("COMMIT"); }, [this](const Heard&) { abort(); }});
 }
 

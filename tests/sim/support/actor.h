@@ -41,6 +41,7 @@ class Actor {
   // Begins something at random, or connects. REQUIRES: idle().
   void act();
   [[nodiscard]] uint64_t losses() const { return losses_; }
+  [[nodiscard]] uint64_t savepoints_undone() const { return savepoints_undone_; }
 
  private:
   using Heard = std::vector<WireClient::Message>;
@@ -93,6 +94,7 @@ class Actor {
   int readies_ = 0;
   bool prepared_ = false;  // the named statement
   uint64_t losses_ = 0;
+  uint64_t savepoints_undone_ = 0;
 
   // The write under way.
   std::optional<int64_t> version_;

@@ -44,8 +44,9 @@ RandomWorld::RandomWorld(uint64_t seed, Fault fault)
   postgres_.database().set_quirk(kRows + 1, Quirk::kError);
   const uint64_t proxies = 1 + random_.below(2);
   for (uint64_t i = 0; i < proxies; ++i) {
-    proxies_.push_back(std::make_unique<ProxyNode>(time_, postgres_, node_options(random_, fault),
-                                                   random_.next()));
+    const NodeOptions options = node_options(random_, fault);
+    few_slots_ = few_slots_ || options.slot_bits == 2;
+    proxies_.push_back(std::make_unique<ProxyNode>(time_, postgres_, options, random_.next()));
   }
   for (int64_t row = 1; row <= kRows; ++row) {
     postgres_.database().put(row, 0);
@@ -159,6 +160,7 @@ void RandomWorld::disturb() {
 // A connection is held for a while, or cut: of a client, or of a backend.
 void RandomWorld::disturb_pipe() {
   std::shared_ptr<MemoryPipe> pipe;
+  bool in_transaction = false;
   if (random_.one_in(2) && !pipes_.empty()) {
     pipe = pipes_[random_.below(pipes_.size())].lock();
   } else if (!postgres_.backends().empty()) {
@@ -169,9 +171,10 @@ void RandomWorld::disturb_pipe() {
       ++happened_["stalled backend"];
     }
     pipe = backend->pipe();
+    in_transaction = backend->in_transaction();
   }
   if (pipe == nullptr) return;
-  if (random_.one_in(6)) {
+  if (random_.one_in(in_transaction ? 2 : 6)) {
     pipe->cut("connection reset by peer");
     ++happened_["cut"];
     return;
@@ -208,11 +211,23 @@ void RandomWorld::disturb_server() {
     ++happened_["crash"];
     return;
   }
+  if (random_.one_in(4)) {
+    forge();
+    return;
+  }
   if (!schema_changes_) return;
   FakeDatabase::Transaction tx;
   static_cast<void>(postgres_.database().execute(tx, "ALTER TABLE side ADD x int", {}));
   postgres_.notify(postgres_.database().commit(tx));
   ++happened_["schema change"];
+}
+
+// Anybody may NOTIFY anything: what cannot be read, and what has been said before.
+void RandomWorld::forge() {
+  constexpr const char* kPayloads[] = {"rubbish", "1 1001 r 16402 1 1 1 1:1", "1 1001 w 16402",
+                                       "1 1001 w 7", "1 1002 s"};
+  postgres_.notify({kPayloads[random_.below(std::size(kPayloads))]});
+  ++happened_["forged notification"];
 }
 
 void RandomWorld::freeze_somebody() {
@@ -268,13 +283,27 @@ void RandomWorld::read_all(size_t proxy) {
   time_.settle();
 }
 
+uint64_t RandomWorld::happened_of(const std::string& what) const {
+  const auto found = happened_.find(what);
+  return found == happened_.end() ? 0 : found->second;
+}
+
 void RandomWorld::add_coverage(std::map<std::string, uint64_t>& coverage) const {
   for (const auto& [name, count] : happened_) coverage[name] += count;
   coverage["reads judged"] += judge_.reads();
   coverage["writes"] += judge_.writes();
   coverage["deferred BEGIN injected"] += postgres_.begins();
   coverage["lost backend with open slots"] += postgres_.looks();
-  for (const auto& actor : actors_) coverage["client connection lost"] += actor->losses();
+  for (const auto& actor : actors_) {
+    coverage["client connection lost"] += actor->losses();
+    coverage["savepoint undone"] += actor->savepoints_undone();
+  }
+  coverage["few slots for everything"] += few_slots_ ? 1U : 0U;
+  if (proxies_.size() > 1) {
+    uint64_t open = 0;
+    for (const auto& proxy : proxies_) open += proxy->bypasses(Reason::kOpen);
+    coverage["two proxies, writes open, feeds late"] += open != 0 ? happened_of("feed held") : 0;
+  }
   for (const auto& proxy : proxies_) {
     const auto dropped_for_a_reason =
         proxy->bypasses(Reason::kNotQuiet) + proxy->bypasses(Reason::kTooLarge);

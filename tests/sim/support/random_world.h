@@ -57,6 +57,8 @@ class RandomWorld {
   void disturb_feed();
   void disturb_server();
   void freeze_somebody();
+  void forge();
+  [[nodiscard]] uint64_t happened_of(const std::string& what) const;
   void later(int64_t after_ms, std::function<void()> task);
   void do_what_is_due(int64_t now_ns);
   void read_all(size_t proxy);
@@ -77,6 +79,7 @@ class RandomWorld {
   std::vector<std::unique_ptr<Actor>> actors_;
   std::vector<Later> later_;
   std::map<std::string, uint64_t> happened_;
+  bool few_slots_ = false;
   int64_t feed_held_until_ns_ = 0;
 };
 

@@ -76,6 +76,17 @@ constexpr std::string_view kDirectWrites[] = {
     "UPDATE bench SET v = 203",
     "UPDATE side SET v = 204 WHERE id = 1",
 };
+constexpr std::string_view kPayloads[] = {
+    "",
+    "1",
+    "1 5 w 16402",
+    "1 7 r 16402 1 1 1 1:1",
+    "1 9 r 16402 1 1 64 1:1",
+    "1 5 w 99",
+    "1 1002 s",
+    "2 5 s",
+    "1 18446744073709551615 w 16402",
+};
 constexpr std::string_view kSchemaChange = "ALTER TABLE side ADD x int";
 
 // The input, taken byte by byte; behind its end come zeroes.
@@ -165,6 +176,7 @@ class Stage {
   std::string any_message(Input& input, WireClient& client);
   [[nodiscard]] std::string some_name(Input& input) const;
   std::string write_directly(Input& input);
+  std::string forge(Input& input);
   std::string turn_the_feed();
   void choose_packets(Input& input);
   void recover(size_t who);
@@ -286,10 +298,9 @@ std::string Stage::any_message(Input& input, WireClient& client) {
       return "E(" + std::string(portal) + (limit != 0 ? ",1)" : ")");
     }
     case 8: {
-      const bool portal = input.below(2) == 0;
-      const std::string_view name = portal ? input.one_of(kPortals) : "";
-      client.close(portal ? 'P' : 'S', name);
-      return std::string("C(") + (portal ? 'P' : 'S') + std::string(name) + ")";
+      const std::string_view portal = input.one_of(kPortals);
+      client.close('P', portal);
+      return "C(P" + std::string(portal) + ")";
     }
     case 9:
     case 10:
@@ -322,6 +333,24 @@ std::string Stage::write_directly(Input& input) {
   world_.run();
   heard_[kClients] += direct_->take() + '\n';
   return "direct " + std::string(text);
+}
+
+// Anybody may NOTIFY anything, and raise an INFO that looks like ours.
+std::string Stage::forge(Input& input) {
+  std::string payload(input.one_of(kPayloads));
+  for (size_t more = input.below(4); more > 0; --more) {
+    payload += static_cast<char>(1 + input.below(255));
+  }
+  if (input.below(2) == 0) {
+    world_.postgres.notify({payload});
+    return "forged notification " + payload;
+  }
+  for (const auto& backend : world_.postgres.backends()) {
+    if (backend->alive() && backend->logged_in()) backend->send_pf001(payload);
+  }
+  world_.run();
+  direct_->forget();  // who gets it unhidden
+  return "forged notice " + payload;
 }
 
 std::string Stage::turn_the_feed() {
@@ -433,6 +462,10 @@ std::string Stage::act(Input& input) {
       did = "packets";
       break;
     default:
+      if (input.below(4) != 0) {
+        did = forge(input);
+        break;
+      }
       client.disconnect();
       world_.run();
       log_in(who);
