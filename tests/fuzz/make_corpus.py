@@ -6,6 +6,7 @@ other names in the corpus folders are left alone.
 """
 
 import pathlib
+import random
 import struct
 
 CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
@@ -121,6 +122,32 @@ KEYS = {
 }
 
 
+CONSOLE = {
+    "show": b"SHOW STATS",
+    "flush": b'flush table "Shop".public.doctors; SHOW /* x */ CACHE',
+    "kill": b"KILL 42",
+    "set": b"SET client_encoding TO 'UTF8'; SELECT 1 AS one, version()",
+    "block": b"BEGIN; SHOW datestyle; ROLLBACK; DISCARD ALL",
+    "open_quote": b"SET x = 'abc",
+}
+
+OPTIONS = {
+    "file": b"fupstream:\n  url: postgresql://a:b@localhost:5432/x\ncache:\n  bytes: 64MB\n  ttl: 5min\n",
+    "file_lists": b"flisten:\n  tcp: [127.0.0.1:1, '[::1]:2']\nconsole:\n  users:\n"
+    b"    - {name: a, password: b}\n",
+    "file_broken": b"fcache: [\n",
+    "file_anchor": b"fa: &a {b: *a}\ncache:\n  ttl: 5\n  ttl: 6\n",
+    "arguments": b"a--upstream\npostgresql://u@h/d?sslmode=require\n--set\ncache.mode=off\n--listen\n*:1",
+    "check": b"a--check\n--http\nnone",
+}
+
+
+def sessions() -> dict[str, bytes]:
+    """What the random test of tests/sim plays, in other words: any bytes are a conversation."""
+    numbers = random.Random(7)
+    return {f"talk_{n}": bytes(numbers.randrange(256) for _ in range(240)) for n in range(8)}
+
+
 def write(target: str, seeds: dict[str, bytes]) -> None:
     folder = CORPUS / target
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,6 +163,9 @@ def main() -> None:
     write("startup", STARTUPS)
     write("scram", SCRAM)
     write("key", KEYS)
+    write("console", CONSOLE)
+    write("options", OPTIONS)
+    write("session", sessions())
 
 
 if __name__ == "__main__":
