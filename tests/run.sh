@@ -90,13 +90,19 @@ if [ "$mode" = full ]; then
   build build-asan -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_SANITIZE=address,undefined
   doctest build-asan/tests/unit_tests
     doctest build-asan/tests/sim_tests # 60 worlds: instrumented code is slow
+  say "with hashes of four bits, where everything collides"
+  targets="pgfresh"
+  build build-weak -DCMAKE_BUILD_TYPE=Release -DPGFRESH_WEAK_HASH=ON
+  check "the judge, with hashes of four bits" env PGFRESH_BIN="$root/build-weak/pgfresh" \
+    PGFRESH_WEAK_HASH=1 JUDGE_SECONDS=8 /usr/bin/python3 -m pytest -q -p no:cacheprovider \
+    tests/system/test_judge.py -k peace
   say "threaded parts under ThreadSanitizer"
   targets="unit_tests"
   build build-tsan -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_SANITIZE=thread
   doctest build-tsan/tests/unit_tests -sf='*/cache/*,*/freshness/*,*/net/*,*/app/*'
   say "fuzzing, a smoke run of each target"
   must "configure build-fuzz" cmake -S . -B build-fuzz -G Ninja -DPGFRESH_FUZZ=ON \
-    -DPGFRESH_TESTS=OFF -DCMAKE_CXX_COMPILER=clang++
+    -DCMAKE_BUILD_TYPE=Sanitize -DCMAKE_CXX_COMPILER=clang++
   must "build build-fuzz" cmake --build build-fuzz -j "$jobs" --target fuzz_targets
   ulimit -s 65536 # libpg_query recurses; the daemon's threads have more
   for target in build-fuzz/tests/fuzz/fuzz_*; do

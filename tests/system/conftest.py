@@ -21,6 +21,7 @@ import pgfresh_proc  # noqa: E402
 from pgfresh_proc import Pgfresh  # noqa: E402
 from pgserver import PrivatePostgres  # noqa: E402
 from play import Play  # noqa: E402
+from sql_bench import db, empty, installed, pg  # noqa: E402,F401
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -14,7 +14,7 @@ import pytest
 
 from pgfresh_proc import Pgfresh, wait_until
 from pgwire import bind, describe, execute, flush, parse, query, rows, sync
-from play import Play, last, one
+from play import Play, one
 from relay import ANSWER, REQUEST, Relay
 from test_freshness import WAYS, Scene
 

@@ -12,6 +12,7 @@ from judge import ABORTED, COMMITTED, INFINITE, UNKNOWN, Judge, Read, Write
 from play import STALENESS_S
 
 SECONDS = float(os.environ.get("JUDGE_SECONDS", "30"))
+WEAK_HASH = "PGFRESH_WEAK_HASH" in os.environ  # the binary is built with 4-bit hashes
 MS = 10**6
 
 
@@ -186,7 +187,8 @@ def test_no_stale_read_in_peace(own_play, tmp_path):
     judge, logs, asked, before, after = run_judge(play, tmp_path)
     assert logs.errors == []
     assert judge.coverage.empty() == []
-    assert asked["hits"] > sum(asked.values()) / 2, asked
+    share = 20 if WEAK_HASH else 2  # where sixteen keys are all there are, most hits are lost
+    assert asked["hits"] > sum(asked.values()) / share, asked
     for name in ("fills_total", "stale_found_total", "inband_notices_total",
                  "flights_joined_total"):
         assert after.value(f"pgfresh_{name}") > before.value(f"pgfresh_{name}"), name
