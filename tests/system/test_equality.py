@@ -142,17 +142,18 @@ def check_another_day(play, cached):
     library = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")[0]
     later = {"LD_PRELOAD": library, "FAKETIME": "+200d", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     with PrivatePostgres(environment=later) as server:
-        conftest.set_the_stage(server, template="later")
-        with psycopg.connect(server.url(database="later"), autocommit=True) as connection:
+        conftest.set_the_stage(server, template=play.database)
+        with psycopg.connect(server.url(database=play.database), autocommit=True) as connection:
             statements.install(connection)
             assert "days" in str(connection.execute("SELECT now() - %s::timestamptz",
                                                     (time.strftime("%F %T%z"),)).fetchone()[0])
-        there = Runner(Wire(port=server.port).login("postgres", "later"))
+        there = Runner(Wire(port=server.port).login("postgres", play.database))
 
         def rows(runner, sql):  # not the descriptions, which tell oids
             return [body for kind, body in runner.ask(sql, None) if kind in "DC"]
 
-        differing = [sql for sql in cached if rows(here, sql) != rows(there, sql)]
+        differing = [sql for sql in cached if rows(here, sql) != rows(there, sql)
+                     and "hashenum" not in sql]  # of the value's oid
         there.wire.close()
     assert not differing, f"cached, and yet not the same another day: {differing[:10]}"
 
