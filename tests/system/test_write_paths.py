@@ -429,6 +429,26 @@ def test_foreign_table_is_not_cached(server, play):
                and last(app)["reason"] == "relation_kind", "the reason is known")
 
 
+def test_write_by_another_servers_hand_is_seen_within_the_bound(server, play):
+    """postgres_fdw writes on a connection of its own, whose notices nobody here hears."""
+    play.sql("CREATE EXTENSION IF NOT EXISTS postgres_fdw; CREATE TABLE far (id int PRIMARY KEY, n "
+             "int); INSERT INTO far VALUES (1, 10); SELECT pgfresh.watch('far');"
+             f"CREATE SERVER back FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port "
+             f"'{server.port}', dbname '{play.database}');"
+             "CREATE USER MAPPING FOR postgres SERVER back OPTIONS (user 'postgres');"
+             "CREATE FOREIGN TABLE near (id int, n int) SERVER back OPTIONS (table_name 'far')")
+    writer, reader = play.app(), play.app()
+    for turn in range(3):
+        play.hot(reader, "SELECT n FROM far WHERE id = 1")
+        writer.execute(f"UPDATE near SET n = {turn} WHERE id = 1")
+        acknowledged = time.monotonic()
+        while True:
+            asked = time.monotonic()
+            if one(reader, "SELECT n FROM far WHERE id = 1") == turn:
+                break
+            assert asked < acknowledged + STALENESS_S, "old beyond the bound"
+
+
 def test_crash_empties_unlogged_tables_and_no_others(own_play, own_server):
     play = own_play(postgres=own_server)
     play.sql("CREATE UNLOGGED TABLE volatile (id int PRIMARY KEY); INSERT INTO volatile VALUES (1);"
