@@ -111,7 +111,8 @@ class CatalogBuilder {
   std::vector<std::pair<Oid, Oid>> inheritance_;  // parent, child
   std::unordered_map<Oid, Safety> functions_;
   std::unordered_map<Oid, Safety> operators_;
-  std::unordered_set<Oid> projecting_;      // functions that read spatial_ref_sys
+  std::unordered_set<Oid> projecting_;  // functions that read spatial_ref_sys
+  std::unordered_set<Oid> projecting_operators_;
   std::unordered_set<std::string> planar_;  // names with an overload that does not
   std::vector<std::pair<Oid, std::optional<ViewTree>>> views_;
   bool meta_seen_ = false;
@@ -312,15 +313,15 @@ bool CatalogBuilder::take_names(const Row& row, bool functions) {
     entry.safety = std::max(entry.safety, safety);
     entry.text_result = entry.text_result || code[3] == 't' || code[3] == 'a';
     entry.time_result = entry.time_result || code[3] == 'z' || code[3] == 'a';
-    if (origin == Origin::kExtension && functions) {
-      const bool always = always_projects(name);
+    if (origin == Origin::kExtension) {
+      const bool always = functions && always_projects(name);
       const Projection projection = always           ? Projection::kAlways
                                     : code[0] == 'g' ? Projection::kGeography
                                                      : Projection::kNone;
       entry.projection = std::max(entry.projection, projection);
       if (projection != Projection::kNone) {
-        projecting_.insert(static_cast<Oid>(oid));
-      } else {
+        (functions ? projecting_ : projecting_operators_).insert(static_cast<Oid>(oid));
+      } else if (functions) {
         planar_.insert(qualified(text(row, 1), name));
       }
     }
@@ -541,7 +542,9 @@ View CatalogBuilder::judge_view(Oid oid, const ViewTree& tree) const {
   note(view.functions, functions_, tree.functions);
   note(view.operators, operators_, tree.operators);
   view.projects = std::any_of(tree.functions.begin(), tree.functions.end(),
-                              [this](Oid function) { return projecting_.contains(function); });
+                              [this](Oid function) { return projecting_.contains(function); }) ||
+                  std::any_of(tree.operators.begin(), tree.operators.end(),
+                              [this](Oid op) { return projecting_operators_.contains(op); });
   view.reasons = tree.reasons;
   view.may_do_anything = tree.unreviewed;
   for (const Oid computed : tree.types) {

@@ -220,6 +220,7 @@ void Resolver::judge_function(const FunctionUse& use) {
 
 void Resolver::judge_operator(const Name& name) {
   const Catalog::NamedSafety found = catalog_.operator_safety(search_path_, name.schema, name.name);
+  projection_ = std::max(projection_, found.projection);
   if (found.found && found.safety == Safety::kSafe) return;
   apply_to_operator(found.found ? found.safety : Safety::kEffects);
 }

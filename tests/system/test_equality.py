@@ -220,3 +220,16 @@ def test_settings(play, asked, runners):
         for runner in runners:
             runner.ask(f"RESET {name}", None)
     assert hits > len(SETTINGS) // 2
+
+
+@pytest.mark.parametrize("sql", [
+    "SELECT ST_AsText(ST_Transform(geo::geometry, 3857)) FROM pharmacy_locations ORDER BY id LIMIT 1",
+    "SELECT id FROM pharmacy_locations ORDER BY geo <-> 'POINT(77 12)'::geography, id LIMIT 1"])
+def test_table_of_projections(play, asked, sql):
+    """PostGIS reads spatial_ref_sys: what it projects or measures depends on that table."""
+    app = play.app()
+    before = play.hot(app, sql)
+    with play.expect(hits=0):
+        app.execute("UPDATE spatial_ref_sys SET auth_name = auth_name WHERE srid = 4326")
+        assert app.execute(sql).fetchall() == before
+    play.hot(app, sql)

@@ -199,11 +199,15 @@ TEST_CASE("what reads PostGIS's table of projections depends on it") {
     fixture.table(2100, "spatial_ref_sys", {{"srid", F::kInt4}, {"srtext", F::kText}}, how);
     fixture.functions("public", "ei---", {"st_transform", "st_area", "st_x"});
     fixture.functions("public", "gi---", {"st_area", "st_project"});
+    fixture.operators("public", "gi---", {"<~>"});
     fixture.type(90010, "public", "geometry", 'b', "ei-", 0, 0);
     fixture.table(2101, "shapes", {{"id", F::kInt8}, {"geom", 90010}});
   };
   F watched;
   add(watched, "true");
+  watched.view(2111, "ordered",
+               F::reads({2101}) + ":a {OPEXPR :opno " + std::to_string(watched.last_oid()) + "}");
+  watched.functions("public", "gi---", {"st_along"});
   watched.view(2110, "projected", F::reads({2101}) + F::calls(watched.last_oid()));
   const auto catalog = watched.build();
   const auto roots = [&](std::string_view sql) { return sorted_roots(judge(sql, *catalog)); };
@@ -213,6 +217,9 @@ TEST_CASE("what reads PostGIS's table of projections depends on it") {
   CHECK(roots("select st_area(geom::geography) from shapes") == std::vector<Oid>{2100, 2101});
   CHECK(roots("select st_project(geom, 1, 2) from shapes") == std::vector<Oid>{2100, 2101});
   CHECK(roots("select st_x(geom) from shapes") == std::vector<Oid>{2101});
+  CHECK(roots("select id from places order by geo <~> $1") == std::vector<Oid>{1004, 2100});
+  CHECK(roots("select id from shapes order by geom <~> $1") == std::vector<Oid>{2101});
+  CHECK(roots("select * from ordered") == std::vector<Oid>{2100, 2101});
   CHECK(roots("select * from projected") == std::vector<Oid>{2100, 2101});
   F unwatched;
   add(unwatched, "false");
