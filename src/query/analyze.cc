@@ -14,6 +14,7 @@
 #include <string>
 #include <utility>
 
+#include "base/hash.h"
 #include "pg_query.h"
 #include "query/canonical.h"
 #include "query/scan.h"
@@ -257,7 +258,12 @@ bool take_tree(const element& root, Statement& out, SelectShape& shape,
 
 void parse(const std::string& sql, Statement& out) {
   const ParseResult parsed(sql);
-  if (parsed.result.error != nullptr || parsed.result.parse_tree == nullptr) return;
+  if (parsed.result.error != nullptr || parsed.result.parse_tree == nullptr) {
+    if (parsed.result.error != nullptr && parsed.result.error->message != nullptr) {
+      out.parse_error = parsed.result.error->message;
+    }
+    return;
+  }
   const std::string_view json(parsed.result.parse_tree);
   simdjson::dom::parser parser;
   element root;
@@ -286,6 +292,29 @@ bool has_foreign_word(const std::vector<Token>& tokens) {
   });
 }
 
+// Of a text that is not cut into tokens: its constants are nobody's business, so of the text only
+// the first word is told.
+std::string unread_form(std::string_view text) {
+  std::string form;
+  for (const char c : text) {
+    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    if (!letter && form.empty() && (c == ' ' || c == '\n' || c == '\t' || c == '\r')) continue;
+    if (!letter || form.size() == 16) break;
+    form += c >= 'a' ? c : static_cast<char>(c - 'A' + 'a');
+  }
+  return form + " ... (a text that is not read)";
+}
+
+// `form`: whole; what is kept of it is cut between two characters.
+void take_group(std::string_view form, Statement& out) {
+  out.query_id = hash64(form) >> 1;
+  size_t end = std::min(form.size(), kGroupedBytesMax);
+  if (end < form.size()) {
+    while (end > 0 && (static_cast<unsigned char>(form[end]) & 0xc0) == 0x80) --end;
+  }
+  out.grouped = form.substr(0, end);
+}
+
 }  // namespace
 
 Statement::Statement() = default;
@@ -295,6 +324,7 @@ std::shared_ptr<const Statement> analyze(std::string_view text, size_t text_byte
   auto out = std::make_shared<Statement>();
   out->text = text;
   out->canonical = text;
+  take_group(unread_form(text), *out);
   if (text.size() > text_bytes_max) {
     out->reasons.push_back(Reason::kTooLong);
     return out;
@@ -310,6 +340,7 @@ std::shared_ptr<const Statement> analyze(std::string_view text, size_t text_byte
   const std::optional<std::vector<Token>> tokens = scan(out->text);
   if (tokens) {
     out->canonical = canonical_form(*tokens);
+    take_group(grouped_form(*tokens), *out);
     const Hints hints = hints_of(*tokens);
     out->hint_off = hints.off;
     out->hint_ttl_ms = hints.ttl_ms;

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <charconv>
 #include <limits>
+#include <utility>
 
 #include "query/statement.h"
 
@@ -40,6 +41,12 @@ bool is_name(const Token& token) {
 
 bool is_dot(const Token& token) { return token.kind == TokenKind::kSymbol && token.text == "."; }
 
+bool is_word(const Token& token, std::string_view word) {
+  return token.kind == TokenKind::kWord && token.text.size() == word.size() &&
+         std::equal(word.begin(), word.end(), token.text.begin(),
+                    [](char a, char b) { return a == lower(b); });
+}
+
 bool is_star(const Token& token) { return token.kind == TokenKind::kSymbol && token.text == "*"; }
 
 bool blank_between(const Token& left, const Token& right) {
@@ -55,6 +62,13 @@ void append_token(std::string& out, const Token& token) {
     return;
   }
   std::transform(token.text.begin(), token.text.end(), std::back_inserter(out), lower);
+}
+
+// IN ( and ARRAY [
+bool opens_list(const Token* previous, const Token& token) {
+  if (previous == nullptr) return false;
+  return (token.text == "(" && is_word(*previous, "in")) ||
+         (token.text == "[" && is_word(*previous, "array"));
 }
 
 std::string_view trim(std::string_view text) {
@@ -140,6 +154,30 @@ std::string canonical_form(const std::vector<Token>& tokens) {
   for (const Token& token : kept) {
     if (previous != nullptr && blank_between(*previous, token)) out.push_back(' ');
     append_token(out, token);
+    previous = &token;
+  }
+  return out;
+}
+
+std::string grouped_form(const std::vector<Token>& tokens) {
+  std::string out;
+  const Token* previous = nullptr;
+  bool in_list =
+      false;  // at a place where the list's next constant would stand, or right behind it
+  bool one_out = false;  // its first constant has been written
+  bool comma = false;    // so has what follows but this comma
+  for (const Token& token : tokens) {
+    if (token.kind == TokenKind::kComment || token.text == ";") continue;
+    const bool constant = token.kind == TokenKind::kString || token.kind == TokenKind::kNumber;
+    if (in_list && one_out && (comma ? constant : token.text == ",")) {
+      comma = !comma;
+    } else {
+      if (std::exchange(comma, false)) out.push_back(',');
+      if (previous != nullptr && blank_between(*previous, token)) out.push_back(' ');
+      constant ? out.push_back('?') : append_token(out, token);
+      in_list = constant ? in_list : opens_list(previous, token);
+      one_out = constant && in_list;
+    }
     previous = &token;
   }
   return out;

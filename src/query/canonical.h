@@ -12,6 +12,11 @@ namespace pgfresh::query {
 
 [[nodiscard]] std::string canonical_form(const std::vector<Token>& tokens);
 
+// The canonical form with a ? for each constant and parameter, and one for a whole list of them
+// behind IN or ARRAY: what texts have in common that one piece of an application sends. For
+// statistics; it says nothing about meaning.
+[[nodiscard]] std::string grouped_form(const std::vector<Token>& tokens);
+
 struct Hints {
   bool off = false;
   std::optional<int64_t> ttl_ms;

@@ -32,20 +32,31 @@ class Resolver {
         keys_(shape, catalog, search_path) {}
 
   void run() {
-    for (const Name& table : shape_.tables) judge_table(table);
+    for (const Name& table : shape_.tables) about(table).judge_table(table);
+    about({});
     const bool clean = verdict_.reasons.empty();
     if (shape_.tables.empty() || (verdict_.dependencies.empty() && clean)) refuse(Reason::kNoTable);
-    for (const FunctionUse& use : shape_.functions) judge_function(use);
-    for (const Name& name : shape_.operators) judge_operator(name);
-    for (const CastUse& cast : shape_.casts) judge_cast(cast);
-    for (const ZoneUse& zone : shape_.zones) judge_zone(zone);
-    for (const FieldUse& field : shape_.fields) judge_field(field);
-    judge_projection();
+    for (const FunctionUse& use : shape_.functions) about(use.name).judge_function(use);
+    for (const Name& name : shape_.operators) about(name).judge_operator(name);
+    for (const CastUse& cast : shape_.casts) about(cast.type).judge_cast(cast);
+    for (const ZoneUse& zone : shape_.zones) about({"", "time zone"}).judge_zone(zone);
+    for (const FieldUse& field : shape_.fields) {
+      about({field.qualifier, field.name}).judge_field(field);
+    }
+    about({}).judge_projection();
     if (shape_.writes && catalog_.writes_may_change_session()) raise_to(Effect::kChangesSession);
   }
 
  private:
-  void refuse(Reason reason) { add_reason(verdict_.reasons, reason); }
+  // Sets what the reasons from here on are about, as the statement names it.
+  Resolver& about(const Name& object) {
+    object_ = object.schema.empty() ? object.name : object.schema + "." + object.name;
+    return *this;
+  }
+  void refuse(Reason reason) {
+    add_reason(verdict_.reasons, reason);
+    add_cause(verdict_.causes, {reason, object_});
+  }
   void raise_to(Effect effect) { raise(verdict_.effect, effect); }
   // What a function that is not known may do when the session's functions are suspect.
   void raise_as_suspected() {
@@ -93,6 +104,7 @@ class Resolver {
   mutable std::vector<std::string> followed_;  // defined columns being looked into
   std::vector<Oid> views_;                     // judged so far
   int depth_ = 0;                              // of views around
+  std::string object_;                         // what the next reason is about
 };
 
 void Resolver::judge_table(const Name& table) {
@@ -108,6 +120,7 @@ void Resolver::judge_table(const Name& table) {
 }
 
 void Resolver::judge_relation(const Relation& relation, const Name* name) {
+  about({relation.schema, relation.name});
   if (is_system_schema(relation.schema)) return refuse(Reason::kSystemTable);
   switch (relation.kind) {
     case 'r':
@@ -409,13 +422,25 @@ Verdict resolve(const Statement& statement, const Catalog& catalog,
   Verdict verdict;
   verdict.catalog_generation = catalog.generation();
   for (const Reason reason : statement.reasons) add_reason(verdict.reasons, reason);
+  verdict.causes = causes_of(statement);
   if (statement.shape == nullptr) return verdict;
   verdict.effect = statement.shape->effect_floor;
   verdict.time_parameters = statement.shape->parameters;
   Resolver(*statement.shape, catalog, search_path, verdict).run();
   // What is not one SELECT is refused for that alone; the rest would only be noise.
-  if (statement.kind != Kind::kSelect) verdict.reasons = statement.reasons;
+  if (statement.kind != Kind::kSelect) {
+    verdict.reasons = statement.reasons;
+    verdict.causes = causes_of(statement);
+  }
   return verdict;
+}
+
+std::vector<Cause> causes_of(const Statement& statement) {
+  std::vector<Cause> causes;
+  for (const Reason reason : statement.reasons) {
+    add_cause(causes, {reason, reason == Reason::kUnparsable ? statement.parse_error : ""});
+  }
+  return causes;
 }
 
 }  // namespace pgfresh::query

@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "pgfresh/reason.h"
@@ -90,6 +91,16 @@ struct SelectShape {
 // Raises `effect` to at least `floor`.
 inline void raise(Effect& effect, Effect floor) {
   if (effect < floor) effect = floor;
+}
+
+// Causes kept of one verdict: more are of no help to anybody.
+inline constexpr size_t kCausesMax = 32;
+
+inline void add_cause(std::vector<Cause>& causes, Cause cause) {
+  for (const Cause& known : causes) {
+    if (known == cause) return;
+  }
+  if (causes.size() < kCausesMax) causes.push_back(std::move(cause));
 }
 
 inline void add_reason(std::vector<Reason>& reasons, Reason reason) {

@@ -36,6 +36,9 @@ enum class Kind : uint8_t {
 // What BEGIN asks for; kDefault: default_transaction_isolation decides.
 enum class Isolation : uint8_t { kDefault, kReadCommitted, kOther };
 
+// Bytes of a grouped form that are kept, for people to read.
+inline constexpr size_t kGroupedBytesMax = 512;
+
 // What carrying a statement out may do.
 enum class Effect : uint8_t {
   kPureRead,       // reads; changes neither rows nor session
@@ -62,9 +65,12 @@ struct Statement {
   std::string deallocated_name;   // kDeallocate: DEALLOCATE name
   std::string text;               // as it came
   std::string canonical;          // see canonicalize(); the text itself where that gave nothing
+  std::string grouped;            // see grouped_form(); cut to kGroupedBytesMax
+  uint64_t query_id = 0;          // of all texts with this grouped form; 63 bits
   bool hint_off = false;          // /* pgfresh: off */
   std::optional<int64_t> hint_ttl_ms;        // /* pgfresh: ttl=30s */
   std::vector<Reason> reasons;               // what the text alone says against caching
+  std::string parse_error;                   // kUnparsable: PostgreSQL's message, if it gave one
   std::unique_ptr<const SelectShape> shape;  // null when the text was not parsed
 };
 
@@ -106,11 +112,20 @@ struct Dependency {
   [[nodiscard]] bool row_aware() const { return why_any == AnyReason::kNone; }
 };
 
+// A reason and what gives it: "public.my_function", "=", "xid8". `object` is empty where the reason
+// is about the whole statement.
+struct Cause {
+  Reason reason = Reason::kNone;
+  std::string object;
+  friend bool operator==(const Cause&, const Cause&) = default;
+};
+
 // What a statement is for one catalog snapshot and one search_path.
 struct Verdict {
   uint64_t catalog_generation = 0;
   Effect effect = Effect::kChangesSession;
   std::vector<Reason> reasons;  // all of them, without repetition; empty: cacheable
+  std::vector<Cause> causes;    // of these reasons, each with each of its objects; for people
   // What it reads. A table that is read in several places is there several times; whoever finds
   // out that a table is read adds to it (depend_on_any() where keys are out of the question).
   std::vector<Dependency> dependencies;
@@ -122,6 +137,9 @@ struct Verdict {
   [[nodiscard]] std::vector<Oid> roots() const;
   void depend_on_any(const Relation& relation, AnyReason why);
 };
+
+// What the text alone says, with PostgreSQL's message where it does not parse.
+[[nodiscard]] std::vector<Cause> causes_of(const Statement& statement);
 
 // Parses one text with libpg_query. Thread-safe: libpg_query's state is per thread. Texts longer
 // than `text_bytes_max` are not parsed (kUnknown, kTooLong), for libpg_query recurses without a

@@ -87,6 +87,26 @@ TEST_CASE("hints in comments") {
   CHECK_FALSE(analyze("select 1 /* not pgfresh: off */", 16384)->hint_off);
 }
 
+TEST_CASE("texts that differ in constants alone are one query") {
+  const auto grouped = [](std::string_view text) { return analyze(text, 16384)->grouped; };
+  CHECK(grouped("SELECT a FROM t WHERE b = 7 AND c = 'x' -- why\n;") ==
+        "select a from t where b = ? and c = ?");
+  CHECK(grouped("select a from t where b in (1, 2, 3) and c = any(array['x','y'])") ==
+        "select a from t where b in(?)and c = any(array[?])");
+  CHECK(grouped("select a from t where b in (1, $2, c, 4)") == "select a from t where b in(?,c,?)");
+  CHECK(grouped("select f(1, 2)") == "select f(?,?)");
+  const auto id = [](std::string_view text) { return analyze(text, 16384)->query_id; };
+  CHECK(id("select a from t where b = 7") == id("SELECT a  FROM t WHERE b = $1"));
+  CHECK(id("select a from t where b in (7)") == id("select a from t where b in (8, 9)"));
+  CHECK(id("select a from t where b = 7") != id("select a from t where c = 7"));
+  CHECK((id("select a from t where b = 7") >> 63) == 0);
+  CHECK(grouped(" Select U&'a secret' from t") == "select ... (a text that is not read)");
+  CHECK(grouped(std::string(20'000, 'x')) == "xxxxxxxxxxxxxxxx ... (a text that is not read)");
+  const std::string deep(3000, 'x');
+  CHECK(id("select " + deep + "a") != id("select " + deep + "b"));
+  CHECK(grouped("select " + deep).size() == kGroupedBytesMax);
+}
+
 TEST_CASE("time words") {
   for (const std::string_view word :
        {"now", "NOW", " today ", "Tomorrow", "yesterday", "now()", "2020-01-01 now", "{now,x}",

@@ -419,5 +419,22 @@ TEST_CASE("parameters") {
       judge("select * from users where created_at > '2020-01-01'", *catalog).time_parameters);
 }
 
+TEST_CASE("each reason names its objects") {
+  const auto catalog = CatalogFixture().build();
+  const auto causes = [&](std::string_view sql) {
+    return resolve(*analyze(sql, 16384), *catalog, {"pg_catalog", "public"}).causes;
+  };
+  CHECK(causes("select * from users").empty());
+  CHECK(causes("select now(), random() from users, nowhere") ==
+        std::vector<Cause>{{Reason::kUnknownTable, "nowhere"},
+                           {Reason::kTimeFunction, "now"},
+                           {Reason::kVolatileFunction, "random"}});
+  CHECK(causes("select 1") == std::vector<Cause>{{Reason::kNoTable, ""}});
+  const auto broken = causes("select from where");
+  REQUIRE(broken.size() == 1);
+  CHECK(broken[0] == Cause{Reason::kUnparsable, "syntax error at or near \"where\""});
+  CHECK(causes("insert into users values (1)") == std::vector<Cause>{{Reason::kNotSelect, ""}});
+}
+
 }  // namespace
 }  // namespace pgfresh::query::test
