@@ -485,8 +485,12 @@ BEGIN
         CASE WHEN coalesce(wanted.old_table, wanted.new_table) IS NOT NULL THEN 'REFERENCING' END,
         'OLD TABLE AS ' || wanted.old_table, 'NEW TABLE AS ' || wanted.new_table, called);
     END IF;
-    IF now_.enabled IS DISTINCT FROM 'A' AND (now_.enabled IS DISTINCT FROM 'D' OR
-                                              disabled = 'enable') THEN
+    IF now_.enabled = 'D' AND disabled = 'leave' THEN
+      -- A trigger that was replaced fires again.
+      IF now_.sound IS NOT TRUE THEN
+        EXECUTE format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', wanted.member, wanted.name);
+      END IF;
+    ELSIF now_.enabled IS DISTINCT FROM 'A' OR now_.sound IS NOT TRUE THEN
       EXECUTE format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', wanted.member, wanted.name);
     END IF;
   END LOOP;
