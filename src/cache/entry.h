@@ -31,6 +31,7 @@ struct Entry {
   SharedBytes body;
   uint32_t description_bytes = 0;  // length of the RowDescription at the front of `body`
   uint64_t shape = 0;     // names and types of its columns, hashed (proxy/fetch.h); 0: not known
+  uint64_t query_id = 0;  // query::Statement::query_id of what it answers
   int64_t stored_ns = 0;  // on the loop's clock
   int64_t expires_ns = 0;
   int64_t upstream_ns = 0;  // what PostgreSQL took, first byte sent to last byte received

@@ -258,6 +258,13 @@ EntryRef MemoryStore::find(const Key& key) {
   return node.entry;
 }
 
+EntryRef MemoryStore::peek(const Key& key) {
+  Shard& shard = shard_of(key.hash);
+  const std::lock_guard lock(shard.mutex);
+  const auto place = shard.find(key.hash, key.bytes);
+  return place == shard.index.end() ? nullptr : place->second->entry;
+}
+
 bool MemoryStore::insert(std::shared_ptr<Entry> entry) {
   Shard& shard = shard_of(entry->hash);
   const size_t charge = entry->charge();
@@ -277,7 +284,7 @@ void MemoryStore::remove(const Entry& entry) {
   shard.remove(place, graveyard);
 }
 
-void MemoryStore::remove_slot(const TokenTable* table, uint32_t slot) {
+void MemoryStore::remove_slot(const TokenTable* table, uint32_t slot, const Freed& freed) {
   const SlotName name{table, slot};
   for (const auto& shard : shards_) {
     if (shard->hint(name).load(std::memory_order_relaxed) == 0) continue;
@@ -287,9 +294,26 @@ void MemoryStore::remove_slot(const TokenTable* table, uint32_t slot) {
       const auto ring = shard->rings.find(name);
       if (ring == shard->rings.end()) break;
       // The oldest first: the youngest may already be a new answer.
-      shard->remove(shard->place_of(*ring->second.prev->node), graveyard);
+      const Node& oldest = *ring->second.prev->node;
+      if (freed) freed(*oldest.entry);
+      shard->remove(shard->place_of(oldest), graveyard);
     }
   }
+}
+
+size_t MemoryStore::remove_if(const std::function<bool(const Entry&)>& named) {
+  size_t removed = 0;
+  for (const auto& shard : shards_) {
+    Graveyard graveyard;
+    const std::lock_guard lock(shard->mutex);
+    std::vector<const Node*> found;
+    for (const auto& [hash, node] : shard->index) {
+      if (named(*node->entry)) found.push_back(node.get());
+    }
+    for (const Node* node : found) shard->remove(shard->place_of(*node), graveyard);
+    removed += found.size();
+  }
+  return removed;
 }
 
 void MemoryStore::clear() {

@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -39,12 +40,18 @@ class MemoryStore {
 
   // The entry with exactly this key, whatever its age: the caller judges. Null when there is none.
   [[nodiscard]] EntryRef find(const Key& key);
+  // The same, for people: it does not count as a use.
+  [[nodiscard]] EntryRef peek(const Key& key);
   // Replaces an entry of the same key. False when it alone is larger than a shard's share.
   bool insert(std::shared_ptr<Entry> entry);
   // Removes `entry` if it is still the one stored (found stale or expired by a reader).
   void remove(const Entry& entry);
-  // Rule 9: frees the entries whose stamp has this slot of this domain. Correctness never waits.
-  void remove_slot(const freshness::TokenTable* table, uint32_t slot);
+  // Rule 9: frees the entries whose stamp has this slot of this domain; a bounded number, for
+  // correctness never waits. `freed` is told of each, under a shard's lock.
+  using Freed = std::function<void(const Entry&)>;
+  void remove_slot(const freshness::TokenTable* table, uint32_t slot, const Freed& freed = {});
+  // Removes every entry that `named` names; their number. For people: it looks at all entries.
+  size_t remove_if(const std::function<bool(const Entry&)>& named);
   void clear();
   void set_bytes_max(size_t bytes_max);
   [[nodiscard]] StoreStats stats() const;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "freshness/token_table.h"
+#include "freshness/write_log.h"
 #include "pgfresh/reason.h"
 #include "query/catalog.h"
 
@@ -68,6 +69,10 @@ class Domain {
   [[nodiscard]] Reason trouble() const { return trouble_.load(std::memory_order_relaxed); }
   void set_trouble(Reason reason) { trouble_.store(reason, std::memory_order_relaxed); }
 
+  // Control loop only.
+  [[nodiscard]] WriteLog& writes() { return writes_; }
+  [[nodiscard]] const WriteLog& writes() const { return writes_; }
+
   // Thread-safe; set once before the first session.
   [[nodiscard]] Settler& settler() const { return *settler_; }
   void set_settler(Settler* settler) { settler_ = settler; }
@@ -75,6 +80,7 @@ class Domain {
  private:
   const std::string database_;
   TokenTable tokens_;
+  WriteLog writes_;
   std::atomic<int64_t> lease_until_ns_{0};
   std::atomic<uint64_t> catalog_generation_{0};
   std::atomic<uint64_t> settings_epoch_{1};

@@ -253,6 +253,7 @@ void FeedCore::on_payload(std::string_view payload) {
 
 void FeedCore::on_schema_event(uint64_t xid) {
   ++schema_events_;
+  domain_.writes().begin(0, WriteLog::Rows::kUnknown, now_ns());
   touch_schema(xid);
   end_lease();
   withdraw_catalog();
@@ -298,6 +299,8 @@ void FeedCore::apply(const Event& event, Oid root, std::span<const query::KeyCol
   for (const uint64_t tag : tags_) slots_.push_back(domain_.tokens().slot_of(tag));
   std::sort(slots_.begin(), slots_.end());
   slots_.erase(std::unique(slots_.begin(), slots_.end()), slots_.end());
+  const bool known = event.kind == Event::Kind::kRows;
+  domain_.writes().begin(root, known ? WriteLog::Rows::kKnown : WriteLog::Rows::kUnknown, now_ns());
   for (const uint32_t slot : slots_) touch(slot, event.xid);
 }
 

@@ -11,6 +11,7 @@
 #include "cache/entry.h"
 #include "cache/flights.h"
 #include "proxy/prepared.h"
+#include "proxy/query_stats.h"
 
 namespace pgfresh::proxy {
 
@@ -26,6 +27,8 @@ struct Fetch {
   const freshness::TokenTable* table = nullptr;
   std::unique_ptr<cache::Flights::Lead> lead;  // wakes those who wait when this goes
   PreparedRef prepared;                        // extended protocol; else null
+  QueryStatRef stat;                           // null: of_description
+  uint64_t query_id = 0;
   uint64_t describe_sequence = 0;  // of the Describe whose RowDescription is the answer's; or 0
   uint64_t answer_sequence = 0;    // of the Query or Execute
   int64_t started_ns = 0;
@@ -53,6 +56,7 @@ struct Fetch {
     entry->body = SharedBytes::copy_of(body);
     entry->description_bytes = description_bytes;
     entry->shape = shape;
+    entry->query_id = query_id;
     entry->stored_ns = now_ns;
     entry->expires_ns = expires_ns;
     entry->upstream_ns = now_ns - started_ns;

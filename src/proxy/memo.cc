@@ -15,7 +15,7 @@ constexpr size_t kMemoBytesMax = 32 * 1024 * 1024;
 // Scopes resolved per text before the oldest is replaced.
 constexpr size_t kResolutionsMax = 4;
 
-size_t charge(const MemoText& text) { return 1024 + 8 * text.statement().text.size(); }
+size_t charge(const MemoText& text) { return 1536 + 8 * text.statement().text.size(); }
 
 }  // namespace
 
@@ -42,6 +42,7 @@ const Resolution& MemoText::resolve(const Scope& scope, const freshness::Domain&
   made.schema_token = catalog.schema_token();
   if (made.verdict.cacheable() && made.verdict.roots().size() > limits::kTablesMax) {
     made.verdict.reasons.push_back(Reason::kBusy);
+    made.verdict.causes.push_back({Reason::kBusy, "more tables than a stamp holds"});
   }
   if (made.verdict.cacheable()) {
     made.slots = SlotPlan(made.verdict, domain.tokens(),

@@ -14,6 +14,7 @@
 #include "base/counters.h"
 #include "base/hash.h"
 #include "freshness/domain.h"
+#include "proxy/query_stats.h"
 #include "proxy/scope.h"
 #include "proxy/slot_plan.h"
 #include "query/statement.h"
@@ -39,6 +40,8 @@ class MemoText {
 
   [[nodiscard]] const query::Statement& statement() const { return *statement_; }
   [[nodiscard]] uint64_t hash() const { return hash_; }
+  // For QueryStats::of().
+  [[nodiscard]] QueryStatRef& stat() { return stat_; }
 
   // The resolution under `catalog`, made when it is not there. The reference is valid until the
   // next call.
@@ -50,6 +53,7 @@ class MemoText {
   uint64_t hash_;
   std::vector<Resolution> resolutions_;  // a few scopes; replaced in turn
   size_t replace_next_ = 0;
+  QueryStatRef stat_;
 };
 using MemoRef = std::shared_ptr<MemoText>;
 

@@ -169,6 +169,37 @@ std::optional<ProbeAnswer> read_probe(std::string_view database,
   return answer;
 }
 
+std::vector<ScopePart> parts_of(const Scope& scope) {
+  std::vector<ScopePart> parts;
+  std::string_view bytes = scope.bytes;
+  for (size_t field = 0; field < 1 + kFixedColumns - 1 + kKeyed.size(); ++field) {
+    size_t length = 0;
+    const auto [end, error] = std::from_chars(bytes.data(), bytes.data() + bytes.size(), length);
+    if (error != std::errc{}) break;
+    bytes.remove_prefix(static_cast<size_t>(end - bytes.data()) + 1);
+    std::string value(bytes.substr(0, length));
+    bytes.remove_prefix(length);
+    switch (field) {
+      case 0:
+        parts.push_back({"database", value});
+        break;
+      case 1:
+        parts.push_back({"session_user", value});
+        break;
+      case 2:
+        parts.push_back({"current_user", value});
+        break;
+      case 3:
+        std::replace(value.begin(), value.end(), kSeparator, ' ');
+        parts.push_back({"schemas", value});
+        break;
+      default:
+        if (!value.empty()) parts.push_back({std::string(kKeyed[field - 4]), value});
+    }
+  }
+  return parts;
+}
+
 ScopeRef ScopeTable::intern(Scope scope) {
   const std::lock_guard lock(mutex_);
   if (const auto found = scopes_.find(scope.bytes); found != scopes_.end()) return found->second;
@@ -179,6 +210,17 @@ ScopeRef ScopeTable::intern(Scope scope) {
   auto shared = std::make_shared<const Scope>(std::move(scope));
   if (scopes_.size() < kScopesMax) scopes_.emplace(shared->bytes, shared);
   return shared;
+}
+
+std::vector<ScopeRef> ScopeTable::all() const {
+  std::vector<ScopeRef> scopes;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [bytes, scope] : scopes_) scopes.push_back(scope);
+  }
+  std::sort(scopes.begin(), scopes.end(),
+            [](const ScopeRef& left, const ScopeRef& right) { return left->id > right->id; });
+  return scopes;
 }
 
 size_t ScopeTable::size() const {

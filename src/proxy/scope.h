@@ -41,6 +41,14 @@ struct ProbeAnswer {
 [[nodiscard]] std::optional<ProbeAnswer> read_probe(
     std::string_view database, const std::vector<std::optional<std::string_view>>& row);
 
+// What a scope says, for people: "database", "session_user", "current_user", "schemas" (separated
+// by blanks), then every keyed setting that is set.
+struct ScopePart {
+  std::string name;
+  std::string value;
+};
+[[nodiscard]] std::vector<ScopePart> parts_of(const Scope& scope);
+
 // Settings that are keyed, by name; for tests and the manual.
 [[nodiscard]] const std::vector<std::string_view>& keyed_settings();
 // A ParameterStatus with this name tells of a keyed setting.
@@ -51,6 +59,8 @@ struct ProbeAnswer {
 class ScopeTable {
  public:
   [[nodiscard]] ScopeRef intern(Scope scope);
+  // Those that are remembered, the latest first.
+  [[nodiscard]] std::vector<ScopeRef> all() const;
   [[nodiscard]] size_t size() const;
 
  private:
@@ -68,6 +78,8 @@ class ScopeTracker {
   [[nodiscard]] const Scope* known(uint64_t settings_epoch) const {
     return state_ == State::kKnown && epoch_ == settings_epoch ? scope_.get() : nullptr;
   }
+  // The same, whatever the epoch; for people.
+  [[nodiscard]] ScopeRef last_known() const { return state_ == State::kKnown ? scope_ : nullptr; }
   [[nodiscard]] bool needs_probe(uint64_t settings_epoch) const {
     return state_ == State::kUnknown || (state_ != State::kProbing && epoch_ != settings_epoch);
   }

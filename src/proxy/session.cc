@@ -32,6 +32,7 @@ SessionInfo Session::info() const {
   info.active_ns = active_ns_;
   info.hits = hits_;
   info.queries = queries_;
+  info.scope = scope_.last_known();
   if (server_) {
     info.has_server = true;
     info.server_pid = server_->key.pid;

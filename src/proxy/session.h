@@ -130,6 +130,7 @@ class Session {
     int64_t age_ms = 0;
     std::string_view tier = "";
     uint64_t query_id = 0;
+    std::string detail = {};  // what object the reason is about
   };
 
   // session.cc
@@ -240,8 +241,15 @@ class Session {
   [[nodiscard]] Reason session_reason(const Question& question, const Scope& scope, uint64_t epoch);
   [[nodiscard]] bool caching() const;
   [[nodiscard]] bool wants_probe();
-  void bypass(const MemoText& text, Reason reason);
+  void note_miss(MemoText& text);
+  void bypass(MemoText& text, Reason reason);
+  void explain_bypass(MemoText& text, const query::Verdict& verdict);
+  void time_answer(uint64_t sequence);
+  void note_answered(uint64_t sequence);
   void refuse(const Question& question, Reason reason);
+  QueryStat& stat_of(MemoText& text) {
+    return worker_.query_stats().of(text.stat(), text.statement(), domain_);
+  }
   [[nodiscard]] static bool is_for_rows(const Question& question);
   void serve_simple();
   void serve_extended();
@@ -282,8 +290,12 @@ class Session {
   std::unordered_map<std::string, PreparedRef> portals_;  // on the server, until the block ends
   cache::EntryRef done_portal_;  // the unnamed portal was answered here and has no more rows
   std::vector<Held> held_;
-  std::string held_bytes_;  // what held_ points to once the read buffer is gone
-  cache::EntryRef hit_;     // between ask_cache and serve
+  std::string held_bytes_;         // what held_ points to once the read buffer is gone
+  cache::EntryRef hit_;            // between ask_cache and serve
+  QueryStat* hit_stat_ = nullptr;  // between ask_cache and serve
+  QueryStatRef timed_;             // of the SELECT that PostgreSQL answers, if one is timed
+  uint64_t timed_sequence_ = 0;    // of that answer; 0: not sent yet
+  int64_t timed_from_ns_ = 0;
   std::unique_ptr<Fetch> fetch_;
   std::unique_ptr<cache::Flights::Wait> wait_;
   std::unique_ptr<Timer> wait_timer_;

@@ -120,6 +120,9 @@ Session::Answer Session::ask_cache(const Question& question) {
   if (reason == Reason::kNone) {
     resolution = resolve(question.text);
     reason = resolution == nullptr ? Reason::kNoCatalog : resolution->verdict.reason();
+    if (resolution != nullptr && reason != Reason::kNone && is_for_rows(question)) {
+      explain_bypass(question.text, resolution->verdict);
+    }
   }
   if (reason == Reason::kNone && question.prepared != nullptr &&
       takes_time_of_day(question.prepared->parameter_oids)) {
@@ -187,7 +190,10 @@ Session::Answer Session::look_up(const Question& question, const Scope& scope,
         // Asked last, so that it holds at the moment of the answer (rule 11).
         if (!domain_->lease_valid(now_ns)) break;
         hit_ = std::move(entry);
-        if (is_for_rows(question)) last_.query_id = question.text.hash();
+        if (is_for_rows(question)) {
+          hit_stat_ = &stat_of(question.text);
+          last_.query_id = hit_stat_->id;
+        }
         return Answer::kHit;
       }
       case freshness::Judgement::kOpen:
@@ -195,6 +201,7 @@ Session::Answer Session::look_up(const Question& question, const Scope& scope,
         return Answer::kForward;
       case freshness::Judgement::kStale:
         worker_.counters().add(Counter::kStaleFound);
+        if (is_for_rows(question)) ++stat_of(question.text).counts.stale;
         worker_.shared().store.remove(*entry);
         break;
     }
@@ -252,10 +259,7 @@ Session::Answer Session::start_fetch(const Question& question, const Resolution&
     });
     return Answer::kWait;
   }
-  if (!of_description) {
-    worker_.counters().add(Counter::kMisses);
-    last_ = {"miss", Reason::kNone, 0, "", question.text.hash()};
-  }
+  if (!of_description) note_miss(question.text);
   if (ticket.lead) worker_.counters().add(Counter::kFlightsLed);
   fetch_ = std::make_unique<Fetch>();
   fetch_->of_description = of_description;
@@ -267,6 +271,8 @@ Session::Answer Session::start_fetch(const Question& question, const Resolution&
   fetch_->started_ns = worker_.now_ns();
   fetch_->ttl_ms = question.text.statement().hint_ttl_ms.value_or(worker_.settings().ttl_ms);
   if (question.prepared != nullptr) fetch_->shape = question.prepared->shape;
+  if (!of_description) fetch_->stat = question.text.stat();
+  fetch_->query_id = question.text.statement().query_id;
   return Answer::kForward;
 }
 
@@ -279,9 +285,59 @@ void Session::flight_ended() {
   unblock(Block::kFlight);
 }
 
-void Session::bypass(const MemoText& text, Reason reason) {
-  last_ = {"bypass", reason, 0, "", text.hash()};
-  if (reason != Reason::kNotSelect) worker_.counters().add_bypass(reason);
+void Session::note_miss(MemoText& text) {
+  worker_.counters().add(Counter::kMisses);
+  QueryStat& stat = stat_of(text);
+  stat.miss(worker_.now_ns());
+  timed_ = text.stat();
+  timed_sequence_ = 0;
+  last_ = {"miss", Reason::kNone, 0, "", stat.id};
+}
+
+// Statements that could never be cached have no statistics of their own.
+void Session::bypass(MemoText& text, Reason reason) {
+  const query::Statement& statement = text.statement();
+  if (last_.reason != reason || last_.query_id != statement.query_id) last_.detail.clear();
+  last_.verdict = "bypass";
+  last_.reason = reason;
+  last_.age_ms = 0;
+  last_.tier = "";
+  last_.query_id = statement.query_id;
+  timed_.reset();
+  if (reason == Reason::kNotSelect) return;
+  worker_.counters().add_bypass(reason);
+  stat_of(text).bypass(worker_.now_ns(), reason);
+  timed_ = text.stat();
+  timed_sequence_ = 0;
+}
+
+// In front of the bypass that the verdict's first reason causes.
+void Session::explain_bypass(MemoText& text, const query::Verdict& verdict) {
+  QueryStat& stat = stat_of(text);
+  if (stat.causes_generation != verdict.catalog_generation) {
+    stat.causes = verdict.causes;
+    stat.causes_generation = verdict.catalog_generation;
+  }
+  last_.reason = verdict.reason();
+  last_.query_id = stat.id;
+  last_.detail.clear();
+  for (const query::Cause& cause : verdict.causes) {
+    if (cause.reason != verdict.reason()) continue;
+    last_.detail = cause.object;
+    break;
+  }
+}
+
+void Session::time_answer(uint64_t sequence) {
+  if (timed_ == nullptr || timed_sequence_ != 0) return;
+  timed_sequence_ = sequence;
+  timed_from_ns_ = worker_.now_ns();
+}
+
+void Session::note_answered(uint64_t sequence) {
+  if (timed_ == nullptr || timed_sequence_ != sequence) return;
+  timed_->answered(worker_.now_ns() - timed_from_ns_);
+  timed_.reset();
 }
 
 bool Session::is_for_rows(const Question& question) {
@@ -301,6 +357,7 @@ void Session::note_hit(const cache::Entry& entry) {
   counters.add(Counter::kHitsL1);
   counters.add(Counter::kHitBytes, entry.body.size());
   counters.add(Counter::kSavedNs, static_cast<uint64_t>(std::max<int64_t>(0, entry.upstream_ns)));
+  hit_stat_->hit(worker_.now_ns(), entry.body.size(), entry.upstream_ns);
   last_.verdict = "hit";
   last_.reason = Reason::kNone;
   last_.age_ms = (worker_.now_ns() - entry.stored_ns) / kNsPerMs;
@@ -367,8 +424,14 @@ void Session::finish_fetch() {
     ttl_ns -= ttl_ns / 100 * settings.ttl_jitter_percent * share / 1000;
   }
   std::unique_ptr<cache::Flights::Lead> lead = std::move(fetch->lead);
+  const QueryStatRef stat = std::move(fetch->stat);
+  const size_t bytes = fetch->body.size();
   if (worker_.shared().store.insert(std::move(*fetch).finish(now_ns, now_ns + ttl_ns))) {
     worker_.counters().add(Counter::kFills);
+    if (stat != nullptr) {
+      ++stat->counts.fills;
+      stat->counts.answer_bytes += bytes;
+    }
   } else {
     worker_.counters().add(Counter::kFillsDropped);
   }
@@ -380,6 +443,7 @@ void Session::drop_fetch(Reason reason) {
   worker_.counters().add(Counter::kFillsDropped);
   worker_.counters().add_bypass(reason);
   last_.reason = reason;
+  last_.detail.clear();
 }
 
 }  // namespace pgfresh::proxy

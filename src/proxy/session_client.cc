@@ -26,8 +26,8 @@ constexpr std::string_view kRollbackTag{
     "ROLLBACK\0",
     14};
 // SHOW pgfresh.last.
-constexpr wire::Column kLastColumns[] = {
-    {"verdict"}, {"reason"}, {"age_ms"}, {"tier"}, {"query_id"}};
+constexpr wire::Column kLastColumns[] = {{"verdict"}, {"reason"},   {"age_ms"},
+                                         {"tier"},    {"query_id"}, {"detail"}};
 
 // BEGIN as it is sent later. The default isolation is written out: it was read committed when the
 // client was answered, and must not have become something else by a reload in between.
@@ -186,6 +186,7 @@ void Session::forward_query(const wire::Frame& frame, MemoText* text) {
   before_forward();
   const uint64_t sequence = server_->sent(Asked::kQuery);
   if (fetch_ && fetch_->answer_sequence == 0) fetch_->answer_sequence = sequence;
+  time_answer(sequence);
   server_->outbox().add(frame.bytes);
   note_sent(text, sequence);
   // A simple query destroys the unnamed statement and portal.
@@ -293,7 +294,10 @@ void Session::reply_show_last(bool extended) {
       last_.reason == Reason::kNone ? std::nullopt
                                     : std::optional(std::string(reason_label(last_.reason))),
       hit ? std::optional(std::to_string(last_.age_ms)) : std::nullopt,
-      hit ? std::optional(std::string(last_.tier)) : std::nullopt, std::to_string(last_.query_id)};
+      hit ? std::optional(std::string(last_.tier)) : std::nullopt,
+      std::to_string(last_.query_id),
+      last_.detail.empty() || last_.reason == Reason::kNone ? std::nullopt
+                                                            : std::optional(last_.detail)};
   wire::write_data_row(rows, values);
   wire::write_command_complete(rows, "SHOW");
   if (extended) {

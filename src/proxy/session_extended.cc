@@ -300,6 +300,7 @@ void Session::forward_execute(const wire::Frame& frame, MemoText* text) {
   if (text != nullptr && concerns_prepared(*text)) materialize_prepared();
   const uint64_t sequence = server_->sent(Asked::kExecute);
   if (fetch_ && fetch_->answer_sequence == 0) fetch_->answer_sequence = sequence;
+  time_answer(sequence);
   server_->outbox().add(frame.bytes);
   note_sent(text, sequence);
 }

@@ -246,6 +246,7 @@ void Session::take_command_complete(const wire::Frame& frame) {
         catalog != nullptr && catalog->event_triggers() && !escapes_event_triggers(*tag);
     if (!covered) transaction_.saw_ddl();
   }
+  note_answered(item.sequence);
   if (fetch_ && fetch_->answer_sequence == item.sequence) {
     record(frame, item.sequence);
     if (fetch_) finish_fetch();

@@ -19,6 +19,7 @@
 #include "pgfresh/stream.h"
 #include "proxy/cancel.h"
 #include "proxy/memo.h"
+#include "proxy/query_stats.h"
 #include "proxy/scope.h"
 #include "proxy/settings.h"
 #include "wire/messages.h"
@@ -66,6 +67,7 @@ struct SessionInfo {
   bool server_encrypted = false;
   uint64_t hits = 0;
   uint64_t queries = 0;
+  ScopeRef scope;  // null: not known
 };
 
 class Worker {
@@ -103,6 +105,7 @@ class Worker {
   [[nodiscard]] Counters& counters() { return counters_; }
   [[nodiscard]] const Counters& counters() const { return counters_; }  // any thread
   [[nodiscard]] Memo& memo() { return memo_; }
+  [[nodiscard]] QueryStats& query_stats() { return query_stats_; }
   [[nodiscard]] bool draining() const { return draining_; }
   // The session is closed and will be destroyed at the end of this turn.
   void remove(uint64_t session);
@@ -127,6 +130,7 @@ class Worker {
   std::function<void(ConsoleClient)> console_;
   Counters counters_;
   Memo memo_;
+  QueryStats query_stats_;
   std::unordered_map<uint64_t, std::unique_ptr<Session>> sessions_;
   std::unordered_map<const freshness::Domain*, std::shared_ptr<const query::Catalog>> catalogs_;
   std::string key_buffer_;
