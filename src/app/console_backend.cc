@@ -1,10 +1,13 @@
 #include "app/console_backend.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
+#include "app/console_reports.h"
 #include "app/daemon.h"
 #include "app/version.h"
+#include "console/reports.h"
 #include "console/tables.h"
 
 namespace pgfresh::app {
@@ -81,28 +84,96 @@ void ConsoleBackend::show_sessions(console::Verb verb, Done done) {
       });
 }
 
-void ConsoleBackend::flush_table(const console::TableName& table, const Done& done) {
-  size_t found = 0;
-  for (const freshness::Domain* domain : daemon_.domains().all()) {
-    if (!table.database.empty() && domain->database() != table.database) continue;
-    const auto catalog = domain->catalog();
+// The schema event ends every answer of the database, also those that are just being fetched, in
+// this proxy and in all that listen; until it has come back there are no hits.
+void ConsoleBackend::flush_all(const Done& done) {
+  for (const freshness::Domain* known : daemon_.domains().all()) {
+    freshness::Domain* domain = daemon_.domains().get(known->database());
+    const uint32_t slot = domain->tokens().slot_of(freshness::schema_tag());
+    domain->tokens().open(slot);
+    domain->settler().ddl_ended({slot});
+  }
+  daemon_.store().clear();
+  done(console::Done{"FLUSH"});
+}
+
+// As if somebody had written the whole table: its slots are open until the event, sent by a
+// connection of its own, has come back on the feed. Then everything read before is dead, here and
+// in all proxies that listen, answers that were just being fetched among it.
+void ConsoleBackend::flush_table(const console::TableName& table, Done done) {
+  struct Flushing {
+    size_t missing = 0;
+    std::string error;
+    Done done;
+  };
+  auto flushing = std::make_shared<Flushing>();
+  flushing->done = std::move(done);
+  const auto ended = [flushing] {
+    if (--flushing->missing != 0) return;
+    if (flushing->error.empty()) return flushing->done(console::Done{"FLUSH"});
+    flushing->done(console::Done{"FLUSH", "the event could not be sent (" + flushing->error +
+                                              "): everything of the database is forgotten"});
+  };
+  std::vector<std::function<void()>> begin;
+  for (const freshness::Domain* known : daemon_.domains().all()) {
+    if (!table.database.empty() && known->database() != table.database) continue;
+    const auto catalog = known->catalog();
     if (!catalog) continue;
+    freshness::Domain* domain = daemon_.domains().get(known->database());
     for (const auto& [oid, relation] : catalog->relations()) {
       if (!names(table, relation)) continue;
-      ++found;
-      const freshness::TokenTable& tokens = domain->tokens();
-      // Every answer that read the table has one of these, row-aware or not.
-      for (const uint64_t tag :
-           {freshness::any_tag(relation.root), freshness::whole_tag(relation.root)}) {
-        daemon_.store().remove_slot(&tokens, tokens.slot_of(tag));
-      }
+      ++flushing->missing;
+      begin.emplace_back([this, domain, flushing, ended, root = relation.root] {
+        flush_tree(*domain, root, [flushing, ended](const std::string& error) {
+          if (!error.empty()) flushing->error = error;
+          ended();
+        });
+      });
     }
   }
-  if (found == 0) {
-    done(console::Failure{"42P01", "no such table is known: " + table.name, "SHOW TABLES"});
-  } else {
-    done(console::Done{"FLUSH"});
+  if (begin.empty()) {
+    flushing->done(
+        console::Failure{"42P01", "no such table is known: " + table.name, "SHOW TABLES"});
   }
+  for (const auto& each : begin) each();
+}
+
+void ConsoleBackend::flush_tree(freshness::Domain& domain, query::Oid root,
+                                std::function<void(const std::string&)> done) {
+  freshness::TokenTable& tokens = domain.tokens();
+  const std::vector<uint32_t> slots{tokens.slot_of(freshness::any_tag(root)),
+                                    tokens.slot_of(freshness::whole_tag(root))};
+  for (const uint32_t slot : slots) tokens.open(slot);
+  daemon_.store().remove_if([&](const cache::Entry& entry) {
+    return entry.table == &tokens &&
+           std::any_of(entry.stamp.begin(), entry.stamp.end(), [&](const auto& pair) {
+             return std::find(slots.begin(), slots.end(), pair.slot) != slots.end();
+           });
+  });
+  const std::string sql =
+      "SELECT pg_catalog.pg_notify('pgfresh', pg_catalog.concat('1 ', "
+      "pg_catalog.pg_current_xact_id(), ' w ', '" +
+      std::to_string(root) + "'))";
+  Daemon* daemon = &daemon_;
+  daemon_.visits().ask(domain.database(), sql,
+                       [daemon, &domain, slots, done = std::move(done)](const SqlResult& result) {
+                         if (!result.error.empty()) daemon->domains().forget(domain.database());
+                         domain.settler().ended(slots);
+                         done(result.error);
+                       });
+}
+
+void ConsoleBackend::reload(const Done& done) {
+  const Daemon::Reloaded reloaded = daemon_.reload();
+  if (!reloaded.error.empty()) {
+    return done(console::Failure{"F0000", reloaded.error, "the old settings stay in force"});
+  }
+  std::string names;
+  for (const std::string& name : reloaded.needing_restart) {
+    names += (names.empty() ? "" : ", ") + name;
+  }
+  done(console::Done{"RELOAD",
+                     names.empty() ? "" : "changed, and in force after a restart only: " + names});
 }
 
 void ConsoleBackend::run(const console::Command& command, Done asked_done) {
@@ -130,7 +201,8 @@ void ConsoleBackend::run(const console::Command& command, Done asked_done) {
       on_control([daemon, done] {
         std::vector<console::CatalogOf> catalogs;
         for (const freshness::Domain* domain : daemon->domains().all()) {
-          catalogs.push_back({domain->database(), domain->catalog()});
+          catalogs.push_back(
+              {domain->database(), domain->catalog(), &domain->writes(), daemon->unix_offset_ns()});
         }
         done(console::tables_table(catalogs));
       });
@@ -140,6 +212,22 @@ void ConsoleBackend::run(const console::Command& command, Done asked_done) {
       return;
     case Verb::kShowConfig:
       on_control([daemon, done] { done(console::config_table(config_rows(daemon->options()))); });
+      return;
+    case Verb::kShowQueries:
+    case Verb::kShowQueriesAll: {
+      const auto shown =
+          command.verb == Verb::kShowQueries ? console::Shown::kFirst100 : console::Shown::kAll;
+      daemon->gather_queries([daemon, done, shown](const QuerySums& sums) {
+        const auto unix_s = [daemon](int64_t ns) { return daemon->unix_seconds_at(ns); };
+        done(console::queries_table(query_rows(sums, unix_s), shown));
+      });
+      return;
+    }
+    case Verb::kExplainCache:
+      explain_cache(*daemon, home_, command, std::move(done));
+      return;
+    case Verb::kDoctor:
+      run_doctor(*daemon, command, std::move(done));
       return;
     case Verb::kSetCacheOn:
     case Verb::kSetCacheOff: {
@@ -152,21 +240,19 @@ void ConsoleBackend::run(const console::Command& command, Done asked_done) {
       return;
     }
     case Verb::kFlushAll:
-      daemon->store().clear();
-      done(console::Done{"FLUSH"});
+      on_control([this, done] { flush_all(done); });
+      return;
+    case Verb::kFlushQuery:
+      on_control([daemon, done, id = command.id] {
+        daemon->store().remove_if([id](const cache::Entry& entry) { return entry.query_id == id; });
+        done(console::Done{"FLUSH"});
+      });
       return;
     case Verb::kFlushTable:
       on_control([this, done, table = command.table] { flush_table(table, done); });
       return;
     case Verb::kReload:
-      on_control([daemon, done] {
-        const std::string error = daemon->reload();
-        if (error.empty()) {
-          done(console::Done{"RELOAD"});
-        } else {
-          done(console::Failure{"F0000", error, "the old settings stay in force"});
-        }
-      });
+      on_control([this, done] { reload(done); });
       return;
     case Verb::kKill:
       daemon->kill_session(command.id, [done, id = command.id](bool found) {

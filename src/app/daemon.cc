@@ -67,6 +67,7 @@ Daemon::Daemon(Options options, std::shared_ptr<const net::Upstream> upstream, L
       flights_(kFlightShards),
       domains_(std::make_unique<Domains>(control_, control_clients_, store_, options.slots_log2,
                                          options.feed, random64)),
+      visits_(control_, control_clients_),
       shared_{store_,  flights_,
               scopes_, cancels_,
               log_,    [this](const std::string& database) { return domains_->get(database); },
@@ -171,6 +172,7 @@ int Daemon::run() {
   http_.reset();
   signals_.reset();
   for (auto& worker : workers_) worker->finish();
+  visits_.close();
   domains_->close();
   // Handles that were closed just now are freed by one more turn of the loop.
   log_.event(LogLevel::kInfo, "stopped", {});
@@ -179,8 +181,10 @@ int Daemon::run() {
 
 void Daemon::catch_signal(int number) {
   if (number == SIGHUP) {
-    const std::string error = reload();
-    if (!error.empty()) log_.event(LogLevel::kError, "reload_refused", {{"error", error}});
+    const Reloaded reloaded = reload();
+    if (!reloaded.error.empty()) {
+      log_.event(LogLevel::kError, "reload_refused", {{"error", reloaded.error}});
+    }
     return;
   }
   end(number == SIGINT ? Ending::kNow : Ending::kDrain);
@@ -210,9 +214,10 @@ void Daemon::end(Ending ending) {
 
 // ── Reload ───────────────────────────────────────────────────────────────────────────────────────
 
-std::string Daemon::reload() {
+Daemon::Reloaded Daemon::reload() {
   tl::expected<Options, std::string> fresh = reread_();
-  if (!fresh) return fresh.error();
+  if (!fresh) return {fresh.error(), {}};
+  Reloaded reloaded{{}, options_.needing_restart(*fresh)};
   options_.take_reloadable(*fresh);
   cache_mode_ = options_.session.cache_mode;
   login_ms_max_ = options_.session.login_ms_max;
@@ -222,7 +227,10 @@ std::string Daemon::reload() {
   domains_->set_options(options_.feed);
   publish_settings();
   log_.event(LogLevel::kInfo, "reloaded", {});
-  return {};
+  for (const std::string& name : reloaded.needing_restart) {
+    log_.event(LogLevel::kWarn, "reload_needs_restart", {{"option", name}});
+  }
+  return reloaded;
 }
 
 void Daemon::set_cache_mode(proxy::CacheMode mode) {
@@ -253,10 +261,33 @@ void Daemon::gather_sessions(std::function<void(std::vector<proxy::SessionInfo>)
   for (auto& worker : workers_) {
     WorkerThread* thread = worker.get();
     thread->loop().post([this, thread, gathering] {
-      auto infos = std::make_shared<std::vector<proxy::SessionInfo>>(thread->worker().sessions());
+      auto infos = std::make_shared<std::vector<proxy::SessionInfo>>(thread->sessions());
       control_.post([gathering, infos] {
         gathering->infos.insert(gathering->infos.end(), infos->begin(), infos->end());
         if (--gathering->missing == 0) gathering->done(std::move(gathering->infos));
+      });
+    });
+  }
+}
+
+void Daemon::gather_queries(std::function<void(QuerySums)> done) {
+  struct Gathering {
+    std::vector<QueryShare> shares;
+    size_t missing = 0;
+    std::function<void(QuerySums)> done;
+  };
+  auto gathering = std::make_shared<Gathering>();
+  gathering->missing = workers_.size();
+  gathering->done = std::move(done);
+  for (auto& worker : workers_) {
+    WorkerThread* thread = worker.get();
+    thread->loop().post([this, thread, gathering] {
+      const proxy::QueryStats& stats = thread->worker().query_stats();
+      auto share = std::make_shared<QueryShare>(
+          QueryShare{stats.all(), stats.dropped_queries(), stats.dropped()});
+      control_.post([gathering, share] {
+        gathering->shares.push_back(std::move(*share));
+        if (--gathering->missing == 0) gathering->done(sum_queries(gathering->shares));
       });
     });
   }
@@ -274,13 +305,18 @@ void Daemon::kill_session(uint64_t session, std::function<void(bool)> done) {
   for (auto& worker : workers_) {
     WorkerThread* thread = worker.get();
     thread->loop().post([this, thread, asking, session] {
-      const bool found = thread->worker().kill(session);
+      const bool found = thread->kill(session);
       control_.post([asking, found] {
         asking->found = asking->found || found;
         if (--asking->missing == 0) asking->done(asking->found);
       });
     });
   }
+}
+
+std::string Daemon::server_name() const {
+  const net::UpstreamTarget& target = upstream_->target;
+  return target.host + (target.is_unix() ? " port " : ":") + std::to_string(target.port);
 }
 
 console::CounterTotals Daemon::totals() const {
@@ -290,8 +326,11 @@ console::CounterTotals Daemon::totals() const {
 }
 
 int64_t Daemon::unix_seconds_at(int64_t loop_ns) const {
-  const int64_t ago_ns = control_.clock().now_ns() - loop_ns;
-  return static_cast<int64_t>(std::time(nullptr)) - ago_ns / kNsPerSecond;
+  return (loop_ns + unix_offset_ns()) / kNsPerSecond;
+}
+
+int64_t Daemon::unix_offset_ns() const {
+  return static_cast<int64_t>(std::time(nullptr)) * kNsPerSecond - control_.clock().now_ns();
 }
 
 // The page server has threads of its own; the feeds belong to the control loop.

@@ -14,6 +14,8 @@
 #include "app/domains.h"
 #include "app/http.h"
 #include "app/options.h"
+#include "app/query_report.h"
+#include "app/visits.h"
 #include "app/worker_thread.h"
 #include "cache/flights.h"
 #include "cache/memory_store.h"
@@ -44,21 +46,32 @@ class Daemon {
   // ── For the console and the metrics page ──
   // Any thread; `done` runs on the control loop.
   void gather_sessions(std::function<void(std::vector<proxy::SessionInfo>)> done);
+  void gather_queries(std::function<void(QuerySums)> done);
   // Any thread; `done` runs on the control loop. Empty text: no such session.
   void kill_session(uint64_t session, std::function<void(bool found)> done);
-  // Control loop only. Empty, or what is wrong with the new configuration.
-  [[nodiscard]] std::string reload();
+  // Control loop only. `error`: empty, or what is wrong with the new configuration; then nothing
+  // has changed. Options that differ and need a restart are named.
+  struct Reloaded {
+    std::string error;
+    std::vector<std::string> needing_restart;
+  };
+  [[nodiscard]] Reloaded reload();
   void set_cache_mode(proxy::CacheMode mode);
   enum class Ending : uint8_t { kDrain, kNow };
   void end(Ending ending);
   [[nodiscard]] console::CounterTotals totals() const;  // any thread
   [[nodiscard]] Domains& domains() { return *domains_; }
+  [[nodiscard]] Visits& visits() { return visits_; }
+  [[nodiscard]] const proxy::ScopeTable& scopes() const { return scopes_; }
+  [[nodiscard]] std::string server_name() const;  // host and port of PostgreSQL
   [[nodiscard]] cache::MemoryStore& store() { return store_; }
   [[nodiscard]] net::UvLoop& control() { return control_; }
   [[nodiscard]] const Options& options() const { return options_; }
   [[nodiscard]] proxy::CacheMode cache_mode() const { return cache_mode_.load(); }
   [[nodiscard]] uint64_t clients() const { return shared_.clients.load(); }
   [[nodiscard]] int64_t unix_seconds_at(int64_t loop_ns) const;
+  // What the loops' clock lacks to the time of day.
+  [[nodiscard]] int64_t unix_offset_ns() const;
 
  private:
   [[nodiscard]] std::string open_listeners();
@@ -82,6 +95,7 @@ class Daemon {
   proxy::ScopeTable scopes_;
   proxy::CancelRegistry cancels_;
   std::unique_ptr<Domains> domains_;
+  Visits visits_;
   proxy::Shared shared_;
   std::vector<std::unique_ptr<WorkerThread>> workers_;
   std::unique_ptr<net::Listener> listener_;

@@ -32,11 +32,14 @@ freshness::Domain* Domains::get(const std::string& database) {
   if (items_.size() >= kDomainsMax) return nullptr;
   Item item;
   item.domain = std::make_unique<freshness::Domain>(database, slots_log2_, random_base(random64_));
-  const freshness::TokenTable* table = &item.domain->tokens();
+  freshness::Domain* domain = item.domain.get();
   cache::MemoryStore* store = &store_;
   item.feed = std::make_unique<freshness::Feed>(
-      *item.domain, control_, factory_, options_, random64_,
-      [store, table](uint32_t slot) { store->remove_slot(table, slot); });
+      *item.domain, control_, factory_, options_, random64_, [store, domain](uint32_t slot) {
+        store->remove_slot(&domain->tokens(), slot, [domain](const cache::Entry& entry) {
+          domain->writes().freed(entry.query_id);
+        });
+      });
   item.domain->set_settler(item.feed.get());
   return items_.emplace(database, std::move(item)).first->second.domain.get();
 }
@@ -61,6 +64,12 @@ void Domains::set_options(const freshness::FeedOptions& options) {
   const std::lock_guard lock(mutex_);
   options_ = options;
   for (auto& [database, item] : items_) item.feed->set_options(options);
+}
+
+void Domains::forget(const std::string& database) {
+  const std::lock_guard lock(mutex_);
+  const auto found = items_.find(database);
+  if (found != items_.end()) found->second.feed->forget();
 }
 
 void Domains::close() {

@@ -30,6 +30,8 @@ class Domains {
   [[nodiscard]] std::vector<freshness::FeedStatus> status() const;
   [[nodiscard]] std::vector<const freshness::Domain*> all() const;
   void set_options(const freshness::FeedOptions& options);
+  // A new base for this database: nothing cached before counts any more.
+  void forget(const std::string& database);
   // Closes the control connections; no domain gets a lease any more.
   void close();
 

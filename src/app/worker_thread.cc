@@ -27,7 +27,8 @@ void set_default_stack() {
 
 WorkerThread::WorkerThread(std::shared_ptr<const net::Upstream> upstream, proxy::Shared& shared,
                            proxy::SettingsRef settings, ConsoleSetup console)
-    : connector_(loop_, std::move(upstream)),
+    : shared_(shared),
+      connector_(loop_, std::move(upstream)),
       console_setup_(std::move(console)),
       backend_(console_setup_.make_backend(loop_)),
       worker_(std::make_unique<proxy::Worker>(
@@ -61,6 +62,31 @@ void WorkerThread::accept(int fd, net::SocketKind kind) {
   if (stream && worker_) worker_->accept(std::move(stream));
 }
 
+std::vector<proxy::SessionInfo> WorkerThread::sessions() const {
+  std::vector<proxy::SessionInfo> infos = worker_->sessions();
+  for (const auto& [id, console] : consoles_) {
+    proxy::SessionInfo info;
+    info.id = id;
+    info.user = console->user();
+    info.database = "pgfresh";
+    info.application = console->application_name();
+    info.state = console->state_name();
+    info.peer = console->stream().peer();
+    info.connected_ns = console->connected_ns();
+    info.active_ns = console->active_ns();
+    info.queries = console->queries();
+    infos.push_back(std::move(info));
+  }
+  return infos;
+}
+
+bool WorkerThread::kill(uint64_t session) {
+  const auto console = consoles_.find(session);
+  if (console == consoles_.end()) return worker_->kill(session);
+  console->second->stop("57P01", "terminating connection due to administrator command");
+  return true;
+}
+
 void WorkerThread::adopt_console(proxy::ConsoleClient client) {
   if (consoles_.size() >= kConsolesMax) {
     std::string message;
@@ -72,7 +98,8 @@ void WorkerThread::adopt_console(proxy::ConsoleClient client) {
     loop_.defer([gone] { gone->reset(); });
     return;
   }
-  const uint64_t id = next_console_++;
+  // Numbers of clients and consoles come from one counter: KILL takes either.
+  const uint64_t id = shared_.next_session.fetch_add(1, std::memory_order_relaxed);
   auto session = std::make_unique<console::ConsoleSession>(
       loop_, std::move(client.stream), client.startup, std::move(client.unread), *backend_,
       console_setup_.access(), console_setup_.session_options(),

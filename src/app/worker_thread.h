@@ -6,6 +6,7 @@
 #include <memory>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "console/console_session.h"
 #include "net/connector.h"
@@ -38,19 +39,23 @@ class WorkerThread {
   // On the worker's loop only, but for what Worker calls "any thread".
   [[nodiscard]] proxy::Worker& worker() { return *worker_; }
   [[nodiscard]] const Counters& counters() const { return std::as_const(*worker_).counters(); }
+  // The sessions of clients, those of the console among them.
+  [[nodiscard]] std::vector<proxy::SessionInfo> sessions() const;
+  // False when there is no such session here.
+  bool kill(uint64_t session);
   // A client's socket, on the worker's loop.
   void accept(int fd, net::SocketKind kind);
 
  private:
   void adopt_console(proxy::ConsoleClient client);
 
+  proxy::Shared& shared_;
   net::UvLoop loop_;
   net::UpstreamConnector connector_;
   ConsoleSetup console_setup_;
   std::unique_ptr<console::Backend> backend_;
   std::unique_ptr<proxy::Worker> worker_;
   std::map<uint64_t, std::unique_ptr<console::ConsoleSession>> consoles_;
-  uint64_t next_console_ = 1;
   std::thread thread_;
 };
 

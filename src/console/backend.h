@@ -20,6 +20,7 @@ namespace pgfresh::console {
 // Done without rows; `tag` is what CommandComplete says.
 struct Done {
   std::string tag;
+  std::string notice = {};  // a WARNING in front of it; empty: none
 };
 
 // Shown to the client as an ErrorResponse of severity ERROR; the session goes on.

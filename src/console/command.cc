@@ -3,8 +3,10 @@
 // end of the text decides, so their order does not matter.
 #include "console/command.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
+#include <iterator>
 #include <vector>
 
 namespace pgfresh::console {
@@ -50,6 +52,13 @@ bool take_id(TokenSpan& tokens, uint64_t& id) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
+bool take_name(TokenSpan& tokens, std::string& name) {
+  if (tokens.empty() || !tokens.front().is_name()) return false;
+  name = tokens.front().text;
+  tokens = tokens.subspan(1);
+  return true;
+}
+
 bool take_table(TokenSpan& tokens, TableName& table) {
   std::vector<std::string> parts;
   for (;;) {
@@ -73,6 +82,7 @@ bool take(std::string_view part, TokenSpan& tokens, Command& command) {
   }
   if (part == "<id>") return take_id(tokens, command.id);
   if (part == "<table>") return take_table(tokens, command.table);
+  if (part == "<name>") return take_name(tokens, command.database);
   if (tokens.empty()) return false;
   if (part == "<rest>") {
     tokens = {};
@@ -81,6 +91,71 @@ bool take(std::string_view part, TokenSpan& tokens, Command& command) {
   if (!same_word(part, tokens.front())) return false;
   tokens = tokens.subspan(1);
   return true;
+}
+
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+bool is_word_character(char c) {
+  const char folded = lower(c);
+  return (folded >= 'a' && folded <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '$' ||
+         static_cast<unsigned char>(c) >= 0x80;
+}
+
+// The functions that follow read a text from its front.
+
+enum class Comments : uint8_t { kSkip, kKeep };
+
+void skip_blank(std::string_view& text, Comments comments) {
+  for (;;) {
+    const size_t start = text.find_first_not_of(" \t\r\n\f\v");
+    text.remove_prefix(std::min(start, text.size()));
+    if (comments == Comments::kKeep) return;
+    if (text.starts_with("--")) {
+      text.remove_prefix(std::min(text.find('\n'), text.size()));
+    } else if (text.starts_with("/*") && text.find("*/", 2) != std::string_view::npos) {
+      text.remove_prefix(text.find("*/", 2) + 2);
+    } else {
+      return;
+    }
+  }
+}
+
+std::string_view front_word(std::string_view text) {
+  size_t length = 0;
+  while (length < text.size() && is_word_character(text[length])) ++length;
+  return text.substr(0, length);
+}
+
+bool take_word(std::string_view& text, std::string_view wanted) {
+  const std::string_view word = front_word(text);
+  if (!std::equal(word.begin(), word.end(), wanted.begin(), wanted.end(),
+                  [](char a, char b) { return lower(a) == b; })) {
+    return false;
+  }
+  text.remove_prefix(word.size());
+  return true;
+}
+
+// A word, folded, or a name in double quotes.
+bool take_written_name(std::string_view& text, std::string& name) {
+  name.clear();
+  if (!text.starts_with('"')) {
+    const std::string_view word = front_word(text);
+    std::transform(word.begin(), word.end(), std::back_inserter(name), lower);
+    text.remove_prefix(word.size());
+    return !word.empty();
+  }
+  for (size_t at = 1; at < text.size(); ++at) {
+    if (text[at] != '"') {
+      name += text[at];
+    } else if (text.substr(at).starts_with("\"\"")) {
+      name += text[at++];
+    } else {
+      text.remove_prefix(at + 1);
+      return true;
+    }
+  }
+  return false;
 }
 
 std::string quoted_name(std::string_view name) {
@@ -122,7 +197,9 @@ std::string_view pattern_of(Verb verb) { return definition(verb).pattern; }
 
 std::optional<Command> parse_command(TokenSpan tokens) {
   for (const Definition& candidate : kDefinitions) {
-    Command command{candidate.verb, {}, 0};
+    if (candidate.verb == Verb::kExplainCache) continue;
+    Command command;
+    command.verb = candidate.verb;
     TokenSpan rest = tokens;
     std::string_view pattern = candidate.pattern;
     bool matches = true;
@@ -130,6 +207,32 @@ std::optional<Command> parse_command(TokenSpan tokens) {
     if (matches && rest.empty()) return command;
   }
   return std::nullopt;
+}
+
+std::optional<Command> parse_explain(std::string_view text) {
+  skip_blank(text, Comments::kSkip);
+  if (!take_word(text, "explain")) return std::nullopt;
+  skip_blank(text, Comments::kSkip);
+  if (!take_word(text, "cache")) return std::nullopt;
+  Command command;
+  command.verb = Verb::kExplainCache;
+  // A comment from here on may be a hint for the statement.
+  skip_blank(text, Comments::kKeep);
+  std::string_view rest = text;
+  if (take_word(rest, "for")) {
+    skip_blank(rest, Comments::kKeep);
+    if (take_written_name(rest, command.database)) {
+      if (rest.starts_with('.')) {
+        rest.remove_prefix(1);
+        if (!take_written_name(rest, command.user)) return command;
+      }
+      skip_blank(rest, Comments::kKeep);
+      text = rest;
+    }
+  }
+  const size_t end = text.find_last_not_of(" \t\r\n\f\v");
+  command.sql = text.substr(0, end == std::string_view::npos ? 0 : end + 1);
+  return command;
 }
 
 std::string to_text(const Command& command) {

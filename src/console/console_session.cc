@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/limits.h"
 #include "console/tables.h"
+#include "console/values.h"
 
 namespace pgfresh::console {
 namespace {
@@ -23,15 +24,6 @@ constexpr uint32_t kAuthSaslFinal = 12;
 constexpr std::string_view kMechanisms{"SCRAM-SHA-256\0\0", 15};
 constexpr size_t kNonceBytes = 18;
 constexpr std::string_view kPortalSuspended{"s\0\0\0\4", 5};
-
-// For a log line or a table: control characters would break it.
-std::string printable(std::string_view text) {
-  std::string result(text);
-  for (char& c : result) {
-    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
-  }
-  return result;
-}
 
 std::string result_of(const Outcome& outcome) {
   const auto* failure = std::get_if<Failure>(&outcome);
@@ -57,7 +49,9 @@ ConsoleSession::ConsoleSession(Loop& loop, std::unique_ptr<Stream> stream,
                          options_.version, options_.pid}),
       statements_(desk_),
       framer_(wire::Side::kFrontend, limits::kFrontendWholeMax),
-      input_(std::move(leftover)) {
+      input_(std::move(leftover)),
+      connected_ns_(loop.clock().now_ns()),
+      active_ns_(connected_ns_) {
   PGFRESH_CHECK(stream_ != nullptr && access_ != nullptr);
 }
 
@@ -294,7 +288,7 @@ void ConsoleSession::handle_query(std::string_view body) {
   if (!text) return fatal("08P01", "malformed Query message");
   statements_.drop_unnamed();
   auto parsed = interpret(*text, desk_);
-  ++queries_;
+  note_command();
   queue_at_ = 0;
   queue_.clear();
   in_query_ = true;
@@ -339,7 +333,7 @@ void ConsoleSession::handle_close(std::string_view body) {
 void ConsoleSession::handle_execute(std::string_view body) {
   const auto message = wire::read_execute(body);
   if (!message) return fatal("08P01", "malformed Execute message");
-  ++queries_;
+  note_command();
   run_portal(std::string(message->portal), message->max_rows);
 }
 
@@ -347,6 +341,11 @@ void ConsoleSession::handle_sync() {
   skipping_ = false;
   if (desk_.block() == 'I') statements_.drop_portals();
   ready_for_query();
+}
+
+void ConsoleSession::note_command() {
+  ++queries_;
+  active_ns_ = loop_.clock().now_ns();
 }
 
 // ── Running ──────────────────────────────────────────────────────────────────────────────────────
@@ -431,10 +430,7 @@ void ConsoleSession::answer_simple(Outcome outcome) {
     queue_at_ = queue_.size();
     return;
   }
-  if (const auto* done = std::get_if<Done>(&outcome)) {
-    wire::write_command_complete(output_, done->tag);
-    return;
-  }
+  if (const auto* done = std::get_if<Done>(&outcome)) return send_done(*done);
   const Table& table = std::get<Table>(outcome);
   write_description(output_, table.columns(), {});
   for (const Row& row : table.rows()) write_row(output_, row, {});
@@ -464,13 +460,19 @@ void ConsoleSession::run_portal(const std::string& name, uint32_t max_rows) {
     if (const auto* failure = std::get_if<Failure>(&outcome)) return fail(*failure);
     if (const auto* done = std::get_if<Done>(&outcome)) {
       answered->state = Portal::State::kDone;
-      wire::write_command_complete(output_, done->tag);
-      return;
+      return send_done(*done);
     }
     answered->state = Portal::State::kRows;
     answered->table = std::move(std::get<Table>(outcome));
     send_rows(*answered, max_rows);
   });
+}
+
+void ConsoleSession::send_done(const Done& done) {
+  if (!done.notice.empty()) {
+    wire::write_notice(output_, wire::Severity::kWarning, "01000", done.notice);
+  }
+  wire::write_command_complete(output_, done.tag);
 }
 
 // As PostgreSQL: a limit that the last row meets exactly still suspends the portal.

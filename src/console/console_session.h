@@ -72,6 +72,8 @@ class ConsoleSession final : public Stream::Events {
   [[nodiscard]] const Stream& stream() const { return *stream_; }
   [[nodiscard]] std::string_view state_name() const;
   [[nodiscard]] uint64_t queries() const { return queries_; }
+  [[nodiscard]] int64_t connected_ns() const { return connected_ns_; }  // the loop's clock
+  [[nodiscard]] int64_t active_ns() const { return active_ns_; }        // the last command
 
   void on_bytes(std::string_view bytes) override;
   void on_drained() override;
@@ -108,6 +110,7 @@ class ConsoleSession final : public Stream::Events {
   void handle_close(std::string_view body);
   void handle_execute(std::string_view body);
   void handle_sync();
+  void note_command();
 
   // Running.
   void run_next();
@@ -117,6 +120,7 @@ class ConsoleSession final : public Stream::Events {
   void settle(Outcome outcome);
   void answer_simple(Outcome outcome);
   void run_portal(const std::string& name, uint32_t max_rows);
+  void send_done(const Done& done);
   void send_rows(Portal& portal, uint32_t max_rows);
 
   // Output.
@@ -158,6 +162,8 @@ class ConsoleSession final : public Stream::Events {
   bool skipping_ = false;  // after an error in the extended protocol, until Sync
   Then then_;              // set while a command is with the backend
   uint64_t queries_ = 0;
+  const int64_t connected_ns_;
+  int64_t active_ns_;
 
   // Gone when the session is: a late outcome asks it.
   std::shared_ptr<const int> alive_ = std::make_shared<const int>(0);

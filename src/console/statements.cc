@@ -57,6 +57,17 @@ tl::expected<StatementRef, Failure> interpret_one(Tokens tokens, const CourtesyD
 
 tl::expected<std::vector<StatementRef>, Failure> interpret(std::string_view text,
                                                            const CourtesyDesk& desk) {
+  if (auto explain = parse_explain(text)) {
+    if (explain->sql.empty()) {
+      return tl::unexpected(Failure{"42601", "syntax error in explain command",
+                                    "Known is: " + std::string(pattern_of(explain->verb)) + "."});
+    }
+    auto statement = std::make_shared<Statement>();
+    statement->kind = Statement::Kind::kCommand;
+    statement->command = std::move(*explain);
+    statement->tokens = {{TokenKind::kWord, "explain"}, {TokenKind::kWord, "cache"}};
+    return std::vector<StatementRef>{std::move(statement)};
+  }
   if (text.size() > kTextBytesMax) {
     return tl::unexpected(
         Failure{"54000", "the text is longer than the pgfresh console reads", ""});

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <charconv>
-#include <ctime>
 #include <tuple>
+
+#include "console/reports.h"
+#include "console/values.h"
 
 namespace pgfresh::console {
 namespace {
@@ -14,27 +16,6 @@ constexpr Type kText = Type::kText;
 constexpr Type kInt = Type::kInt8;
 constexpr Type kFloat = Type::kFloat8;
 constexpr Type kBool = Type::kBool;
-
-// Counters are unsigned, PostgreSQL's int8 is not: what does not fit stays at its largest.
-Value number(uint64_t value) {
-  constexpr uint64_t kMax = static_cast<uint64_t>(INT64_MAX);
-  return static_cast<int64_t>(std::min(value, kMax));
-}
-
-Value number_or_null(uint64_t value) {
-  return value == 0 ? Value(std::monostate()) : number(value);
-}
-
-// As PgBouncer writes it. NULL for "never".
-Value time_text(int64_t unix_s) {
-  if (unix_s == 0) return std::monostate();
-  const std::time_t seconds = unix_s;
-  std::tm parts{};
-  std::array<char, 32> text{};
-  if (gmtime_r(&seconds, &parts) == nullptr) return std::monostate();
-  const size_t length = std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S UTC", &parts);
-  return std::string(text.data(), length);
-}
 
 std::string tls_text(bool encrypted) { return encrypted ? "TLS" : ""; }
 
@@ -80,9 +61,24 @@ Columns stats_columns() {
 Columns cache_columns() { return {{"item", kText}, {"value", kInt}, {"meaning", kText}}; }
 
 Columns tables_columns() {
-  return {{"database", kText},  {"schema", kText}, {"table", kText},
-          {"root", kText},      {"kind", kText},   {"watched", kBool},
-          {"cacheable", kBool}, {"reason", kText}, {"why_not", kText}};
+  return {{"database", kText},  {"schema", kText},  {"table", kText},       {"root", kText},
+          {"kind", kText},      {"watched", kBool}, {"cacheable", kBool},   {"reason", kText},
+          {"why_not", kText},   {"writes", kInt},   {"rows_unknown", kInt}, {"answers_ended", kInt},
+          {"last_write", kText}};
+}
+
+// What is known of the writes to a tree stands in the row of its root.
+void append_writes(Row& row, const CatalogOf& of, const query::Relation& relation) {
+  const freshness::WriteLog::Table* writes = of.writes == nullptr || relation.root != relation.oid
+                                                 ? nullptr
+                                                 : of.writes->table(relation.oid);
+  if (writes == nullptr) {
+    row.insert(row.end(), 4, std::monostate());
+    return;
+  }
+  constexpr int64_t kNsPerS = 1'000'000'000;
+  row.insert(row.end(), {number(writes->events), number(writes->whole), number(writes->freed),
+                         time_text((writes->last_ns + of.unix_offset_ns) / kNsPerS)});
 }
 
 Columns clients_columns() {
@@ -158,6 +154,13 @@ Columns columns_of(Verb verb) {
       return feeds_columns();
     case Verb::kShowConfig:
       return config_columns();
+    case Verb::kShowQueries:
+    case Verb::kShowQueriesAll:
+      return queries_columns();
+    case Verb::kExplainCache:
+      return explain_columns();
+    case Verb::kDoctor:
+      return doctor_columns();
     case Verb::kSetCacheOn:
     case Verb::kSetCacheOff:
     case Verb::kFlushAll:
@@ -167,12 +170,9 @@ Columns columns_of(Verb verb) {
     case Verb::kShutdownWait:
     case Verb::kShutdown:
     case Verb::kFlushQuery:
-    case Verb::kShowQueries:
     case Verb::kShowPools:
     case Verb::kShowRedis:
     case Verb::kShowRules:
-    case Verb::kExplainCache:
-    case Verb::kDoctor:
     case Verb::kPause:
     case Verb::kResume:
     case Verb::kReconnect:
@@ -289,11 +289,17 @@ Table tables_table(const std::vector<CatalogOf>& catalogs) {
       const query::Relation* root = each.catalog->relation(relation->root);
       const Reason reason = why_not_cached(*relation);
       const bool cacheable = reason == Reason::kNone;
-      table.add({each.database, relation->schema, relation->name,
-                 root == nullptr ? std::string() : root->schema + "." + root->name,
-                 kind_text(relation->kind), relation->watched, cacheable,
-                 cacheable ? std::string() : std::string(reason_label(reason)),
-                 cacheable ? std::string() : std::string(reason_text(reason))});
+      Row row{each.database,
+              relation->schema,
+              relation->name,
+              root == nullptr ? std::string() : root->schema + "." + root->name,
+              kind_text(relation->kind),
+              relation->watched,
+              cacheable,
+              cacheable ? std::string() : std::string(reason_label(reason)),
+              cacheable ? std::string() : std::string(reason_text(reason))};
+      append_writes(row, each, *relation);
+      table.add(std::move(row));
     }
   }
   return table;

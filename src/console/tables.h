@@ -15,6 +15,7 @@
 #include "console/command.h"
 #include "console/table.h"
 #include "freshness/feed.h"
+#include "freshness/write_log.h"
 #include "query/catalog.h"
 
 namespace pgfresh::console {
@@ -95,6 +96,8 @@ enum class CacheState : uint8_t { kOn, kOff };
 struct CatalogOf {
   std::string database;
   std::shared_ptr<const query::Catalog> catalog;
+  const freshness::WriteLog* writes = nullptr;  // may be null
+  int64_t unix_offset_ns = 0;                   // what the loop's clock lacks to the time of day
 };
 
 [[nodiscard]] Table version_table(std::string_view version);

@@ -234,7 +234,7 @@ def test_unknown_commands_are_explained(console):
     with pytest.raises(psycopg.Error) as refused:
         admin.execute("SHOW NONSENSE")
     assert refused.value.sqlstate in ("42601", "42704")
-    for later in ("SHOW POOLS", "PAUSE", "DOCTOR"):
+    for later in ("SHOW POOLS", "PAUSE"):
         with pytest.raises(psycopg.errors.FeatureNotSupported):
             admin.execute(later)
 

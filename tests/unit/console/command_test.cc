@@ -83,6 +83,38 @@ TEST_CASE("tokens: statements, quotes and what is unfinished") {
   }
 }
 
+TEST_CASE("EXPLAIN CACHE takes everything behind it as the statement") {
+  const auto explain = [](std::string_view text) {
+    return parse_explain(text).value_or(Command{});
+  };
+  CHECK(explain("explain cache select 1; select ';'  \n").sql == "select 1; select ';'");
+  CHECK(explain("/* psql */ EXPLAIN\tCACHE -- x\n select 1").sql == "-- x\n select 1");
+  CHECK(explain("explain cache /* pgfresh: off */ select 1").sql == "/* pgfresh: off */ select 1");
+  const Command named = explain("EXPLAIN CACHE FOR Care.\"Ann\"\"a\" select $$x$$");
+  CHECK(named.database == "care");
+  CHECK(named.user == "Ann\"a");
+  CHECK(named.sql == "select $$x$$");
+  CHECK(explain("explain cache for care select 1").user.empty());
+  CHECK(explain("explain cache forty").sql == "forty");
+  CHECK(explain("explain cache").sql.empty());
+  CHECK(explain("explain cache for care.").sql.empty());
+  CHECK_FALSE(parse_explain("explain select 1").has_value());
+  CHECK_FALSE(parse_explain("explained cache select 1").has_value());
+  CHECK_FALSE(parse_explain("/* open").has_value());
+  CHECK_FALSE(parse_explain("").has_value());
+}
+
+TEST_CASE("DOCTOR takes a database, SHOW QUERIES all or the first") {
+  CHECK(parse_command(tokens_of("DOCTOR"))->database.empty());
+  CHECK(parse_command(tokens_of("doctor \"Care\""))->database == "Care");
+  CHECK_FALSE(parse_command(tokens_of("doctor a b")).has_value());
+  CHECK(parse_command(tokens_of("show queries"))->verb == Verb::kShowQueries);
+  CHECK(parse_command(tokens_of("show queries all"))->verb == Verb::kShowQueriesAll);
+  CHECK(parse_command(tokens_of("flush query 9223372036854775807"))->id == INT64_MAX);
+  CHECK(to_text(*parse_command(tokens_of("flush query 7"))) == "FLUSH QUERY 7");
+  CHECK_FALSE(parse_command(tokens_of("flush query x")).has_value());
+}
+
 TEST_CASE("advice names the usage, quotes briefly, and stays ASCII") {
   CHECK(advise(tokens_of("kill it")).hint.find("KILL <id>") != std::string::npos);
   CHECK(advise(tokens_of("flush it")).hint.find("FLUSH TABLE <table>") != std::string::npos);

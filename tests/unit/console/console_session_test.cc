@@ -212,7 +212,7 @@ TEST_CASE("console: an unknown command is told where help is; one of later says 
   client.types();
   CHECK(client.sqlstate() == "42601");
   CHECK(client.last[0].body.find("SHOW HELP") != std::string::npos);
-  client.query("FLUSH QUERY 77");
+  client.query("PAUSE");
   client.types();
   CHECK(client.sqlstate() == "0A000");
   client.query(std::string(9000, 'x'));
