@@ -34,8 +34,9 @@ class SqlClient {
     // Connected and authenticated.
     virtual void on_ready() = 0;
     // A NOTIFY on any channel this connection listens to, in stream order, and before the result
-    // of a statement that completed after it.
-    virtual void on_notification(std::string_view channel, std::string_view payload) = 0;
+    // of a statement that completed after it. `sender`: PostgreSQL's process that notified.
+    virtual void on_notification(std::string_view channel, std::string_view payload,
+                                 uint32_t sender) = 0;
     // The connection could not be made or is lost. Comes once; nothing comes after it, and the
     // pending statement's callback never comes.
     virtual void on_lost(std::string_view why) = 0;
@@ -46,6 +47,9 @@ class SqlClient {
 
   // Sends one simple query. REQUIRES: ready, and no statement pending.
   virtual void query(std::string_view sql, Done done) = 0;
+
+  // PostgreSQL's process at the other end. REQUIRES: ready.
+  [[nodiscard]] virtual uint32_t backend_pid() const = 0;
 };
 
 // Makes control connections to the server; `database` names the database to be connected to.

@@ -91,7 +91,7 @@ void ConsoleBackend::flush_all(const Done& done) {
     freshness::Domain* domain = daemon_.domains().get(known->database());
     const uint32_t slot = domain->tokens().slot_of(freshness::schema_tag());
     domain->tokens().open(slot);
-    domain->settler().ddl_ended({slot});
+    domain->settler().ddl_ended({.slots = {slot}});
   }
   daemon_.store().clear();
   done(console::Done{"FLUSH"});
@@ -158,7 +158,7 @@ void ConsoleBackend::flush_tree(freshness::Domain& domain, query::Oid root,
   daemon_.visits().ask(domain.database(), sql,
                        [daemon, &domain, slots, done = std::move(done)](const SqlResult& result) {
                          if (!result.error.empty()) daemon->domains().forget(domain.database());
-                         domain.settler().ended(slots);
+                         domain.settler().ended({.slots = slots});
                          done(result.error);
                        });
 }

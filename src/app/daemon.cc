@@ -23,6 +23,8 @@ constexpr size_t kStoreShards = 64;
 constexpr size_t kFlightShards = 64;
 // How long a page waits for the control loop before it says nothing of the feeds.
 constexpr std::chrono::seconds kControlPatience{1};
+// How long the feeds may take to publish what is left when the daemon ends.
+constexpr int64_t kFarewellMsMax = 1000;
 
 std::string random_bytes(size_t size) {
   std::string bytes(size, '\0');
@@ -171,6 +173,7 @@ int Daemon::run() {
   listener_.reset();
   http_.reset();
   signals_.reset();
+  farewell_timer_.reset();
   for (auto& worker : workers_) worker->finish();
   visits_.close();
   domains_->close();
@@ -205,11 +208,18 @@ void Daemon::end(Ending ending) {
     thread->loop().post([this, thread] {
       thread->worker().drain([this] {
         control_.post([this] {
-          if (--draining_workers_ == 0) control_.stop();
+          if (--draining_workers_ == 0) say_farewell();
         });
       });
     });
   }
+}
+
+// What the last sessions wrote is published before the daemon ends; other proxies would find out
+// by its silence, and forget everything.
+void Daemon::say_farewell() {
+  farewell_timer_ = control_.after(kFarewellMsMax, [this] { control_.stop(); });
+  domains_->leave([this] { control_.stop(); });
 }
 
 // ── Reload ───────────────────────────────────────────────────────────────────────────────────────

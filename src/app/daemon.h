@@ -79,6 +79,7 @@ class Daemon {
   void apply(const Options& options);
   void publish_settings();
   void catch_signal(int number);
+  void say_farewell();
   [[nodiscard]] std::vector<freshness::FeedStatus> ask_feeds();
   [[nodiscard]] std::string metrics_page();
   [[nodiscard]] Readiness readiness();
@@ -105,6 +106,7 @@ class Daemon {
   // Control loop only.
   Options options_;
   size_t draining_workers_ = 0;
+  std::unique_ptr<Timer> farewell_timer_;
   int exit_status_ = 0;
 
   // Shared.

@@ -72,6 +72,19 @@ void Domains::forget(const std::string& database) {
   if (found != items_.end()) found->second.feed->forget();
 }
 
+void Domains::leave(std::function<void()> done) {
+  const std::lock_guard lock(mutex_);
+  auto left = std::make_shared<size_t>(items_.size());
+  const auto one_left = [left, done = std::move(done)] {
+    if (--*left == 0) done();
+  };
+  if (items_.empty()) {
+    ++*left;
+    one_left();
+  }
+  for (auto& [database, item] : items_) item.feed->leave(one_left);
+}
+
 void Domains::close() {
   const std::lock_guard lock(mutex_);
   for (auto& [database, item] : items_) {

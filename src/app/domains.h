@@ -32,6 +32,9 @@ class Domains {
   void set_options(const freshness::FeedOptions& options);
   // A new base for this database: nothing cached before counts any more.
   void forget(const std::string& database);
+  // No session is left: each feed publishes what it has and says the end; `done` then. Where
+  // PostgreSQL does not answer it is never called.
+  void leave(std::function<void()> done);
   // Closes the control connections; no domain gets a lease any more.
   void close();
 

@@ -98,6 +98,20 @@ constexpr std::array kFeedRows = {
             [](const Feed& f) { return static_cast<double>(f.relations_watched); }},
     FeedRow{"event_triggers", "gauge", "1: event triggers tell of DDL",
             [](const Feed& f) { return f.event_triggers ? 1.0 : 0.0; }},
+    FeedRow{"feed_vouching", "gauge", "1: other proxies are told that this one publishes",
+            [](const Feed& f) { return f.vouching ? 1.0 : 0.0; }},
+    FeedRow{"feed_queued_events", "gauge", "events to be published",
+            [](const Feed& f) { return static_cast<double>(f.queued); }},
+    FeedRow{"feed_published_total", "counter", "events published for sessions that carry them",
+            [](const Feed& f) { return static_cast<double>(f.published); }},
+    FeedRow{"feed_publications_total", "counter", "statements that published, or only beat",
+            [](const Feed& f) { return static_cast<double>(f.publications); }},
+    FeedRow{"feed_publishers", "gauge", "other proxies that publish, and are followed",
+            [](const Feed& f) { return static_cast<double>(f.publishers); }},
+    FeedRow{"feed_publishers_lost_total", "counter", "publishers given up because they fell silent",
+            [](const Feed& f) { return static_cast<double>(f.publishers_lost); }},
+    FeedRow{"feed_transactions_noted", "gauge", "transactions that may end without an event",
+            [](const Feed& f) { return static_cast<double>(f.transactions_noted); }},
 };
 
 std::string number_text(double value) {

@@ -17,7 +17,7 @@ class Visits::Visit final : public SqlClient::Events {
   void on_ready() override {
     client_->query(request_.sql, [this](const SqlResult& result) { finish(result); });
   }
-  void on_notification(std::string_view, std::string_view) override {}
+  void on_notification(std::string_view, std::string_view, uint32_t) override {}
   void on_lost(std::string_view why) override { finish(failed(std::string(why))); }
 
  private:

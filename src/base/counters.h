@@ -42,6 +42,7 @@ namespace pgfresh {
   X(kProtocolErrors, "protocol_errors_total", "sessions ended by bytes that are not the protocol") \
   X(kCancels, "cancels_total", "cancel requests passed on")                                        \
   X(kNotices, "inband_notices_total", "in-band notices received")                                  \
+  X(kCarried, "carried_total", "ends of transactions whose events pgfresh publishes")              \
   X(kNoticesBroken, "inband_notices_broken_total", "in-band notices that could not be read")       \
   X(kProbes, "settings_probes_total", "times a session's settings were read")                      \
   X(kDdlSeen, "ddl_seen_total", "command tags of DDL seen on the wire")                            \

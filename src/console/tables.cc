@@ -133,7 +133,15 @@ Columns feeds_columns() {
           {"catalog_generation", kInt},
           {"catalog_load_us", kInt},
           {"relations_watched", kInt},
-          {"event_triggers", kBool}};
+          {"event_triggers", kBool},
+          {"publish", kText},
+          {"queued", kInt},
+          {"published", kInt},
+          {"beat_age_ms", kInt},
+          {"publishers", kInt},
+          {"publisher_age_ms", kInt},
+          {"publishers_lost", kInt},
+          {"transactions_noted", kInt}};
 }
 
 Columns config_columns() {
@@ -346,11 +354,30 @@ Table servers_table(const std::vector<ServerRow>& rows) {
 Table feeds_table(const std::vector<freshness::FeedStatus>& feeds) {
   Table table(feeds_columns(), "SHOW");
   for (const freshness::FeedStatus& feed : feeds) {
-    table.add({feed.database, feed.state, feed.trouble, feed.lease_left_ms, feed.fence_us_last,
-               number(feed.sessions), number(feed.events), number(feed.garbled),
-               number(feed.fences), feed.unsettled, feed.open_slots, number(feed.catalog_loads),
-               number(feed.catalog_generation), feed.catalog_load_us_last,
-               number(feed.relations_watched), feed.event_triggers});
+    table.add({feed.database,
+               feed.state,
+               feed.trouble,
+               feed.lease_left_ms,
+               feed.fence_us_last,
+               number(feed.sessions),
+               number(feed.events),
+               number(feed.garbled),
+               number(feed.fences),
+               feed.unsettled,
+               feed.open_slots,
+               number(feed.catalog_loads),
+               number(feed.catalog_generation),
+               feed.catalog_load_us_last,
+               number(feed.relations_watched),
+               feed.event_triggers,
+               feed.vouching ? "proxy" : "trigger",
+               number(feed.queued),
+               number(feed.published),
+               feed.beat_age_ms,
+               number(feed.publishers),
+               feed.publisher_age_ms,
+               number(feed.publishers_lost),
+               number(feed.transactions_noted)});
   }
   return table;
 }

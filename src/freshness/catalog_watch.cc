@@ -1,5 +1,6 @@
 // Order of urgency: a publication lets other proxies and our own clients see a DDL; a look at
-// lost backends closes slots; then the catalog itself; then the poll.
+// lost backends closes slots, one at transactions gives the lease back; then the catalog itself;
+// then the poll.
 //
 // A reading is two statements, the fingerprint first: a change between the two makes the next poll
 // look once too often, where the other order would make it look once too rarely.
@@ -29,6 +30,44 @@ std::string look_sql(const std::vector<uint32_t>& pids) {
   std::string sql = "SELECT pid, backend_start FROM pg_catalog.pg_stat_activity WHERE pid IN (0";
   for (const uint32_t pid : pids) sql += "," + std::to_string(pid);
   return sql + ")";
+}
+
+// Locks before prepared transactions: one that is being prepared is seen as one or the other.
+// Processes are left out only if they are known to be of another database, or nobody's.
+std::string transactions_sql(const std::vector<uint32_t>& own) {
+  std::string pids;
+  for (const uint32_t pid : own) pids += "," + std::to_string(pid);
+  const std::string not_ours = "NOT IN (pg_catalog.pg_backend_pid()" + pids + ")";
+  return "SELECT 'v', l.virtualtransaction FROM pg_catalog.pg_locks l WHERE l.locktype = "
+         "'virtualxid' AND l.granted AND l.pid " +
+         not_ours +
+         " AND l.pid NOT IN (SELECT a.pid FROM pg_catalog.pg_stat_activity a WHERE a.usesysid IS "
+         "NULL OR a.datname IS DISTINCT FROM pg_catalog.current_database()) "
+         "UNION ALL SELECT 'p', p.transaction::text FROM pg_catalog.pg_prepared_xact() p WHERE "
+         "p.dbid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = "
+         "pg_catalog.current_database()) "
+         "UNION ALL (SELECT 'o', a.pid::text FROM pg_catalog.pg_stat_activity a WHERE a.usesysid "
+         "IS NOT NULL AND a.datname = pg_catalog.current_database() AND a.pid " +
+         not_ours + " LIMIT 1)";
+}
+
+Running read_transactions(const SqlRows& rows) {
+  Running running;
+  for (const auto& row : rows.rows) {
+    if (row.size() < 2 || !row[0].has_value() || !row[1].has_value()) continue;
+    const std::string& value = *row[1];
+    if (*row[0] == "v") {
+      running.transactions.push_back(value);
+    } else if (*row[0] == "o") {
+      running.others = true;
+    } else {
+      uint32_t xid = 0;
+      std::from_chars(value.data(), value.data() + value.size(), xid);
+      running.prepared.push_back(xid);
+      running.transactions.push_back(prepared_name(xid));
+    }
+  }
+  return running;
 }
 
 std::vector<Settlement::Seen> read_backends(const SqlRows& rows) {
@@ -87,7 +126,7 @@ void CatalogWatch::look_for_backends() {
 void CatalogWatch::on_line_ready(Line& /*line*/) { pump(); }
 
 void CatalogWatch::on_line_notification(Line& /*line*/, std::string_view /*channel*/,
-                                        std::string_view /*payload*/) {}
+                                        std::string_view /*payload*/, uint32_t /*sender*/) {}
 
 // Whether a publication under way was committed is unknown: it is made again. A reading under way
 // is void; the owner knows whether it still wants one.
@@ -111,6 +150,8 @@ void CatalogWatch::pump() {
       send_publication();
     } else if (settlement_.backends_waited_for() && now_ns >= look_due_ns_) {
       send_look();
+    } else if (transactions_wanted_) {
+      send_transactions();
     } else if (load_wanted_ && now_ns >= load_not_before_ns_) {
       send_load();
     } else if (poll_wanted_) {
@@ -156,6 +197,19 @@ void CatalogWatch::send_look() {
     }
     look_due_ns_ = loop_.clock().now_ns() + look_delay_ms_ * kNsPerMs;
     look_delay_ms_ = std::min(look_delay_ms_ * 2, kLookMsMax);
+    pump();
+  });
+}
+
+void CatalogWatch::send_transactions() {
+  transactions_wanted_ = false;
+  settlement_.begin_prepared_look();
+  const int64_t begun_ns = loop_.clock().now_ns();
+  line_.query(transactions_sql(owner_.own_backends()), [this, begun_ns](const SqlResult& result) {
+    if (result.error.empty()) {
+      line_.confirm();
+      owner_.on_transactions(begun_ns, read_transactions(result.rows));
+    }
     pump();
   });
 }

@@ -1,5 +1,6 @@
 // The second control connection of a database: everything the feed must not wait for. It reads the
-// catalog, polls its fingerprint, publishes schema events, looks for backends of lost connections.
+// catalog, polls its fingerprint, publishes schema events, looks for backends of lost connections
+// and at the transactions that are running.
 // One statement at a time, the most urgent first; each wish is a flag, so there is no queue to
 // grow.
 //
@@ -16,6 +17,7 @@
 #include "freshness/alarm.h"
 #include "freshness/line.h"
 #include "freshness/settle.h"
+#include "freshness/vigil.h"
 
 namespace pgfresh::freshness {
 
@@ -42,6 +44,9 @@ class CatalogWatch final : private Line::Owner {
     virtual void on_publish_failed(std::string_view why, SlotBatch& slots) = 0;
     // Some backends were found gone; settlement() may have slots for the next fence.
     virtual void on_backends_looked_for() = 0;
+    // What a look begun at `begun_ns` found; own_backends() are left out of it.
+    virtual void on_transactions(int64_t begun_ns, const Running& running) = 0;
+    [[nodiscard]] virtual std::vector<uint32_t> own_backends() const = 0;
     virtual void on_watch_lost(std::string_view why) = 0;
   };
 
@@ -67,6 +72,12 @@ class CatalogWatch final : private Line::Owner {
   // find it, they read the catalog.
   void set_installed(Installed installed) { installed_ = installed; }
   void publish(SlotBatch& slots);
+  // Looks at the running transactions, the settlement's prepared ones among them. A look that
+  // fails tells nobody: it is wanted again.
+  void look_at_transactions() {
+    transactions_wanted_ = true;
+    pump();
+  }
   // The settlement waits for one more backend.
   void look_for_backends();
 
@@ -88,14 +99,15 @@ class CatalogWatch final : private Line::Owner {
   };
 
   void on_line_ready(Line& line) override;
-  void on_line_notification(Line& line, std::string_view channel,
-                            std::string_view payload) override;
+  void on_line_notification(Line& line, std::string_view channel, std::string_view payload,
+                            uint32_t sender) override;
   void on_line_lost(Line& line, std::string_view why) override;
 
   void pump();
   void wake_when_due();
   void send_publication();
   void send_look();
+  void send_transactions();
   void send_load();
   void send_load_second_half(const Reading& reading);
   void load_ended(const Reading& reading);
@@ -113,6 +125,7 @@ class CatalogWatch final : private Line::Owner {
   bool loading_ = false;
   int64_t load_not_before_ns_ = 0;
   bool poll_wanted_ = false;
+  bool transactions_wanted_ = false;
   Installed installed_ = Installed::kYes;
   bool publish_wanted_ = false;
   bool publishing_under_way_ = false;

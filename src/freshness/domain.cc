@@ -19,4 +19,19 @@ void Domain::publish_catalog(std::shared_ptr<const query::Catalog> catalog) {
   // The snapshot before it, when this was its last owner, is freed here, outside the lock.
 }
 
+void Domain::add_backend(uint32_t pid) {
+  const std::lock_guard lock(backends_mutex_);
+  backends_.insert(pid);
+}
+
+void Domain::remove_backend(uint32_t pid) {
+  const std::lock_guard lock(backends_mutex_);
+  backends_.erase(pid);
+}
+
+std::vector<uint32_t> Domain::backends() const {
+  const std::lock_guard lock(backends_mutex_);
+  return {backends_.begin(), backends_.end()};
+}
+
 }  // namespace pgfresh::freshness

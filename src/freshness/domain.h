@@ -7,29 +7,45 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <unordered_set>
+#include <utility>
 #include <vector>
 
+#include "freshness/carried.h"
 #include "freshness/token_table.h"
 #include "freshness/write_log.h"
+#include "pgfresh/clock.h"
 #include "pgfresh/reason.h"
 #include "query/catalog.h"
 
 namespace pgfresh::freshness {
 
-// Where a write's open slots go when its transaction has ended. Any thread; the control loop's
-// feed answers (settle.h). Slots are closed once the transaction is settled (rule 4).
+// What a transaction leaves behind it.
+struct Writes {
+  std::vector<uint32_t> slots = {};  // opened for it, with multiplicity
+  Carried events = {};               // that nobody but this proxy will publish
+
+  [[nodiscard]] bool empty() const { return slots.empty() && events.empty(); }
+};
+
+// Where they go when it has ended. Any thread; the control loop's feed answers (settle.h). Events
+// are published, and slots are closed once the transaction is settled (rules 4 and 14).
 class Settler {
  public:
   virtual ~Settler() = default;
-  // The transaction has ended, committed or not; `slots` were opened for it, with multiplicity.
-  virtual void ended(std::vector<uint32_t> slots) = 0;
+  // The transaction has ended, committed or not.
+  virtual void ended(Writes writes) = 0;
   // The server connection was lost with the outcome unknown; `backend_pid` is PostgreSQL's.
-  virtual void lost(uint32_t backend_pid, std::vector<uint32_t> slots) = 0;
+  virtual void lost(uint32_t backend_pid, Writes writes) = 0;
   // DDL was seen on the wire and its transaction has ended: publish a schema event, read the
   // catalog again, then close the slots.
-  virtual void ddl_ended(std::vector<uint32_t> slots) = 0;
+  virtual void ddl_ended(Writes writes) = 0;
+  // PREPARE TRANSACTION has ended it here: it is settled once PostgreSQL knows it no more.
+  virtual void prepared(Writes writes) = 0;
   // This session needs freshness for this database: make the feed connect if it has not yet.
   virtual void wanted() = 0;
+  // A session would carry, if this proxy vouched for what it has to publish.
+  virtual void carrying_wanted() = 0;
 };
 
 class Domain {
@@ -65,6 +81,34 @@ class Domain {
   }
   void bump_settings_epoch() { settings_epoch_.fetch_add(1, std::memory_order_acq_rel); }
 
+  // Rules 15 and 16: a transaction may be begun in a session that carries only while the carry
+  // lease holds: others follow this proxy then, and will act if it dies. True: it holds, and
+  // end_carrying() is owed when the transaction's events are with the settler. Any thread.
+  [[nodiscard]] bool begin_carrying(const Clock& clock) {
+    carriers_.fetch_add(1, std::memory_order_seq_cst);
+    if (clock.now_ns() < carry_until_ns_.load(std::memory_order_seq_cst)) return true;
+    end_carrying();
+    return false;
+  }
+  void end_carrying() { carriers_.fetch_sub(1, std::memory_order_seq_cst); }
+  // Asks for a carry lease, the first time since it was last given up.
+  void want_carrying() {
+    if (!carrying_wanted_.load(std::memory_order_relaxed) && !carrying_wanted_.exchange(true)) {
+      settler_->carrying_wanted();
+    }
+  }
+  // Control loop only.
+  void set_carry_lease(int64_t until_ns) {
+    carry_until_ns_.store(until_ns, std::memory_order_seq_cst);
+  }
+  [[nodiscard]] int64_t carriers() const { return carriers_.load(std::memory_order_seq_cst); }
+  void set_carrying_wanted(bool wanted) { carrying_wanted_.store(wanted); }
+
+  // PostgreSQL's processes behind this proxy's sessions, for the look at who may be writing.
+  void add_backend(uint32_t pid);
+  void remove_backend(uint32_t pid);
+  [[nodiscard]] std::vector<uint32_t> backends() const;
+
   // Why there is no lease or catalog, for reasons and the console.
   [[nodiscard]] Reason trouble() const { return trouble_.load(std::memory_order_relaxed); }
   void set_trouble(Reason reason) { trouble_.store(reason, std::memory_order_relaxed); }
@@ -86,8 +130,13 @@ class Domain {
   std::atomic<uint64_t> settings_epoch_{1};
   std::atomic<Reason> trouble_{Reason::kNoLease};
   Settler* settler_ = nullptr;
+  std::atomic<int64_t> carry_until_ns_{0};
+  std::atomic<int64_t> carriers_{0};
+  std::atomic<bool> carrying_wanted_{false};
   mutable std::mutex catalog_mutex_;
   std::shared_ptr<const query::Catalog> catalog_;
+  mutable std::mutex backends_mutex_;
+  std::unordered_set<uint32_t> backends_;
 };
 
 }  // namespace pgfresh::freshness

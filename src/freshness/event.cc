@@ -132,6 +132,42 @@ std::string format_schema_event(uint64_t xid) {
   return "1 " + std::to_string(xid) + " s";
 }
 
+std::string format_whole_event(uint64_t xid, Oid relation) {
+  PGFRESH_CHECK(xid != 0 && xid <= kXidMax);
+  return "1 " + std::to_string(xid) + " w " + std::to_string(relation);
+}
+
+std::optional<Message> parse_message(std::string_view payload) {
+  if (payload.size() > limits::kEventBytesMax) return std::nullopt;
+  Reader reader(payload);
+  Message message;
+  if (!reader.literal('3') || !reader.literal(' ')) return std::nullopt;
+  if (reader.literal('m')) {
+    while (!reader.at_end()) {
+      std::string_view event;
+      if (!reader.next_value(event) || !parse_event(event)) return std::nullopt;
+      message.events.push_back(event);
+    }
+    return message.events.empty() ? std::nullopt : std::optional(std::move(message));
+  }
+  if (reader.literal('b')) {
+    message.kind = Message::Kind::kBeat;
+    if (!reader.next_number(1, kXidMax, message.publisher)) return std::nullopt;
+    if (!reader.next_number(1, kXidMax, message.sequence)) return std::nullopt;
+  } else {
+    message.kind = Message::Kind::kEnd;
+    if (!reader.literal('e')) return std::nullopt;
+    if (!reader.next_number(1, kXidMax, message.publisher)) return std::nullopt;
+  }
+  return reader.at_end() ? std::optional(std::move(message)) : std::nullopt;
+}
+
+std::string format_beat(uint64_t publisher, uint64_t sequence) {
+  return "3 b " + std::to_string(publisher) + " " + std::to_string(sequence);
+}
+
+std::string format_end(uint64_t publisher) { return "3 e " + std::to_string(publisher); }
+
 void append_event_tags(const Event& event, Oid root, std::vector<uint64_t>& tags,
                        std::span<const query::KeyColumn> key_columns) {
   if (event.kind == Event::Kind::kSchema || root == 0) {

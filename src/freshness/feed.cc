@@ -14,14 +14,17 @@ namespace {
 
 struct Lost {
   uint32_t backend_pid = 0;
-  std::vector<uint32_t> slots;
+  Writes writes;
 };
 
 // What the workers have handed over and the control loop has not seen yet.
 struct Inbox {
   SlotBatch ended;
   SlotBatch ddl_ended;
-  std::vector<Lost> lost;  // one for each server connection that broke
+  Carried events;                // of either
+  std::vector<Lost> lost;        // one for each server connection that broke
+  std::vector<Writes> prepared;  // one for each PREPARE TRANSACTION
+  bool carrying_wanted = false;
 };
 
 }  // namespace
@@ -31,7 +34,9 @@ struct Feed::Impl : std::enable_shared_from_this<Impl> {
        std::function<uint64_t()> random64, std::function<void(uint32_t)> on_touched)
       : loop(loop_in),
         core(std::make_unique<FeedCore>(domain, loop_in, factory, options, std::move(random64),
-                                        std::move(on_touched))) {}
+                                        std::move(on_touched))) {
+    core->set_letters([this] { empty_inbox(); });
+  }
 
   // `put` runs under the lock.
   template <typename Put>
@@ -53,9 +58,12 @@ struct Feed::Impl : std::enable_shared_from_this<Impl> {
     }
     if (core == nullptr) return;  // the feed is gone
     core->start();
+    if (letters.carrying_wanted) core->want_carrying();
+    if (!letters.events.empty()) core->publish(letters.events);
     if (!letters.ended.empty()) core->ended(letters.ended);
     if (!letters.ddl_ended.empty()) core->ddl_ended(letters.ddl_ended);
-    for (const Lost& one : letters.lost) core->lost(one.backend_pid, one.slots);
+    for (Lost& one : letters.lost) core->lost(one.backend_pid, std::move(one.writes));
+    for (Writes& one : letters.prepared) core->prepared(std::move(one));
   }
 
   Loop& loop;
@@ -74,21 +82,36 @@ Feed::Feed(Domain& domain, Loop& loop, SqlClientFactory& factory, FeedOptions op
 
 Feed::~Feed() { impl_->core.reset(); }
 
-void Feed::ended(std::vector<uint32_t> slots) {
-  if (slots.empty()) return;
-  impl_->hand_over([&](Inbox& inbox) { inbox.ended.add(slots); });
+void Feed::ended(Writes writes) {
+  if (writes.empty()) return;
+  impl_->hand_over([&](Inbox& inbox) {
+    inbox.ended.add(writes.slots);
+    inbox.events.take(writes.events);
+  });
 }
 
-void Feed::lost(uint32_t backend_pid, std::vector<uint32_t> slots) {
-  if (slots.empty()) return;
+void Feed::lost(uint32_t backend_pid, Writes writes) {
+  if (writes.empty()) return;
   impl_->hand_over([&](Inbox& inbox) {
-    inbox.lost.push_back(Lost{backend_pid, std::move(slots)});
+    inbox.lost.push_back(Lost{backend_pid, std::move(writes)});
   });
 }
 
 // Without slots too: the event is to be published.
-void Feed::ddl_ended(std::vector<uint32_t> slots) {
-  impl_->hand_over([&](Inbox& inbox) { inbox.ddl_ended.add(slots); });
+void Feed::ddl_ended(Writes writes) {
+  impl_->hand_over([&](Inbox& inbox) {
+    inbox.ddl_ended.add(writes.slots);
+    inbox.events.take(writes.events);
+  });
+}
+
+void Feed::prepared(Writes writes) {
+  if (writes.empty()) return;
+  impl_->hand_over([&](Inbox& inbox) { inbox.prepared.push_back(std::move(writes)); });
+}
+
+void Feed::carrying_wanted() {
+  impl_->hand_over([](Inbox& inbox) { inbox.carrying_wanted = true; });
 }
 
 void Feed::wanted() {
@@ -101,5 +124,10 @@ FeedStatus Feed::status() const { return impl_->core->status(); }
 void Feed::set_options(const FeedOptions& options) { impl_->core->set_options(options); }
 
 void Feed::forget() { impl_->core->forget(); }
+
+void Feed::leave(std::function<void()> done) {
+  impl_->empty_inbox();  // a letter not yet opened may be the last
+  impl_->core->leave(std::move(done));
+}
 
 }  // namespace pgfresh::freshness

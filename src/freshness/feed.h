@@ -9,6 +9,7 @@
 #include <string>
 
 #include "freshness/domain.h"
+#include "freshness/publisher.h"
 #include "pgfresh/loop.h"
 #include "pgfresh/sql_client.h"
 
@@ -20,6 +21,7 @@ struct FeedOptions {
   int64_t audit_ms = 60'000;       // between re-readings of the whole catalog
   int64_t reconnect_ms_min = 50;   // back-off, doubled up to the maximum, with jitter
   int64_t reconnect_ms_max = 5000;
+  Publish publish = Publish::kTrigger;  // who publishes what proxied sessions write
 };
 
 struct FeedStatus {
@@ -39,6 +41,16 @@ struct FeedStatus {
   int64_t catalog_load_us_last = 0;
   uint64_t relations_watched = 0;
   bool event_triggers = false;
+
+  bool vouching = false;            // others are told that this proxy is here
+  uint64_t queued = 0;              // events to be published
+  uint64_t published = 0;           // events published
+  uint64_t publications = 0;        // statements that published or beat
+  int64_t beat_age_ms = -1;         // of the last own beat that came back; -1: none
+  uint64_t publishers = 0;          // others that are followed
+  int64_t publisher_age_ms = -1;    // how long the one silent longest has been; -1: none
+  uint64_t publishers_lost = 0;     // given up because they were silent
+  uint64_t transactions_noted = 0;  // that may end without an event
 };
 
 class Feed final : public Settler {
@@ -50,16 +62,21 @@ class Feed final : public Settler {
   ~Feed() override;
 
   // Settler; any thread.
-  void ended(std::vector<uint32_t> slots) override;
-  void lost(uint32_t backend_pid, std::vector<uint32_t> slots) override;
-  void ddl_ended(std::vector<uint32_t> slots) override;
+  void ended(Writes writes) override;
+  void lost(uint32_t backend_pid, Writes writes) override;
+  void ddl_ended(Writes writes) override;
+  void prepared(Writes writes) override;
   void wanted() override;
+  void carrying_wanted() override;
 
   // Control loop only.
   [[nodiscard]] FeedStatus status() const;
   void set_options(const FeedOptions& options);
   // Forget everything: a new base for all slots (console: FLUSH ALL on this database).
   void forget();
+  // No session is left: publishes what is queued and says the end. `done` is called once, when
+  // that is done; it may never be, where PostgreSQL does not answer.
+  void leave(std::function<void()> done);
 
  private:
   struct Impl;

@@ -1,5 +1,5 @@
-// See feed_core.h for the invariants. Not done here: joining a fleet (rule 10's second half) and
-// publishing for carrying sessions (rules 14 to 16).
+// See feed_core.h for the invariants; fences and settling are in feed_core_fence.cc. Not done here:
+// joining a fleet (rule 10's second half).
 #include "freshness/feed_core.h"
 
 #include <algorithm>
@@ -22,11 +22,6 @@ constexpr size_t kTroubleBytesMax = 200;
 // Events waiting for a catalog: a minute of 300 a second, or 2,000 of the longest, 16 MB.
 constexpr size_t kQueueEventsMax = 20'000;
 constexpr size_t kQueueBytesMax = 16 * 1024 * 1024;
-
-// Fences follow one another without a pause while transactions wait, but not for ever: at a
-// round trip of 50 µs, unpaused fences under a steady stream of writes would take a core.
-constexpr int kFencesInARowMax = 16;
-constexpr int64_t kFencePauseNs = kNsPerMs;
 
 // The feed may be silent for this many times the staleness; the lease has long expired then.
 constexpr int kSilenceFactor = 3;
@@ -66,6 +61,7 @@ FeedCore::FeedCore(Domain& domain, Loop& loop, SqlClientFactory& factory,
       random64_(std::move(random64)),
       on_touched_(std::move(on_touched)),
       settlement_(domain.tokens()),
+      publisher_(domain, (random64_() & ~kTopBit) | 1),
       line_(domain.database(), loop, factory, random64_, *this),
       watch_(domain.database(), loop, factory, random64_, settlement_, *this),
       fence_pause_(loop, [this] { begin_wanted_fence(); }),
@@ -83,11 +79,12 @@ void FeedCore::set_options(const FeedOptions& options) {
   const Line::Backoff backoff{options_.reconnect_ms_min, options_.reconnect_ms_max};
   line_.set_backoff(backoff);
   watch_.set_backoff(backoff);
+  publisher_.set_options(options_.publish, staleness_ns());
+  vigil_.set_staleness(staleness_ns());
   if (!line_.started()) return;
-  // Fences four times a lease; and the lease wants the catalog looked at, too.
-  const int64_t period_ms =
-      std::max<int64_t>(std::min(options_.staleness_ms / 4, options_.catalog_poll_ms), 1);
-  ticker_ = loop_.every(period_ms, [this] { tick(); });
+  ticker_.reset();
+  period_ms_ = 0;
+  set_pace();
   ticked_ns_ = now_ns();
   next_poll_ns_ = now_ns() + options_.catalog_poll_ms * kNsPerMs;
   next_audit_ns_ = now_ns() + options_.audit_ms * kNsPerMs;
@@ -100,6 +97,18 @@ void FeedCore::start() {
   set_options(options_);
 }
 
+// Fences four times a lease, and twice as often while somebody is followed or follows us; and the
+// lease wants the catalog looked at, too.
+void FeedCore::set_pace() {
+  const int64_t share = publisher_.vouching() || vigil_.busy() ? 8 : 4;
+  const int64_t period_ms =
+      std::max<int64_t>(std::min(options_.staleness_ms / share, options_.catalog_poll_ms), 1);
+  if (period_ms == period_ms_ || !line_.started()) return;
+  period_ms_ = period_ms;
+  if (ticker_ != nullptr) loop_.defer([old = std::shared_ptr<Timer>(std::move(ticker_))] {});
+  ticker_ = loop_.every(period_ms, [this] { tick(); });
+}
+
 // The idle cadence. A process that slept finds its connections "silent" before it has read what
 // lies in their sockets: it gets one more period to do so.
 void FeedCore::tick() {
@@ -110,7 +119,11 @@ void FeedCore::tick() {
     line_.drop_if_silent(kSilenceFactor * staleness_ns());
     watch_.tick();
   }
+  const bool waiting = settlement_.backends_waited_for() || settlement_.prepared_waited_for();
+  publisher_.tick(now, waiting ? Publisher::Others::kWaiting : Publisher::Others::kNone);
+  if (listening_) watch_publishers();
   begin_fence();
+  set_pace();
   if (!domain_.lease_valid(now) && domain_.trouble() == Reason::kNone) {
     domain_.set_trouble(Reason::kNoLease);
   }
@@ -144,6 +157,9 @@ void FeedCore::on_line_ready(Line& /*line*/) {
 void FeedCore::begin_session() {
   listening_ = true;
   lease_from_ns_ = 0;
+  session_ns_ = now_ns();
+  vigil_.begin_session(session_ns_);
+  watch_.look_at_transactions();
   ++counts_.sessions;
   line_.confirm();
   new_base();
@@ -153,6 +169,9 @@ void FeedCore::begin_session() {
 void FeedCore::on_line_lost(Line& /*line*/, std::string_view why) {
   end_lease();
   listening_ = false;
+  if (fence_under_way_) publisher_.lost();
+  domain_.set_carry_lease(0);
+  vigil_.session_lost();
   fence_under_way_ = false;
   lease_from_ns_ = 0;
   base_wanted_ = false;
@@ -166,64 +185,49 @@ void FeedCore::on_line_lost(Line& /*line*/, std::string_view why) {
   note_trouble("feed connection", why);
 }
 
-// ---- fences ----
-
-void FeedCore::begin_fence() {
-  if (!listening_ || fence_under_way_ || !line_.idle()) return;
-  fence_under_way_ = true;
-  fence_begun_ns_ = now_ns();
-  ++fences_begun_;
-  settlement_.fence_begun();
-  line_.query("", [this](const SqlResult& result) { on_fence(result); });
-}
-
-void FeedCore::begin_wanted_fence() {
-  if (settlement_.fence_wanted()) begin_fence();
-}
-
-void FeedCore::on_fence(const SqlResult& result) {
-  fence_under_way_ = false;
-  if (!result.error.empty()) {
-    line_.drop(result.error);
-    return;
-  }
-  ++counts_.fences;
-  counts_.fence_us_last = (now_ns() - fence_begun_ns_) / 1000;
-  lease_from_ns_ = fence_begun_ns_;
-  settlement_.fence_completed();
-  settle_suspicion();
-  renew_lease();
-  if (!settlement_.fence_wanted() && !suspicion_.has_value()) {
-    fences_in_a_row_ = 0;
-    return;
-  }
-  if (++fences_in_a_row_ <= kFencesInARowMax) {
-    begin_fence();
-    return;
-  }
-  fences_in_a_row_ = 0;
-  fence_pause_.set(now_ns() + kFencePauseNs);
-}
-
-void FeedCore::settle_suspicion() {
-  if (!suspicion_.has_value() || suspicion_->fence > fences_begun_) return;
-  const bool unexplained = suspicion_->schema_events == schema_events_;
-  suspicion_.reset();
-  if (!unexplained || !current_) return;
-  SlotBatch none;
-  watch_.publish(none);
-}
-
 // ---- events ----
 
 void FeedCore::on_line_notification(Line& /*line*/, std::string_view channel,
-                                    std::string_view payload) {
+                                    std::string_view payload, uint32_t sender) {
   // Before LISTEN has completed everything is older than the base to come.
-  if (channel == kChannel && listening_) on_payload(payload);
+  if (channel == kChannel && listening_) on_payload(payload, sender);
 }
 
-void FeedCore::on_payload(std::string_view payload) {
+void FeedCore::on_payload(std::string_view payload, uint32_t sender) {
   if (payload.starts_with(kLaterVersion)) return;
+  if (payload.starts_with(kMessageHead)) {
+    on_message(payload, sender);
+  } else {
+    on_event(payload);
+  }
+}
+
+void FeedCore::on_message(std::string_view payload, uint32_t sender) {
+  const std::optional<Message> message = parse_message(payload);
+  if (!message.has_value()) {
+    ++counts_.garbled;
+    forget_soon();
+    return;
+  }
+  switch (message->kind) {
+    case Message::Kind::kEvents:
+      for (const std::string_view event : message->events) on_event(event);
+      return;
+    case Message::Kind::kBeat:
+      if (publisher_.heard(message->publisher, message->sequence)) return;
+      // It was not there when the last fence that completed was begun.
+      vigil_.heard({sender, message->sequence == 1,
+                    lease_from_ns_ != 0 ? lease_from_ns_ : session_ns_, base_ns_});
+      domain_.set_lease(std::min(domain_.lease_until_ns(), vigil_.lease_end_ns()));
+      set_pace();
+      return;
+    case Message::Kind::kEnd:
+      vigil_.ended(sender);
+      return;
+  }
+}
+
+void FeedCore::on_event(std::string_view payload) {
   const std::optional<Event> event = parse_event(payload);
   if (!event.has_value()) {
     ++counts_.garbled;
@@ -418,35 +422,11 @@ void FeedCore::withdraw_catalog() {
   counts_.catalog_generation = 0;
 }
 
-// ---- settling ----
-
-void FeedCore::ended(SlotBatch& slots) {
-  settlement_.at_next_fence(slots);
-  begin_wanted_fence();
-}
-
-void FeedCore::ddl_ended(SlotBatch& slots) { watch_.publish(slots); }
-
-void FeedCore::lost(uint32_t backend_pid, const std::vector<uint32_t>& slots) {
-  settlement_.lost(backend_pid, slots);
-  watch_.look_for_backends();
-}
-
-void FeedCore::on_published(SlotBatch& slots) { ended(slots); }
-
-// Other proxies will find out by their polls; this one need not wait for its own.
-void FeedCore::on_publish_failed(std::string_view why, SlotBatch& slots) {
-  note_trouble("publishing a schema event", why);
-  withdraw_catalog();
-  forget_soon();
-  ended(slots);
-}
-
 // ---- lease ----
 
 // What stands against a lease, apart from the fences.
 Reason FeedCore::obstacle() const {
-  if (!listening_ || base_wanted_) return Reason::kNoLease;
+  if (!listening_ || base_wanted_ || vigil_.blocks_lease()) return Reason::kNoLease;
   if (!current_) return Reason::kNoCatalog;
   if (!domain_.catalog()->installed()) return Reason::kNotInstalled;
   const int64_t unseen_ns = now_ns() - watch_.looked_ns();
@@ -458,7 +438,7 @@ void FeedCore::renew_lease() {
   Reason reason = obstacle();
   if (reason == Reason::kNone && lease_from_ns_ == 0) reason = Reason::kNoLease;
   if (reason == Reason::kNone) {
-    domain_.set_lease(lease_from_ns_ + staleness_ns());
+    domain_.set_lease(std::min(lease_from_ns_ + staleness_ns(), vigil_.lease_end_ns()));
     trouble_text_.clear();
   } else {
     end_lease();
@@ -500,6 +480,14 @@ FeedStatus FeedCore::status() const {
   status.open_slots = domain_.tokens().open_total();
   status.catalog_loads = watch_.loads();
   status.catalog_load_us_last = watch_.load_ns_last() / 1000;
+  status.vouching = publisher_.vouching();
+  status.queued = publisher_.queued();
+  status.published = publisher_.published();
+  status.publications = publisher_.statements();
+  if (publisher_.beat_ns() != 0) status.beat_age_ms = (now - publisher_.beat_ns()) / kNsPerMs;
+  status.publishers = vigil_.publishers();
+  if (vigil_.heard_ns() != 0) status.publisher_age_ms = (now - vigil_.heard_ns()) / kNsPerMs;
+  status.transactions_noted = vigil_.noted();
   return status;
 }
 

@@ -23,7 +23,9 @@
 #include "freshness/event.h"
 #include "freshness/feed.h"
 #include "freshness/line.h"
+#include "freshness/publisher.h"
 #include "freshness/settle.h"
+#include "freshness/vigil.h"
 
 namespace pgfresh::freshness {
 
@@ -33,6 +35,9 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
            std::function<uint64_t()> random64, std::function<void(uint32_t slot)> on_touched);
   ~FeedCore() override;
 
+  // Called before each fence: to hand over what the workers have left. REQUIRES: set before start.
+  void set_letters(std::function<void()> open) { open_letters_ = std::move(open); }
+
   void start();  // again: nothing
   void set_options(const FeedOptions& options);
   void forget();
@@ -40,15 +45,20 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   // From the Settler; slots as described there.
   void ended(SlotBatch& slots);
   void ddl_ended(SlotBatch& slots);
-  void lost(uint32_t backend_pid, const std::vector<uint32_t>& slots);
+  void lost(uint32_t backend_pid, Writes writes);
+  void prepared(Writes writes);
+  // Events of transactions that have ended; before their slots are handed over.
+  void publish(Carried& events);
+  void want_carrying();
+  void leave(std::function<void()> done);
 
   [[nodiscard]] FeedStatus status() const;
 
  private:
   // Line::Owner: the LISTENing connection
   void on_line_ready(Line& line) override;
-  void on_line_notification(Line& line, std::string_view channel,
-                            std::string_view payload) override;
+  void on_line_notification(Line& line, std::string_view channel, std::string_view payload,
+                            uint32_t sender) override;
   void on_line_lost(Line& line, std::string_view why) override;
 
   // CatalogWatch::Owner
@@ -61,19 +71,26 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   void on_published(SlotBatch& slots) override;
   void on_publish_failed(std::string_view why, SlotBatch& slots) override;
   void on_backends_looked_for() override { begin_wanted_fence(); }
+  void on_transactions(int64_t begun_ns, const Running& running) override;
+  [[nodiscard]] std::vector<uint32_t> own_backends() const override;
   void on_watch_lost(std::string_view why) override;
 
   void tick();
+  void set_pace();
+  void watch_publishers();
   void begin_session();
 
-  // Fences
+  // Fences, and what is said in them
+  enum class Said : uint8_t { kNothing, kPublication };
   void begin_fence();
   void begin_wanted_fence();
-  void on_fence(const SqlResult& result);
+  void on_fence(const SqlResult& result, Said said);
   void settle_suspicion();
 
   // Events
-  void on_payload(std::string_view payload);
+  void on_payload(std::string_view payload, uint32_t sender);
+  void on_message(std::string_view payload, uint32_t sender);
+  void on_event(std::string_view payload);
   void on_schema_event(uint64_t xid);
   void enqueue(std::string_view payload);
   void apply_queue(const query::Catalog& catalog);
@@ -102,9 +119,14 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   const std::function<void(uint32_t)> on_touched_;
   FeedOptions options_;
   Settlement settlement_;
+  Publisher publisher_;
+  Vigil vigil_;
   Line line_;
   CatalogWatch watch_;
   std::unique_ptr<Timer> ticker_;
+  int64_t period_ms_ = 0;  // its
+  std::function<void()> open_letters_ = [] {};
+  std::function<void()> left_;  // the end is to be said
   int64_t ticked_ns_ = 0;
   int64_t next_poll_ns_ = 0;
   int64_t next_audit_ns_ = 0;
@@ -115,7 +137,9 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   int64_t fence_begun_ns_ = 0;
   uint64_t fences_begun_ = 0;
   int64_t lease_from_ns_ = 0;  // begin of the last fence completed in this session; 0: none
+  int64_t session_ns_ = 0;     // when it began
   int fences_in_a_row_ = 0;
+  int64_t prepared_looked_ns_ = 0;
   Alarm fence_pause_;
 
   // New bases.

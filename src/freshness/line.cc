@@ -27,8 +27,9 @@ struct Line::Attempt final : SqlClient::Events {
     ready = true;
     line->owner_.on_line_ready(*line);
   }
-  void on_notification(std::string_view channel, std::string_view payload) override {
-    if (line != nullptr) line->owner_.on_line_notification(*line, channel, payload);
+  void on_notification(std::string_view channel, std::string_view payload,
+                       uint32_t sender) override {
+    if (line != nullptr) line->owner_.on_line_notification(*line, channel, payload, sender);
   }
   void on_lost(std::string_view why) override {
     if (line != nullptr) line->lose(why);
@@ -55,6 +56,8 @@ void Line::start() {
 bool Line::ready() const { return attempt_ != nullptr && attempt_->ready; }
 
 bool Line::idle() const { return ready() && !attempt_->pending; }
+
+uint32_t Line::backend_pid() const { return ready() ? attempt_->client->backend_pid() : 0; }
 
 void Line::drop(std::string_view why) {
   PGFRESH_CHECK(started_);

@@ -24,7 +24,7 @@ class Line {
     virtual ~Owner() = default;
     virtual void on_line_ready(Line& line) = 0;
     virtual void on_line_notification(Line& line, std::string_view channel,
-                                      std::string_view payload) = 0;
+                                      std::string_view payload, uint32_t sender) = 0;
     // Reconnecting is arranged already. The pending statement's callback does not come. Comes for
     // attempts that fail as well.
     virtual void on_line_lost(Line& line, std::string_view why) = 0;
@@ -54,6 +54,8 @@ class Line {
   [[nodiscard]] bool started() const { return started_; }
   [[nodiscard]] bool ready() const;
   [[nodiscard]] bool idle() const;  // ready, and no statement pending
+  // PostgreSQL's process at the other end; 0 while it is not ready.
+  [[nodiscard]] uint32_t backend_pid() const;
   // REQUIRES: idle().
   void query(std::string_view sql, SqlClient::Done done);
 

@@ -2,6 +2,7 @@
 // so none is closed twice and none is dropped.
 #include "freshness/settle.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace pgfresh::freshness {
@@ -53,9 +54,10 @@ void Settlement::fence_lost() { next_.take(under_way_); }
 
 // A pid that comes again while it is waited for: the older transactions then wait together with
 // the younger, which is late, not wrong.
-void Settlement::lost(uint32_t pid, const std::vector<uint32_t>& slots) {
+void Settlement::lost(uint32_t pid, Writes writes) {
   Backend& backend = backends_[pid];
-  backend.slots.add(slots);
+  backend.slots.add(writes.slots);
+  backend.events.take(writes.events);
   backend.looked_for = false;
   backend.started.reset();
 }
@@ -83,14 +85,44 @@ void Settlement::look_completed(const std::vector<Seen>& seen) {
       ++it;
       continue;
     }
-    next_.take(backend.slots);
+    if (backend.events.empty()) {
+      next_.take(backend.slots);
+    } else {
+      prepared(backend.slots, backend.events);
+    }
     it = backends_.erase(it);
   }
+}
+
+void Settlement::prepared(SlotBatch& slots, Carried& events) {
+  Prepared& one = prepared_.emplace_back();
+  one.slots.take(slots);
+  std::unordered_set<uint32_t> xids;
+  if (events.writers(xids)) one.xids = std::move(xids);
+  one.events.take(events);
+}
+
+void Settlement::begin_prepared_look() {
+  for (Prepared& one : prepared_) one.looked_for = true;
+}
+
+void Settlement::prepared_look_completed(const std::vector<uint32_t>& xids, Carried& events) {
+  std::erase_if(prepared_, [&](Prepared& one) {
+    if (!one.looked_for) return false;
+    if (!one.xids.has_value()) one.xids.emplace(xids.begin(), xids.end());
+    const bool there = std::any_of(xids.begin(), xids.end(),
+                                   [&](uint32_t xid) { return one.xids->contains(xid); });
+    if (there) return false;
+    next_.take(one.slots);
+    events.take(one.events);
+    return true;
+  });
 }
 
 int64_t Settlement::transactions() const {
   int64_t total = next_.transactions() + under_way_.transactions();
   for (const auto& [pid, backend] : backends_) total += backend.slots.transactions();
+  for (const Prepared& one : prepared_) total += one.slots.transactions();
   return total;
 }
 

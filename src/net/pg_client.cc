@@ -117,6 +117,9 @@ class Session final : public std::enable_shared_from_this<Session> {
   void begin();
   void close();
   void query(std::string_view sql, SqlClient::Done done);
+  [[nodiscard]] uint32_t backend_pid() const {
+    return static_cast<uint32_t>(PQbackendPID(connection_.get()));
+  }
 
  private:
   enum class State : uint8_t { kConnecting, kIdle, kBusy, kLost };
@@ -358,7 +361,8 @@ void Session::tell_notifications() {
   while (events_ != nullptr && state_ != State::kLost) {
     const std::unique_ptr<PGnotify, FreePg> notify(PQnotifies(connection_.get()));
     if (notify == nullptr) return;
-    events_->on_notification(notify->relname, notify->extra);
+    events_->on_notification(notify->relname, notify->extra,
+                             static_cast<uint32_t>(notify->be_pid));
   }
 }
 
@@ -390,6 +394,7 @@ class PgClient final : public SqlClient {
   explicit PgClient(std::shared_ptr<Session> session) : session_(std::move(session)) {}
   ~PgClient() override { session_->close(); }
   void query(std::string_view sql, Done done) override { session_->query(sql, std::move(done)); }
+  [[nodiscard]] uint32_t backend_pid() const override { return session_->backend_pid(); }
 
  private:
   std::shared_ptr<Session> session_;

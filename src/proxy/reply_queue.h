@@ -38,6 +38,7 @@ enum class Purpose : uint8_t {
   kCheck,   // injected to see whether a statement still has the shape its client was shown
   kRefuse,  // injected so that it fails: the client is told that its statement is outdated
   kProbe,   // reading the session's settings: nothing is shown
+  kInband,  // setting pgfresh.inband: nothing is shown
 };
 
 struct ReplyItem {

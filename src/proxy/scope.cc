@@ -149,7 +149,8 @@ std::optional<ProbeAnswer> read_probe(std::string_view database,
   for (size_t i = 0; i < kKeyed.size(); ++i) {
     const std::string_view name = kKeyed[i];
     const std::string_view value = row[kFixedColumns + i].value_or(value_before_loading(name));
-    append_field(scope.bytes, value);
+    // Carrying or not, the answers are the same.
+    append_field(scope.bytes, name == "pgfresh.inband" && value == "carry" ? "on" : value);
     if (name == "client_encoding") {
       if (!ascii_safe_encoding(value)) answer.opaque = true;
       scope.utf8 = value == "UTF8";

@@ -82,6 +82,15 @@ void ServerLink::inject_refusal() {
   replies_.push(Asked::kBind, Purpose::kRefuse);
 }
 
+void ServerLink::inject_inband(Inband wanted, Place place) {
+  inject_query(
+      wanted == Inband::kCarry ? "SET pgfresh.inband = 'carry'" : "SET pgfresh.inband = 'on'",
+      Purpose::kInband);
+  inband_ = Inband::kUnknown;
+  inband_wanted_ = place == Place::kOutside ? wanted : Inband::kUnknown;
+  inband_sequence_ = replies_.last_sequence();
+}
+
 void ServerLink::inject_sync() {
   inject(std::string_view("S\0\0\0\4", 5));
   segment_open_ = false;

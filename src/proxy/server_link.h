@@ -58,6 +58,22 @@ class ServerLink {
   void forget_named() { statement_ids_.clear(); }
   [[nodiscard]] bool holds_unnamed() const { return unnamed_id_ != 0; }
 
+  // What pgfresh.inband is on this connection. While it is not known to be kOn, the events of its
+  // notices are this proxy's to publish (freshness.md, rule 14).
+  enum class Inband : uint8_t { kOn, kCarry, kUnknown };
+  [[nodiscard]] Inband inband() const { return inband_; }
+  void doubt_inband() {
+    if (inband_ == Inband::kCarry) inband_ = Inband::kUnknown;
+  }
+  // Sends a SET. Outside a transaction block the setting is known when it has been answered.
+  enum class Place : uint8_t { kOutside, kPerhapsInside };
+  void inject_inband(Inband wanted, Place place);
+  void inband_failed() { inband_wanted_ = Inband::kUnknown; }
+  // ReadyForQuery for an injected SET with this sequence number.
+  void inband_answered(uint64_t sequence) {
+    if (sequence == inband_sequence_) inband_ = inband_wanted_;
+  }
+
   wire::BackendKey key;  // PostgreSQL's own, for cancel requests
 
  private:
@@ -71,6 +87,9 @@ class ServerLink {
   uint64_t unnamed_id_ = 0;
   std::unordered_map<std::string, uint64_t> statement_ids_;
   uint64_t bytes_written_ = 0;
+  Inband inband_ = Inband::kOn;  // as the startup packet says
+  Inband inband_wanted_ = Inband::kOn;
+  uint64_t inband_sequence_ = 0;
 };
 
 }  // namespace pgfresh::proxy

@@ -254,9 +254,11 @@ void Session::close(std::string_view why, std::string_view last_bytes) {
 void Session::release_server() {
   if (!server_) return;
   Transaction::Ended ended = transaction_.lost();
-  if (!ended.slots.empty() && domain_ != nullptr) {
-    domain_->settler().lost(server_->key.pid, std::move(ended.slots));
+  if (domain_ != nullptr) {
+    if (!ended.writes.empty()) domain_->settler().lost(server_->key.pid, std::move(ended.writes));
+    domain_->remove_backend(server_->key.pid);
   }
+  stop_carrying();
   std::string terminate;
   wire::write_terminate(terminate);
   const Slice slice{terminate, nullptr};
@@ -272,13 +274,22 @@ void Session::destroy_later() {
 }
 
 void Session::settle(Transaction::Ended ended) {
-  if (ended.slots.empty()) return;
-  PGFRESH_CHECK(domain_ != nullptr);
-  if (ended.ddl) {
-    domain_->settler().ddl_ended(std::move(ended.slots));
-  } else {
-    domain_->settler().ended(std::move(ended.slots));
+  if (!ended.writes.empty()) {
+    PGFRESH_CHECK(domain_ != nullptr);
+    if (!ended.writes.events.empty()) worker_.counters().add(Counter::kCarried);
+    if (ended.ddl) {
+      domain_->settler().ddl_ended(std::move(ended.writes));
+    } else if (ended.prepared) {
+      domain_->settler().prepared(std::move(ended.writes));
+    } else {
+      domain_->settler().ended(std::move(ended.writes));
+    }
   }
+  if (transaction_.server_status() == 'I' && server_->at_rest()) stop_carrying();
+}
+
+void Session::stop_carrying() {
+  if (std::exchange(carrying_, false)) domain_->end_carrying();
 }
 
 void Session::check_time(int64_t now_ns) {

@@ -152,6 +152,7 @@ class Session {
   void destroy_later();
   void leave();
   void settle(Transaction::Ended ended);
+  void stop_carrying();
 
   // session_login.cc
   void take_startup(std::string_view bytes);
@@ -180,7 +181,10 @@ class Session {
   void forward_execute(const wire::Frame& frame, MemoText* text);
   void forward_held();
   void forward_one(const Held& held);
-  void before_forward();
+  // `text`: of the statement that is, or may be, begun by what is sent now; null: not known.
+  void before_forward(MemoText* text = nullptr);
+  void choose_inband(MemoText* text);
+  [[nodiscard]] bool would_carry(const MemoText* text) const;
   void ensure_on_server(const PreparedRef& prepared, std::string_view name);
   [[nodiscard]] bool concerns_prepared(const MemoText& text) const;
   void materialize_prepared();
@@ -304,6 +308,7 @@ class Session {
   std::string probe_row_;          // its DataRow, while it comes in parts
   bool portal_suspended_ = false;  // a probe, a simple query, would destroy it
   bool unmarked_ = false;          // pgfresh.inband spoken of, or off: writes may bring no notices
+  bool carrying_ = false;          // Domain::end_carrying() is owed
   bool server_said_last_ = false;  // PostgreSQL has told the client why it ends
   std::string notice_head_;        // of a NoticeResponse that comes in parts
   enum class NoticePart : uint8_t { kNone, kCollecting, kForwarding, kSwallowing };

@@ -183,7 +183,7 @@ void Session::take_query(const wire::Frame& frame) {
 void Session::forward_query(const wire::Frame& frame, MemoText* text) {
   // In front of a deferred BEGIN: what no longer parses must not fail the client's block.
   if (text == nullptr || concerns_prepared(*text)) materialize_prepared();
-  before_forward();
+  before_forward(text);
   const uint64_t sequence = server_->sent(Asked::kQuery);
   if (fetch_ && fetch_->answer_sequence == 0) fetch_->answer_sequence = sequence;
   time_answer(sequence);

@@ -150,7 +150,7 @@ void Session::take_parse(const wire::Frame& frame) {
     return;
   }
   forward_held();
-  before_forward();
+  before_forward(prepared->text.get());
   forward_one({'P', frame.bytes, std::move(prepared)});
 }
 
@@ -181,7 +181,7 @@ void Session::take_bind(const wire::Frame& frame) {
   }
   if (check_first(prepared, frame)) return;
   forward_held();
-  before_forward();
+  before_forward(prepared ? prepared->text.get() : nullptr);
   ensure_on_server(prepared, message->statement);
   if (prepared && prepared->outdated) server_->inject_refusal();
   if (portals_.size() >= limits::kPreparedMax) portals_.clear();
@@ -296,7 +296,7 @@ void Session::take_execute(const wire::Frame& frame) {
 }
 
 void Session::forward_execute(const wire::Frame& frame, MemoText* text) {
-  before_forward();
+  before_forward(text);
   if (text != nullptr && concerns_prepared(*text)) materialize_prepared();
   const uint64_t sequence = server_->sent(Asked::kExecute);
   if (fetch_ && fetch_->answer_sequence == 0) fetch_->answer_sequence = sequence;

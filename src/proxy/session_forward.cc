@@ -40,19 +40,95 @@ bool speaks_of_statements(const query::Statement& statement) {
   return true;
 }
 
+// RESET ALL and DISCARD ALL return to what the startup packet said.
+bool may_reset_settings(const query::Statement& statement) {
+  switch (statement.kind) {
+    case query::Kind::kDeallocate:
+    case query::Kind::kSession:
+    case query::Kind::kMany:
+    case query::Kind::kUnknown:
+      return contains_word(statement.text, "reset") || contains_word(statement.text, "discard");
+    case query::Kind::kEmpty:
+    case query::Kind::kSelect:
+    case query::Kind::kBegin:
+    case query::Kind::kCommit:
+    case query::Kind::kRollback:
+    case query::Kind::kSavepoint:
+    case query::Kind::kWrite:
+    case query::Kind::kShowLast:
+    case query::Kind::kShow:
+    case query::Kind::kNotify:
+    case query::Kind::kDdl:
+      return false;
+  }
+  return true;
+}
+
 }  // namespace
 
-// A deferred BEGIN goes first.
-void Session::before_forward() {
+// A deferred BEGIN goes first, and before that whatever has to be said about notices.
+void Session::before_forward(MemoText* text) {
+  if (domain_ != nullptr && !server_->segment_open()) choose_inband(text);
   if (!transaction_.deferred()) return;
   PGFRESH_CHECK(!server_->segment_open());
   server_->inject_query(transaction_.take_deferred(), Purpose::kSetup);
   transaction_.sent_begin(Transaction::Block::kReadCommitted, server_->replies().last_sequence());
 }
 
+// Rules 14 to 16. A transaction is begun in a session that carries only under a carry lease, and
+// with nothing unanswered before it, so that PostgreSQL begins it at once. All that follows in it
+// may go on without one: others wait for the end of what was running when they gave up on us.
+void Session::choose_inband(MemoText* text) {
+  using Inband = ServerLink::Inband;
+  if (carrying_ && transaction_.server_status() != 'I') return;
+  const bool plain = server_->inband() == Inband::kOn;
+  if (plain && (unmarked_ || !would_carry(text))) return;
+  if (transaction_.server_status() == 'I' && server_->at_rest()) {
+    stop_carrying();  // of a message that was not sent after all
+    if (!unmarked_ && domain_->begin_carrying(worker_.loop().clock())) {
+      carrying_ = true;
+      if (server_->inband() != Inband::kCarry) {
+        server_->inject_inband(Inband::kCarry, ServerLink::Place::kOutside);
+      }
+      return;
+    }
+    if (!unmarked_) domain_->want_carrying();
+    if (!plain) server_->inject_inband(Inband::kOn, ServerLink::Place::kOutside);
+    return;
+  }
+  if (plain || transaction_.server_status() == 'E') return;
+  if (text != nullptr && effect_of(*text) == query::Effect::kPureRead) return;
+  server_->inject_inband(Inband::kOn, ServerLink::Place::kPerhapsInside);
+}
+
+// Worth a SET: it writes, or others will that follow in its block.
+bool Session::would_carry(const MemoText* text) const {
+  if (text == nullptr) return false;
+  switch (text->statement().kind) {
+    case query::Kind::kBegin:
+    case query::Kind::kWrite:
+    case query::Kind::kDdl:
+    case query::Kind::kMany:
+      return true;
+    case query::Kind::kEmpty:
+    case query::Kind::kSelect:
+    case query::Kind::kCommit:
+    case query::Kind::kRollback:
+    case query::Kind::kSavepoint:
+    case query::Kind::kShowLast:
+    case query::Kind::kShow:
+    case query::Kind::kNotify:
+    case query::Kind::kDeallocate:
+    case query::Kind::kSession:
+    case query::Kind::kUnknown:
+      return false;
+  }
+  return false;
+}
+
 void Session::forward_held() {
   if (held_.empty()) return;
-  before_forward();
+  before_forward(held_.front().prepared ? held_.front().prepared->text.get() : nullptr);
   const std::vector<Held> held = std::exchange(held_, {});
   for (const Held& message : held) forward_one(message);
   if (!held_bytes_.empty()) {
@@ -128,10 +204,12 @@ void Session::materialize_prepared() {
 
 void Session::note_sent(MemoText* text, uint64_t sequence) {
   if (text == nullptr) {
+    server_->doubt_inband();
     note_effect(query::Effect::kChangesSession, sequence);
     return;
   }
   const query::Statement& statement = text->statement();
+  if (may_reset_settings(statement)) server_->doubt_inband();
   if (statement.kind == query::Kind::kBegin) {
     const Scope* scope = domain_ ? scope_.known(domain_->settings_epoch()) : nullptr;
     const bool committed =

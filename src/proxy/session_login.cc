@@ -235,7 +235,10 @@ void Session::login_done() {
   const std::string database(startup_.get("database").empty() ? startup_.get("user")
                                                               : startup_.get("database"));
   domain_ = worker_.shared().domain_of(database);
-  if (domain_ != nullptr) domain_->settler().wanted();
+  if (domain_ != nullptr) {
+    domain_->add_backend(server_->key.pid);
+    domain_->settler().wanted();
+  }
   unblock(Block::kLogin);
 }
 

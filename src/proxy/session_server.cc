@@ -247,6 +247,12 @@ void Session::take_command_complete(const wire::Frame& frame) {
     if (!covered) transaction_.saw_ddl();
   }
   note_answered(item.sequence);
+  if (tag == "PREPARE TRANSACTION") transaction_.saw_prepare();
+  if (tag == "COMMIT PREPARED" && domain_ != nullptr) {
+    // Whose it was, and what it wrote, may be known to nobody.
+    open_slot(domain_->tokens().slot_of(freshness::schema_tag()));
+    transaction_.saw_ddl();
+  }
   if (fetch_ && fetch_->answer_sequence == item.sequence) {
     record(frame, item.sequence);
     if (fetch_) finish_fetch();
@@ -268,6 +274,8 @@ void Session::take_error(const wire::Frame& frame) {
     wire::write_error(message, wire::Severity::kError, "0A000",
                       "cached plan must not change result type");
     send_to_client(message);
+  } else if (item.purpose == Purpose::kInband) {
+    server_->inband_failed();
   } else if (item.purpose != Purpose::kQuiet) {
     forward_to_client(frame);
   }
@@ -301,6 +309,10 @@ void Session::take_ready(const wire::Frame& frame) {
   }
   replies.pop();
   settle(transaction_.ready(*status, item.sequence));
+  if (item.purpose == Purpose::kInband) {
+    server_->inband_answered(item.sequence);
+    return;
+  }
   if (*status == 'I') {
     scope_.block_undone();
     portal_suspended_ = false;
@@ -359,6 +371,7 @@ void Session::take_notice_part(const wire::Frame& frame) {
 
 void Session::open_slots_of(std::string_view payload) {
   if (domain_ == nullptr) return;
+  if (server_->inband() != ServerLink::Inband::kOn || unmarked_) transaction_.carry(payload);
   std::vector<uint64_t> tags;
   if (const auto event = freshness::parse_event(payload)) {
     const query::Catalog* catalog = worker_.catalog(*domain_);

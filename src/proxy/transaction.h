@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "freshness/domain.h"
+
 namespace pgfresh::proxy {
 
 class Transaction {
@@ -55,10 +57,15 @@ class Transaction {
   [[nodiscard]] bool hold_open(uint32_t slot) { return open_slots_.insert(slot).second; }
   [[nodiscard]] size_t held_open() const { return open_slots_.size(); }
   void saw_ddl() { ddl_ = true; }
+  // PREPARE TRANSACTION succeeded.
+  void saw_prepare() { prepared_ = true; }
+  // A notice whose event nobody else will publish.
+  void carry(std::string_view payload) { carried_.add(payload); }
 
   struct Ended {
-    std::vector<uint32_t> slots;
+    freshness::Writes writes;
     bool ddl = false;
+    bool prepared = false;
   };
   // ReadyForQuery for the item with this sequence number. The result is not empty when a
   // transaction that held slots open has ended.
@@ -79,7 +86,9 @@ class Transaction {
  private:
   [[nodiscard]] Ended take_ended() {
     const std::unordered_set<uint32_t> slots = std::exchange(open_slots_, {});
-    return {{slots.begin(), slots.end()}, std::exchange(ddl_, false)};
+    return {{{slots.begin(), slots.end()}, std::exchange(carried_, {})},
+            std::exchange(ddl_, false),
+            std::exchange(prepared_, false)};
   }
 
   char server_status_ = 'I';
@@ -88,6 +97,8 @@ class Transaction {
   bool begin_sent_ = false;  // and no ReadyForQuery behind it has come
   uint64_t begin_sequence_ = 0;
   bool ddl_ = false;
+  bool prepared_ = false;
+  freshness::Carried carried_;
   uint64_t wrote_sequence_ = 0;  // of the last message sent that may do more than read
   uint64_t ended_sequence_ = 0;  // of the last ReadyForQuery that said idle
   std::string deferred_begin_;

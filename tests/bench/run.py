@@ -72,6 +72,15 @@ def print_rest(report):
                   f"{number(result['p99_ms'], 3)} |")
 
 
+def print_writes(report):
+    for fsync, results in report["writes"].items():
+        print(f"\n| UPDATE by key through pgfresh, 16 clients, fsync {fsync} | tps | p50 ms | p99 ms "
+              "| CPU µs/query |\n|---|---:|---:|---:|---:|")
+        for name, result in results.items():
+            print(f"| {name} | {number(result['tps'], 0)} | {number(result['p50_ms'], 3)} | "
+                  f"{number(result['p99_ms'], 3)} | {number(result['cpu_us'], 1)} |")
+
+
 def aims(report):
     """(what, value, aim, reached) for 16 clients; the aims are those of the project."""
     found = {(r["name"], r["mode"], r["clients"]): r for r in report["cells"] if "error" not in r}
@@ -100,6 +109,10 @@ def aims(report):
     for fsync, results in report["triggers"].items():
         compare(f"our triggers / bare pg_notify, tps, fsync {fsync}", results.get("ours"),
                 results.get("a bare pg_notify"), "tps", 0.9, True)
+    for fsync, results in report["writes"].items():
+        compare(f"the proxy publishes / unwatched, tps, fsync {fsync}",
+                results.get("watched, the proxy publishes"), results.get("unwatched table"), "tps",
+                0.75, True)
     return rows
 
 
@@ -131,6 +144,9 @@ def run_triggers(options, report):
             report["triggers"][fsync] = measure.trigger_cost(postgres, "bench", options.seconds,
                                                              1 if options.quick else 3)
             progress(f"triggers, fsync {fsync}")
+            report["writes"][fsync] = measure.publishing_cost(
+                postgres, "bench", options.seconds, 1 if options.quick else 3)
+            progress(f"writes, fsync {fsync}")
 
 
 def progress(text):
@@ -144,6 +160,7 @@ def parse_arguments():
     parser.add_argument("--clients", type=int, nargs="+", help="(1 16 64; quick: 4)")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--idle", type=int, nargs="+", help="(1000 5000; quick: 200)")
+    parser.add_argument("--writes-only", action="store_true", help="triggers and publishing alone")
     parser.add_argument("--json", help="where the results go")
     options = parser.parse_args()
     options.seconds = options.seconds or (1 if options.quick else 5)
@@ -157,11 +174,13 @@ def main():
     contestants.raise_file_limit()
     report = {"machine": {"cores": os.cpu_count(), "kernel": platform.release()},
               "seconds": options.seconds, "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-              "cells": [], "idle": {}, "triggers": {}}
-    run_cells(options, report)
+              "cells": [], "idle": {}, "triggers": {}, "writes": {}}
+    if not options.writes_only:
+        run_cells(options, report)
     run_triggers(options, report)
     print_table(report["cells"], options.modes, options.clients)
     print_rest(report)
+    print_writes(report)
     report["aims"] = aims(report)
     if report["aims"]:
         print("\n| aim | measured | wanted | |\n|---|---:|---:|---|")

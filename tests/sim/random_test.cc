@@ -100,6 +100,9 @@ TEST_CASE("the judge finds missing in-band notices") { expect_found(Fault::kNoNo
 TEST_CASE("the judge finds missing notifications") { expect_found(Fault::kNoNotifications); }
 TEST_CASE("the judge finds slots that are closed too early") { expect_found(Fault::kSettleEarly); }
 TEST_CASE("the judge finds a lease that is too long") { expect_found(Fault::kLongLease); }
+TEST_CASE("the judge finds events that are not published") { expect_found(Fault::kKeepEvents); }
+TEST_CASE("the judge finds dead publishers that nobody misses") { expect_found(Fault::kDeadBeats); }
+TEST_CASE("the judge finds carrying without a lease") { expect_found(Fault::kCarryForEver); }
 
 TEST_CASE("a run follows from its seed") {
   std::map<std::string, uint64_t> first;

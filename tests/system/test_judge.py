@@ -180,10 +180,16 @@ def run_judge(play, tmp_path, fault=None, every_s=0.0):
     return judge, logs, asked, before, after
 
 
+@pytest.fixture(params=["trigger", "proxy"])
+def settings(request):
+    """Who publishes what comes through pgfresh."""
+    return {"freshness.publish": request.param}
+
+
 @pytest.mark.slow
 @pytest.mark.seconds(SECONDS + 90)
-def test_no_stale_read_in_peace(own_play, tmp_path):
-    play = own_play()
+def test_no_stale_read_in_peace(own_play, settings, tmp_path):
+    play = own_play(settings)
     judge, logs, asked, before, after = run_judge(play, tmp_path)
     assert logs.errors == []
     assert judge.coverage.empty() == []
@@ -198,8 +204,8 @@ def test_no_stale_read_in_peace(own_play, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.seconds(SECONDS + 90)
-def test_no_stale_read_while_the_feed_is_killed(own_play, tmp_path):
-    play = own_play()
+def test_no_stale_read_while_the_feed_is_killed(own_play, settings, tmp_path):
+    play = own_play(settings)
 
     def kill_feed():
         play.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -213,8 +219,8 @@ def test_no_stale_read_while_the_feed_is_killed(own_play, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.seconds(SECONDS + 120)
-def test_no_stale_read_while_postgresql_restarts(own_play, own_server, tmp_path):
-    play = own_play(postgres=own_server)
+def test_no_stale_read_while_postgresql_restarts(own_play, own_server, settings, tmp_path):
+    play = own_play(settings, postgres=own_server)
     modes = iter(["fast", "immediate"] * 1000)
     judge, logs, asked, *_ = run_judge(
         play, tmp_path, lambda: own_server.restart(next(modes)), every_s=max(SECONDS / 4, 3))
@@ -225,8 +231,8 @@ def test_no_stale_read_while_postgresql_restarts(own_play, own_server, tmp_path)
 
 @pytest.mark.slow
 @pytest.mark.seconds(SECONDS + 90)
-def test_no_stale_read_while_pgfresh_is_frozen_and_woken(own_play, tmp_path):
-    play = own_play()
+def test_no_stale_read_while_pgfresh_is_frozen_and_woken(own_play, settings, tmp_path):
+    play = own_play(settings)
 
     def freeze():  # one of the writers never goes through pgfresh, and writes on
         play.proxy.freeze()

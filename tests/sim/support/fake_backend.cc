@@ -328,7 +328,9 @@ void FakeBackend::take_copy(const wire::Frame& frame) {
   if (frame.type == 'S' || frame.type == 'H') return;
   const Copy copy = *std::exchange(copy_, std::nullopt);
   FakeOutcome outcome = failure("57014", "COPY from stdin failed");
+  const size_t events = tx_.events.size();
   if (frame.type == 'c') outcome = server_.database().copy_in(tx_, copy.table, copy.lines);
+  keep_events(events);
   if (!outcome.error.empty()) {
     if (copy.simple) {
       fail(outcome.sqlstate, outcome.error);
@@ -543,7 +545,8 @@ void FakeBackend::reply_messages(const FakeOutcome& outcome) {
   if (outcome.parameter_status) {
     wire::write_parameter_status(out_, "TimeZone", settings_["TimeZone"]);
   }
-  if (settings_["pgfresh.inband"] != "on" || !server_.sends_notices()) return;
+  const std::string& inband = settings_["pgfresh.inband"];
+  if ((inband != "on" && inband != "carry") || !server_.sends_notices()) return;
   for (const std::string& event : outcome.events) {
     wire::write_notice(out_, wire::Severity::kInfo, "PF001", event);
     flush();

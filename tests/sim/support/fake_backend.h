@@ -40,6 +40,8 @@ class FakeBackend final : public Stream::Events, public std::enable_shared_from_
   [[nodiscard]] bool alive() const { return alive_; }
   [[nodiscard]] bool logged_in() const { return logged_in_; }
   [[nodiscard]] bool in_transaction() const { return block_ != 'I' || tx_.xid != 0; }
+  // Ended so far: with the process's number, the name of the running one.
+  [[nodiscard]] uint64_t transactions() const { return transactions_; }
   [[nodiscard]] const wire::StartupMessage& startup() const { return startup_; }
   [[nodiscard]] bool stalled() const { return stalled_; }
 
@@ -114,6 +116,7 @@ class FakeBackend final : public Stream::Events, public std::enable_shared_from_
   [[nodiscard]] FakeOutcome set(const std::vector<std::string>& tokens);
   [[nodiscard]] FakeOutcome probe() const;
   [[nodiscard]] FakeOutcome describe(const std::string& sql, size_t& parameters) const;
+  void keep_events(size_t count);
   void commit(const Continue& then);
   void roll_back();
   void end_block();
@@ -148,6 +151,7 @@ class FakeBackend final : public Stream::Events, public std::enable_shared_from_
   bool skipping_ = false;  // to the next Sync
 
   char block_ = 'I';
+  uint64_t transactions_ = 0;
   FakeDatabase::Transaction tx_;
   std::map<std::string, std::string> settings_;
   std::map<std::string, std::string> settings_before_;  // of the transaction

@@ -70,7 +70,15 @@ std::optional<FakeOutcome> FakeBackend::run(
     temporary_ = true;
     return done("CREATE TABLE");
   }
-  return server_.database().execute(tx_, sql, parameters);
+  const size_t events = tx_.events.size();
+  FakeOutcome outcome = server_.database().execute(tx_, sql, parameters);
+  keep_events(events);
+  return outcome;
+}
+
+// A session that carries does not notify.
+void FakeBackend::keep_events(size_t count) {
+  if (settings_["pgfresh.inband"] == "carry") tx_.events.resize(count);
 }
 
 std::optional<FakeOutcome> FakeBackend::control(const std::vector<std::string>& tokens,
@@ -190,6 +198,7 @@ FakeOutcome FakeBackend::probe() const {
 void FakeBackend::commit(const Continue& then) {
   portals_.clear();
   settings_before_.clear();
+  ++transactions_;
   const bool wrote = tx_.xid != 0;
   std::vector<std::string> events = server_.database().commit(tx_);
   if (!wrote) {
@@ -207,6 +216,7 @@ void FakeBackend::commit(const Continue& then) {
 }
 
 void FakeBackend::roll_back() {
+  ++transactions_;
   server_.database().rollback(tx_);
   if (!settings_before_.empty()) settings_ = std::exchange(settings_before_, {});
   portals_.clear();

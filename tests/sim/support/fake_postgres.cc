@@ -13,12 +13,13 @@ namespace pgfresh::sim {
 // A control connection. Statements travel to the server's loop and words back to the proxy's, each
 // in order, one task each; either way may be held.
 struct FakePostgres::Control : std::enable_shared_from_this<Control> {
-  Control(FakePostgres& server_in, Loop& home_in, SqlClient::Events* events_in)
-      : server(server_in), home(home_in), events(events_in) {}
+  Control(FakePostgres& server_in, Loop& home_in, SqlClient::Events* events_in, uint32_t pid_in)
+      : server(server_in), home(home_in), events(events_in), pid(pid_in) {}
 
   FakePostgres& server;
   Loop& home;
   SqlClient::Events* events;  // null: the proxy let it go
+  const uint32_t pid;
   SqlClient::Done done;
   bool listens = false;
   bool lost = false;
@@ -26,7 +27,7 @@ struct FakePostgres::Control : std::enable_shared_from_this<Control> {
   bool hold_statements = false;
   std::deque<std::function<void(SqlClient::Events&)>> words;
   std::deque<std::string> statements;
-  std::vector<std::string> notifications;  // not yet sent
+  std::vector<std::pair<std::string, uint32_t>> notifications;  // with sender; not yet sent
 
   void say(std::function<void(SqlClient::Events&)> word) {
     words.push_back(std::move(word));
@@ -55,8 +56,10 @@ struct FakePostgres::Control : std::enable_shared_from_this<Control> {
   }
   void send_notifications() {
     if (lost) return;
-    for (const std::string& payload : std::exchange(notifications, {})) {
-      say([payload](SqlClient::Events& to) { to.on_notification("pgfresh", payload); });
+    for (const auto& [payload, sender] : std::exchange(notifications, {})) {
+      say([payload = payload, sender = sender](SqlClient::Events& to) {
+        to.on_notification("pgfresh", payload, sender);
+      });
     }
   }
   void lose(std::string_view why) {
@@ -96,6 +99,7 @@ class FakePostgres::ControlClient final : public SqlClient {
     control_->statements.emplace_back(sql);
     control_->server.loop().post([control = control_] { control->deliver_statement(); });
   }
+  [[nodiscard]] uint32_t backend_pid() const override { return control_->pid; }
 
  private:
   const std::shared_ptr<Control> control_;
@@ -107,7 +111,7 @@ class FakePostgres::ControlFactory final : public SqlClientFactory {
 
   std::unique_ptr<SqlClient> connect(const std::string& /*database*/,
                                      SqlClient::Events* events) override {
-    auto control = std::make_shared<Control>(server_, loop_, events);
+    auto control = std::make_shared<Control>(server_, loop_, events, server_.next_pid_++);
     if (server_.down_) {
       control->lose("connection refused");
     } else {
@@ -172,6 +176,7 @@ std::unique_ptr<Stream> FakePostgres::accept(Loop& loop) {
   backends_.push_back(
       std::make_shared<FakeBackend>(*this, loop_, std::move(pair.second), pair.pipe, key));
   backends_.back()->start();
+  homes_[key.pid] = &loop;
   return std::move(pair.first);
 }
 
@@ -233,11 +238,13 @@ void FakePostgres::write_directly(int64_t id, int64_t v) {
 
 // The listeners are signalled; they send what they have when they get a turn, or before their next
 // result.
-void FakePostgres::notify(const std::vector<std::string>& payloads) {
+void FakePostgres::notify(const std::vector<std::string>& payloads, uint32_t sender) {
   if (!notifications_ || payloads.empty()) return;
   for (const auto& control : controls_) {
     if (!control->listens || control->lost) continue;
-    control->notifications.insert(control->notifications.end(), payloads.begin(), payloads.end());
+    for (const std::string& payload : payloads) {
+      control->notifications.emplace_back(payload, sender);
+    }
     loop_.post([control] { control->send_notifications(); });
   }
 }
@@ -259,8 +266,12 @@ SqlResult FakePostgres::answer_control(Control& control, std::string_view sql) {
     result.rows = database_.catalog_rows();
   } else if (sql == query::Catalog::fingerprint_sql()) {
     result.rows = {{"fingerprint"}, {{database_.fingerprint()}}};
+  } else if (sql.find("pg_locks") != std::string_view::npos) {
+    result = show_transactions(sql);
   } else if (sql.find("pg_stat_activity") != std::string_view::npos) {
     result = show_backends(sql);
+  } else if (sql.find("synchronous_commit") != std::string_view::npos) {
+    publish(control, sql);
   } else if (sql.find("pg_notify") != std::string_view::npos) {
     notify({freshness::format_schema_event(database_.next_xid())});
   } else if (sql.find("pg_namespace") != std::string_view::npos) {
@@ -284,6 +295,66 @@ SqlResult FakePostgres::show_backends(std::string_view sql) {
     if (backend->alive() && asked) result.rows.rows.push_back({pid, "start" + pid});
   }
   return result;
+}
+
+// Own processes are listed in the statement; control connections of others are seen too rarely to
+// matter.
+SqlResult FakePostgres::show_transactions(std::string_view sql) const {
+  SqlResult result;
+  result.rows.columns = {"kind", "name"};
+  const size_t from = sql.find("pg_backend_pid()");
+  const std::string own = std::string(sql.substr(from, sql.find(')', from + 17) - from)) + ",";
+  bool others = false;
+  for (const auto& backend : backends_) {
+    const std::string pid = std::to_string(backend->key().pid);
+    if (!backend->alive() || own.find("," + pid + ",") != std::string::npos) continue;
+    others = true;
+    if (backend->in_transaction()) {
+      result.rows.rows.push_back({"v", pid + "/" + std::to_string(backend->transactions())});
+    }
+  }
+  if (others) result.rows.rows.push_back({"o", "1"});
+  return result;
+}
+
+void FakePostgres::publish(const Control& control, std::string_view sql) {
+  constexpr std::string_view kHead = "'pgfresh', E'";
+  std::vector<std::string> payloads;
+  for (size_t at = sql.find(kHead); at != std::string_view::npos; at = sql.find(kHead, at)) {
+    std::string payload;
+    for (at += kHead.size(); !(sql[at] == '\'' && sql[at + 1] != '\''); ++at) {
+      if (sql[at] == '\'' || sql[at] == '\\') ++at;
+      payload += sql[at];
+    }
+    if (payload.starts_with("3 b")) {
+      ++beats_;
+      last_beats_[control.pid] = payload;
+    } else if (payload.starts_with("3 e")) {
+      last_beats_.erase(control.pid);
+    } else {
+      ++publications_;
+    }
+    payloads.push_back(std::move(payload));
+  }
+  notify(payloads, control.pid);
+}
+
+void FakePostgres::cut_off(const Loop& streams, const Loop& control) {
+  for (const auto& backend : backends_) {
+    if (homes_[backend->key().pid] != &streams) continue;
+    backend->pipe()->cut("connection reset by peer");
+    if (!backend->in_transaction()) backend->go_on();
+  }
+  for (const auto& one : controls_) {
+    if (&one->home != &control) continue;
+    one->lost = true;
+    one->words.clear();
+    one->statements.clear();
+  }
+}
+
+void FakePostgres::repeat_beats() {
+  for (const auto& [pid, beat] : last_beats_) notify({beat}, pid);
 }
 
 void FakePostgres::note(std::string line) {

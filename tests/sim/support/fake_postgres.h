@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -70,6 +71,14 @@ class FakePostgres {
   [[nodiscard]] size_t listeners() const;
   // Statements on control connections that looked for lost backends.
   [[nodiscard]] uint64_t looks() const { return looks_; }
+  // Beats and events that proxies have published.
+  [[nodiscard]] uint64_t beats() const { return beats_; }
+  [[nodiscard]] uint64_t publications() const { return publications_; }
+  // Says the last beat of everybody who ever beat once more, as if from him.
+  void repeat_beats();
+  // A process whose streams live on `streams` and whose control connections on `control` is gone.
+  // What it sent to a server process that is idle is lost or begun at once.
+  void cut_off(const Loop& streams, const Loop& control);
   [[nodiscard]] uint64_t cancels() const { return cancels_; }
   // Blocks begun.
   [[nodiscard]] uint64_t begins() const { return begins_; }
@@ -82,7 +91,7 @@ class FakePostgres {
   // For backends and control connections.
   void note(std::string line);
   void note_begin() { ++begins_; }
-  void notify(const std::vector<std::string>& payloads);
+  void notify(const std::vector<std::string>& payloads, uint32_t sender = 1);
   void cancel(uint32_t pid, uint32_t secret);
   [[nodiscard]] SqlResult answer_control(Control& control, std::string_view sql);
   [[nodiscard]] ManualLoop& loop() { return loop_; }
@@ -92,6 +101,8 @@ class FakePostgres {
   class ControlClient;
   class Door;
   [[nodiscard]] SqlResult show_backends(std::string_view sql);
+  [[nodiscard]] SqlResult show_transactions(std::string_view sql) const;
+  void publish(const Control& control, std::string_view sql);
 
   ManualLoop& loop_;
   FakeDatabase database_;
@@ -102,6 +113,10 @@ class FakePostgres {
   bool logging_ = true;
   uint32_t next_pid_ = 100;
   uint64_t looks_ = 0;
+  uint64_t beats_ = 0;
+  uint64_t publications_ = 0;
+  std::map<uint32_t, std::string> last_beats_;
+  std::map<uint32_t, const Loop*> homes_;  // of backends' clients
   uint64_t cancels_ = 0;
   uint64_t begins_ = 0;
   std::vector<std::shared_ptr<FakeBackend>> backends_;

@@ -17,16 +17,34 @@ uint64_t Random::next() {
   return z ^ (z >> 31);
 }
 
-// What a proxy without rule 4's patience would do.
-class ProxyNode::EarlySettler final : public freshness::Settler {
+// What a proxy would do without rule 4's patience, or without rule 14.
+class ProxyNode::BadSettler final : public freshness::Settler {
  public:
-  EarlySettler(freshness::Domain& domain, freshness::Settler& real)
-      : domain_(domain), real_(real) {}
+  BadSettler(freshness::Domain& domain, freshness::Settler& real, Sabotage sabotage)
+      : domain_(domain), real_(real), early_(sabotage == Sabotage::kSettleEarly) {}
 
-  void ended(std::vector<uint32_t> slots) override { close(slots); }
-  void lost(uint32_t /*backend_pid*/, std::vector<uint32_t> slots) override { close(slots); }
-  void ddl_ended(std::vector<uint32_t> slots) override { real_.ddl_ended(std::move(slots)); }
+  void ended(freshness::Writes writes) override {
+    if (early_) {
+      close(writes.slots);
+      writes.slots.clear();
+    } else {
+      writes.events.clear();
+    }
+    real_.ended(std::move(writes));
+  }
+  void lost(uint32_t backend_pid, freshness::Writes writes) override {
+    if (early_) {
+      close(writes.slots);
+      writes.slots.clear();
+    } else {
+      writes.events.clear();
+    }
+    real_.lost(backend_pid, std::move(writes));
+  }
+  void ddl_ended(freshness::Writes writes) override { real_.ddl_ended(std::move(writes)); }
+  void prepared(freshness::Writes writes) override { real_.prepared(std::move(writes)); }
   void wanted() override { real_.wanted(); }
+  void carrying_wanted() override { real_.carrying_wanted(); }
 
  private:
   void close(const std::vector<uint32_t>& slots) {
@@ -35,10 +53,12 @@ class ProxyNode::EarlySettler final : public freshness::Settler {
 
   freshness::Domain& domain_;
   freshness::Settler& real_;
+  const bool early_;
 };
 
 ProxyNode::ProxyNode(ManualTime& time, FakePostgres& server, NodeOptions options, uint64_t seed)
-    : worker_loop_(time),
+    : server_(server),
+      worker_loop_(time),
       control_loop_(time),
       random_(seed),
       store_(size_t{1} << 20, 1),
@@ -61,9 +81,9 @@ ProxyNode::ProxyNode(ManualTime& time, FakePostgres& server, NodeOptions options
       domain_, control_loop_, *control_, options.feed, [this] { return random_.next(); },
       std::move(on_touched));
   domain_.set_settler(feed_.get());
-  if (options.sabotage == Sabotage::kSettleEarly) {
-    early_ = std::make_unique<EarlySettler>(domain_, *feed_);
-    domain_.set_settler(early_.get());
+  if (options.sabotage != Sabotage::kNone) {
+    bad_ = std::make_unique<BadSettler>(domain_, *feed_, options.sabotage);
+    domain_.set_settler(bad_.get());
   }
   worker_ = std::make_unique<proxy::Worker>(
       worker_loop_, *connector_, shared_, std::make_shared<proxy::Settings>(options.settings),
@@ -74,6 +94,8 @@ ProxyNode::~ProxyNode() = default;
 
 MemoryPair ProxyNode::accept(Loop& loop) {
   MemoryPair pair = connected_pair(loop, worker_loop_);
+  std::erase_if(pipes_, [](const auto& pipe) { return pipe.expired(); });
+  pipes_.push_back(pair.pipe);
   worker_->accept(std::move(pair.second));
   return pair;
 }
@@ -83,7 +105,17 @@ void ProxyNode::freeze() {
   control_loop_.stop();
 }
 
+void ProxyNode::kill() {
+  freeze();
+  dead_ = true;
+  server_.cut_off(worker_loop_, control_loop_);
+  for (const auto& weak : pipes_) {
+    if (const auto pipe = weak.lock()) pipe->cut("connection reset by peer");
+  }
+}
+
 void ProxyNode::thaw() {
+  if (dead_) return;
   worker_loop_.go_on();
   control_loop_.go_on();
 }

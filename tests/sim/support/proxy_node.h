@@ -46,6 +46,7 @@ class QuietLog final : public Log {
 enum class Sabotage : uint8_t {
   kNone,
   kSettleEarly,  // slots are closed when the transaction has ended, not when it is settled
+  kKeepEvents,   // carried events are not published
 };
 
 struct NodeOptions {
@@ -68,6 +69,8 @@ class ProxyNode {
   // The process gets no processor; the clock goes on.
   void freeze();
   void thaw();
+  // The process is gone; what PostgreSQL and the clients find of it is a cut connection.
+  void kill();
 
   [[nodiscard]] proxy::Worker& worker() { return *worker_; }
   [[nodiscard]] const Counters& counters() const { return worker_->counters(); }
@@ -82,8 +85,9 @@ class ProxyNode {
   [[nodiscard]] std::vector<proxy::ConsoleClient>& consoles() { return consoles_; }
 
  private:
-  class EarlySettler;
+  class BadSettler;
 
+  FakePostgres& server_;
   ManualLoop worker_loop_;
   ManualLoop control_loop_;
   Random random_;
@@ -96,9 +100,11 @@ class ProxyNode {
   std::unique_ptr<SqlClientFactory> control_;
   freshness::Domain domain_;
   std::unique_ptr<freshness::Feed> feed_;
-  std::unique_ptr<freshness::Settler> early_;
+  std::unique_ptr<freshness::Settler> bad_;
   proxy::Shared shared_;
   std::vector<proxy::ConsoleClient> consoles_;
+  std::vector<std::weak_ptr<MemoryPipe>> pipes_;
+  bool dead_ = false;
   std::unique_ptr<proxy::Worker> worker_;
 };
 

@@ -13,7 +13,8 @@ constexpr int64_t kStalenessMs = 60;
 constexpr int kReadersPerProxy = 4;
 constexpr size_t kPipesMax = 200;
 
-NodeOptions node_options(Random& random, Fault fault) {
+// `share` of the proxies that publish: 0 none, 1 all, 2 some.
+NodeOptions node_options(Random& random, Fault fault, uint64_t share) {
   NodeOptions options;
   options.feed.staleness_ms = fault == Fault::kLongLease ? 50 * kStalenessMs : kStalenessMs;
   options.feed.catalog_poll_ms = fault == Fault::kLongLease ? 5000 : 200;
@@ -22,9 +23,13 @@ NodeOptions node_options(Random& random, Fault fault) {
   options.feed.reconnect_ms_max = 40;
   options.settings.single_flight_wait_ms = 5 + static_cast<int64_t>(random.below(40));
   options.settings.ttl_ms = random.one_in(3) ? 100 : 300'000;
+  if (share != 0 && (share == 1 || random.one_in(2))) {
+    options.feed.publish = freshness::Publish::kProxy;
+  }
   options.slot_bits = random.one_in(3) ? 2 : 10;
   options.free_on_event = random.one_in(2);
   if (fault == Fault::kSettleEarly) options.sabotage = Sabotage::kSettleEarly;
+  if (fault == Fault::kKeepEvents) options.sabotage = Sabotage::kKeepEvents;
   return options;
 }
 
@@ -32,9 +37,12 @@ NodeOptions node_options(Random& random, Fault fault) {
 
 RandomWorld::RandomWorld(uint64_t seed, Fault fault)
     : random_(seed),
+      fault_(fault),
       writers_rest_(3 + random_.below(40)),
       calm_(random_.below(10)),
       schema_changes_(random_.one_in(3)),
+      kills_(random_.one_in(4) || fault == Fault::kDeadBeats),
+      publishing_(fault == Fault::kNone ? random_.below(4) % 3 : 1),
       judge_(time_, kStalenessMs * kNsPerMs) {
   time_.set_chooser([this](size_t count) { return static_cast<size_t>(random_.below(count)); });
   postgres_.set_logging(false);
@@ -42,9 +50,9 @@ RandomWorld::RandomWorld(uint64_t seed, Fault fault)
   postgres_.set_notifications(fault != Fault::kNoNotifications);
   postgres_.database().set_event_triggers(random_.one_in(2));
   postgres_.database().set_quirk(kRows + 1, Quirk::kError);
-  const uint64_t proxies = 1 + random_.below(2);
+  const uint64_t proxies = 1 + random_.below(3);
   for (uint64_t i = 0; i < proxies; ++i) {
-    const NodeOptions options = node_options(random_, fault);
+    const NodeOptions options = node_options(random_, fault, publishing_);
     few_slots_ = few_slots_ || options.slot_bits == 2;
     proxies_.push_back(std::make_unique<ProxyNode>(time_, postgres_, options, random_.next()));
   }
@@ -94,6 +102,11 @@ std::unique_ptr<Stream> RandomWorld::connect(int proxy) {
 void RandomWorld::run(uint64_t steps) {
   for (uint64_t i = 0; i < steps && judge_.violations().empty(); ++i) {
     do_what_is_due(time_.now_ns());
+    if (fault_ == Fault::kDeadBeats && i % 50 == 0) postgres_.repeat_beats();
+    if (kills_ && i % 5 == 0 && random_.one_in(300) && somebody_has_events()) kill_somebody();
+    if (fault_ == Fault::kCarryForEver) {
+      for (const auto& proxy : proxies_) proxy->domain().set_carry_lease(INT64_MAX);
+    }
     const uint64_t choice = random_.below(100);
     if (choice < 45) {
       const uint64_t tasks = 1 + random_.below(12);
@@ -121,8 +134,9 @@ void RandomWorld::act() {
   actor.act();
 }
 
-int64_t RandomWorld::some_ms() {
-  const uint64_t limit = random_.one_in(8) ? 4 * kStalenessMs : 8;
+// An idle server process begins what it is sent within 3/4 of the staleness: vigil.h relies on it.
+int64_t RandomWorld::some_ms(bool long_too) {
+  const uint64_t limit = long_too && random_.one_in(8) ? 4 * kStalenessMs : 8;
   return 1 + static_cast<int64_t>(random_.below(limit));
 }
 
@@ -152,8 +166,10 @@ void RandomWorld::disturb() {
     disturb_feed();
   } else if (choice < 90) {
     disturb_server();
-  } else {
+  } else if (choice < 97) {
     freeze_somebody();
+  } else {
+    kill_somebody();
   }
 }
 
@@ -161,17 +177,19 @@ void RandomWorld::disturb() {
 void RandomWorld::disturb_pipe() {
   std::shared_ptr<MemoryPipe> pipe;
   bool in_transaction = false;
+  bool long_hold = true;
   if (random_.one_in(2) && !pipes_.empty()) {
     pipe = pipes_[random_.below(pipes_.size())].lock();
   } else if (!postgres_.backends().empty()) {
     const auto& backend = postgres_.backends()[random_.below(postgres_.backends().size())];
     if (random_.one_in(3)) {
       backend->stall();
-      later(some_ms(), [backend] { backend->go_on(); });
+      later(some_ms(backend->in_transaction()), [backend] { backend->go_on(); });
       ++happened_["stalled backend"];
     }
     pipe = backend->pipe();
     in_transaction = backend->in_transaction();
+    long_hold = in_transaction;
   }
   if (pipe == nullptr) return;
   if (random_.one_in(in_transaction ? 2 : 6)) {
@@ -181,7 +199,7 @@ void RandomWorld::disturb_pipe() {
   }
   const size_t side = random_.below(2);
   pipe->hold(side);
-  later(some_ms(), [pipe, side] { pipe->release(side); });
+  later(some_ms(long_hold), [pipe, side] { pipe->release(side); });
 }
 
 void RandomWorld::disturb_feed() {
@@ -237,6 +255,28 @@ void RandomWorld::freeze_somebody() {
   ++happened_["freeze"];
 }
 
+bool RandomWorld::somebody_has_events() const {
+  return std::any_of(proxies_.begin(), proxies_.end(),
+                     [](const auto& proxy) { return proxy->feed().queued != 0; });
+}
+
+// The process is gone with everything it had: a moment later another takes its place.
+void RandomWorld::kill_somebody() {
+  std::unique_ptr<ProxyNode>* chosen = &proxies_[random_.below(proxies_.size())];
+  for (std::unique_ptr<ProxyNode>& one : proxies_) {
+    if (one->feed().queued == 0) continue;
+    chosen = &one;
+    ++happened_["killed with events to publish"];
+    break;
+  }
+  std::unique_ptr<ProxyNode>& proxy = *chosen;
+  proxy->kill();
+  dead_.push_back(std::move(proxy));
+  proxy = std::make_unique<ProxyNode>(time_, postgres_, node_options(random_, fault_, publishing_),
+                                      random_.next());
+  ++happened_["kill"];
+}
+
 // ── The end ──────────────────────────────────────────────────────────────────────────────────────
 
 void RandomWorld::finish() {
@@ -250,7 +290,15 @@ void RandomWorld::finish() {
   }
   for (size_t proxy = 0; proxy < proxies_.size(); ++proxy) {
     const freshness::FeedStatus feed = proxies_[proxy]->feed();
-    if (feed.state != "live") judge_.violation("the feed is not live after quiet: " + feed.trouble);
+    if (feed.state != "live") {
+      judge_.violation("the feed is not live after quiet: " + feed.trouble + "; publishers " +
+                       std::to_string(feed.publishers) + ", heard " +
+                       std::to_string(feed.publisher_age_ms) + " ms ago, lost " +
+                       std::to_string(feed.publishers_lost) + "; noted " +
+                       std::to_string(feed.transactions_noted) + "; lease " +
+                       std::to_string(feed.lease_left_ms) + " ms; fences " +
+                       std::to_string(feed.fences) + "; sessions " + std::to_string(feed.sessions));
+    }
     if (feed.open_slots != 0) judge_.violation("slots are open after quiet");
     read_all(proxy);
   }
@@ -294,6 +342,8 @@ void RandomWorld::add_coverage(std::map<std::string, uint64_t>& coverage) const 
   coverage["writes"] += judge_.writes();
   coverage["deferred BEGIN injected"] += postgres_.begins();
   coverage["lost backend with open slots"] += postgres_.looks();
+  coverage["beat"] += postgres_.beats();
+  coverage["publication"] += postgres_.publications();
   for (const auto& actor : actors_) {
     coverage["client connection lost"] += actor->losses();
     coverage["savepoint undone"] += actor->savepoints_undone();
@@ -325,6 +375,8 @@ void RandomWorld::add_coverage(std::map<std::string, uint64_t>& coverage) const 
     coverage["in-band notice"] += proxy->count(Counter::kNotices);
     coverage["feed session begun anew"] += proxy->feed().sessions - 1;
     coverage["event"] += proxy->feed().events;
+    coverage["transaction carried"] += proxy->count(Counter::kCarried);
+    coverage["publisher given up"] += proxy->feed().publishers_lost;
   }
 }
 

@@ -25,6 +25,9 @@ enum class Fault : uint8_t {
   kNoNotifications,  // triggers send no NOTIFY
   kSettleEarly,      // slots are closed at the end of the transaction
   kLongLease,        // the lease is many times what was promised
+  kKeepEvents,       // carried events are not published
+  kDeadBeats,        // dead publishers go on beating, so that nobody notices
+  kCarryForEver,     // sessions carry without a carry lease
 };
 
 class RandomWorld {
@@ -59,21 +62,27 @@ class RandomWorld {
   void freeze_somebody();
   void forge();
   [[nodiscard]] uint64_t happened_of(const std::string& what) const;
+  void kill_somebody();
+  [[nodiscard]] bool somebody_has_events() const;
   void later(int64_t after_ms, std::function<void()> task);
   void do_what_is_due(int64_t now_ns);
   void read_all(size_t proxy);
   // Mostly a few milliseconds, sometimes longer than the staleness bound.
-  [[nodiscard]] int64_t some_ms();
+  [[nodiscard]] int64_t some_ms(bool long_too = true);
 
   Random random_;
+  const Fault fault_;
   const uint64_t writers_rest_;  // a writer acts once in so many times
   const uint64_t calm_;          // so many times in ten nothing is disturbed
   const bool schema_changes_;
+  const bool kills_;
+  const uint64_t publishing_;  // which proxies do
   ManualTime time_;
   ManualLoop client_loop_{time_};
   ManualLoop server_loop_{time_};
   FakePostgres postgres_{server_loop_};
   std::vector<std::unique_ptr<ProxyNode>> proxies_;
+  std::vector<std::unique_ptr<ProxyNode>> dead_;
   Judge judge_;
   std::vector<std::weak_ptr<MemoryPipe>> pipes_;
   std::vector<std::unique_ptr<Actor>> actors_;

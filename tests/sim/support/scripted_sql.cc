@@ -35,6 +35,7 @@ class ScriptedSql::Client final : public SqlClient {
   Client& operator=(const Client&) = delete;
 
   void query(std::string_view sql, Done done) override { connection_->sent(sql, std::move(done)); }
+  [[nodiscard]] uint32_t backend_pid() const override { return connection_->pid(); }
 
  private:
   const ConnectionRef connection_;
@@ -42,7 +43,8 @@ class ScriptedSql::Client final : public SqlClient {
 
 std::unique_ptr<SqlClient> ScriptedSql::connect(const std::string& database,
                                                 SqlClient::Events* events) {
-  auto connection = std::make_shared<Connection>(*this, database, events);
+  const auto pid = static_cast<uint32_t>(1 + connections_.size());
+  auto connection = std::make_shared<Connection>(*this, database, events, pid);
   connections_.push_back(connection);
   switch (admission_) {
     case Admission::kByHand:
@@ -71,9 +73,9 @@ ScriptedSql::ConnectionRef ScriptedSql::other() const {
   return nullptr;
 }
 
-void ScriptedSql::notify(std::string_view channel, std::string_view payload) {
+void ScriptedSql::notify(std::string_view channel, std::string_view payload, uint32_t sender) {
   for (const ConnectionRef& connection : connections_) {
-    if (connection->open() && connection->listens()) connection->notify(channel, payload);
+    if (connection->open() && connection->listens()) connection->notify(channel, payload, sender);
   }
 }
 
@@ -105,10 +107,11 @@ void ScriptedSql::Connection::lose(std::string_view why) {
   say([reason = std::string(why)](SqlClient::Events& events) { events.on_lost(reason); });
 }
 
-void ScriptedSql::Connection::notify(std::string_view channel, std::string_view payload) {
+void ScriptedSql::Connection::notify(std::string_view channel, std::string_view payload,
+                                     uint32_t sender) {
   PGFRESH_CHECK(accepted_ && !lost_);
-  say([c = std::string(channel), p = std::string(payload)](SqlClient::Events& events) {
-    events.on_notification(c, p);
+  say([c = std::string(channel), p = std::string(payload), sender](SqlClient::Events& events) {
+    events.on_notification(c, p, sender);
   });
 }
 

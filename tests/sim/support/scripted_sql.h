@@ -30,6 +30,8 @@ class ScriptedSql final : public SqlClientFactory {
   // Asked for each statement as it is sent: an answer, or nullopt to leave it pending.
   using Responder = std::function<std::optional<SqlResult>(Connection&, const std::string& sql)>;
 
+  static constexpr uint32_t kSomebody = 1'000'000;
+
   enum class Admission : uint8_t { kByHand, kAccept, kRefuse };
 
   explicit ScriptedSql(Loop& loop) : loop_(loop) {}
@@ -47,7 +49,8 @@ class ScriptedSql final : public SqlClientFactory {
   [[nodiscard]] ConnectionRef listener() const;
   [[nodiscard]] ConnectionRef other() const;
   // To every open connection that listens.
-  void notify(std::string_view channel, std::string_view payload);
+  // `sender`: the process that notified, here and below.
+  void notify(std::string_view channel, std::string_view payload, uint32_t sender = kSomebody);
   void lose_all(std::string_view why);
 
  private:
@@ -63,8 +66,8 @@ class ScriptedSql final : public SqlClientFactory {
 // The server's end of one connection.
 class ScriptedSql::Connection final : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(ScriptedSql& factory, std::string database, SqlClient::Events* events)
-      : factory_(factory), database_(std::move(database)), events_(events) {}
+  Connection(ScriptedSql& factory, std::string database, SqlClient::Events* events, uint32_t pid)
+      : factory_(factory), database_(std::move(database)), events_(events), pid_(pid) {}
 
   [[nodiscard]] const std::string& database() const { return database_; }
   // Neither lost nor destroyed by the program.
@@ -74,7 +77,8 @@ class ScriptedSql::Connection final : public std::enable_shared_from_this<Connec
 
   void accept();
   void lose(std::string_view why);  // refuses it when it was not accepted
-  void notify(std::string_view channel, std::string_view payload);
+  void notify(std::string_view channel, std::string_view payload, uint32_t sender = kSomebody);
+  [[nodiscard]] uint32_t pid() const { return pid_; }
 
   // The statement waiting for an answer; nullopt: none.
   [[nodiscard]] const std::optional<std::string>& pending() const { return pending_; }
@@ -95,6 +99,7 @@ class ScriptedSql::Connection final : public std::enable_shared_from_this<Connec
   ScriptedSql& factory_;
   const std::string database_;
   SqlClient::Events* events_;  // null: the program destroyed its end
+  const uint32_t pid_;
   bool accepted_ = false;
   bool listens_ = false;
   bool lost_ = false;

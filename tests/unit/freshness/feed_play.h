@@ -33,6 +33,11 @@ struct Play {
   bool loads_held = false;
   bool polls_held = false;
   bool publications_held = false;
+  bool beats_held = false;           // statements of the publisher
+  std::vector<std::string> said;     // by them
+  std::vector<std::string> running;  // transactions; "p123": prepared
+  bool others = false;               // there are connections that are not the proxy's
+  bool looks_held = false;
   uint64_t next_xid = 1000;
 
   std::vector<uint32_t> touched;
@@ -41,8 +46,9 @@ struct Play {
 
   explicit Play(FeedOptions options = {}) {
     server.set_admission(sim::ScriptedSql::Admission::kAccept);
-    server.set_responder(
-        [this](sim::ScriptedSql::Connection&, const std::string& sql) { return respond(sql); });
+    server.set_responder([this](sim::ScriptedSql::Connection& connection, const std::string& sql) {
+      return respond(connection, sql);
+    });
     feed.emplace(
         domain, loop, server, options,
         [this] { return random = random * 6364136223846793005U + 1442695040888963407U; },
@@ -91,7 +97,18 @@ struct Play {
   }
 
  private:
-  std::optional<SqlResult> respond(const std::string& sql) {
+  // What the publisher's statement notifies.
+  void say_all(const sim::ScriptedSql::Connection& connection, const std::string& sql) {
+    constexpr std::string_view kHead = "'pgfresh', E'";
+    for (size_t at = sql.find(kHead); at != std::string::npos; at = sql.find(kHead, at)) {
+      at += kHead.size();
+      said.push_back(sql.substr(at, sql.find("')", at) - at));
+      server.notify("pgfresh", said.back(), connection.pid());
+    }
+  }
+
+  std::optional<SqlResult> respond(const sim::ScriptedSql::Connection& connection,
+                                   const std::string& sql) {
     if (sql.empty()) return fences_held ? std::nullopt : std::optional(SqlResult{});
     if (sql.starts_with("LISTEN")) {
       return listen_error ? sim::sql_error(*listen_error, "25006") : SqlResult{};
@@ -104,11 +121,27 @@ struct Play {
       if (loads_held) return std::nullopt;
       return sim::sql_rows(database.rows());
     }
+    if (sql.find("synchronous_commit") != std::string::npos) {
+      if (beats_held) return std::nullopt;
+      if (publish_error) return sim::sql_error(*publish_error);
+      say_all(connection, sql);
+      return SqlResult{};
+    }
     if (sql.find("pg_notify") != std::string::npos) {
       if (publications_held) return std::nullopt;
       if (publish_error) return sim::sql_error(*publish_error);
       server.notify("pgfresh", "1 " + std::to_string(next_xid++) + " s");
       return SqlResult{};
+    }
+    if (sql.find("pg_locks") != std::string::npos) {
+      if (looks_held) return std::nullopt;
+      SqlRows rows{{"kind", "name"}, {}};
+      for (const std::string& name : running) {
+        const bool prepared = name.starts_with("p");
+        rows.rows.push_back({prepared ? "p" : "v", prepared ? name.substr(1) : name});
+      }
+      if (others) rows.rows.push_back({"o", "1"});
+      return sim::sql_rows(rows);
     }
     if (sql.find("pg_stat_activity") != std::string::npos) {
       return sim::sql_rows({{"pid", "backend_start"}, backends});

@@ -14,7 +14,7 @@ TEST_CASE("ended: closed by a fence begun after the end") {
   play.start();
   play.open({7, 8});
   const uint64_t fences = play.feed->status().fences;
-  play.feed->ended({7, 8});
+  play.feed->ended({{7, 8}});
   CHECK(play.domain.tokens().open_total() == 2);  // nothing happens on the caller's thread
   play.time.settle();
   CHECK(play.domain.tokens().open_total() == 0);
@@ -28,7 +28,7 @@ TEST_CASE("ended: not by the fence that was under way") {
   play.time.advance_ms(250);
   REQUIRE(play.server.listener()->pending().has_value());
   play.open({7});
-  play.feed->ended({7});
+  play.feed->ended({{7}});
   play.time.settle();
   CHECK(play.feed->status().unsettled == 1);
   play.server.listener()->answer();
@@ -47,7 +47,7 @@ TEST_CASE("the event comes before the close") {
   const uint32_t slot = play.slot(any_tag(100));
   const Stamp stamp = play.stamp_on(100);
   play.open({slot});
-  play.feed->ended({slot});
+  play.feed->ended({{slot}});
   play.fences_held = true;
   play.time.settle();
   CHECK(judge(play.domain.tokens(), stamp) == Judgement::kOpen);
@@ -64,7 +64,7 @@ TEST_CASE("many fences in a row take a breath") {
   // A write ends whenever a fence has completed, as under a steady load.
   for (int i = 0; i < 200; ++i) {
     play.open({7});
-    play.feed->ended({7});
+    play.feed->ended({{7}});
     play.time.settle();
     play.time.advance_ns(50'000);
   }
@@ -78,10 +78,10 @@ TEST_CASE("while the feed is down they wait") {
   play.start();
   play.open({7, 8});
   play.fences_held = true;
-  play.feed->ended({7});
+  play.feed->ended({{7}});
   play.time.settle();
   play.server.listener()->lose("reset");
-  play.feed->ended({8});
+  play.feed->ended({{8}});
   play.time.settle();
   CHECK(play.domain.tokens().open_total() == 2);
   CHECK(play.feed->status().unsettled == 2);
@@ -95,7 +95,7 @@ TEST_CASE("a lost server connection: until PostgreSQL no longer shows the backen
   play.start();
   play.backends = {{"4711", "2026-11-20 22:00:00+00"}};
   play.open({7});
-  play.feed->lost(4711, {7});
+  play.feed->lost(4711, {{7}});
   play.time.advance_ms(3000);
   CHECK(play.domain.tokens().is_open(7));
   const size_t looks = play.sent("pg_stat_activity");
@@ -114,7 +114,7 @@ TEST_CASE("a lost backend whose pid went to somebody else") {
   play.start();
   play.backends = {{"4711", "2026-11-20 22:00:00+00"}};
   play.open({7});
-  play.feed->lost(4711, {7});
+  play.feed->lost(4711, {{7}});
   play.time.advance_ms(50);
   play.backends = {{"4711", "2026-11-20 22:00:09+00"}};
   play.time.advance_ms(500);
@@ -126,7 +126,7 @@ TEST_CASE("lost while both connections are down") {
   play.start();
   play.server.lose_all("server restarted");
   play.open({7});
-  play.feed->lost(4711, {7});
+  play.feed->lost(4711, {{7}});
   play.time.settle();
   CHECK(play.domain.tokens().is_open(7));
   play.time.advance_ms(2000);
@@ -140,7 +140,7 @@ TEST_CASE("DDL seen on the wire: published, read again, closed") {
   const uint32_t schema = play.slot(schema_tag());
   play.open({schema});
   play.loads_held = true;
-  play.feed->ddl_ended({schema});
+  play.feed->ddl_ended({{schema}});
   play.time.settle();
   CHECK(play.publications() == 1);
   CHECK(play.sent("pg_current_xact_id") == 1);
@@ -160,10 +160,10 @@ TEST_CASE("DDL ended while a publication is under way is published again") {
   play.loads_held = true;
   play.notify("1 50 s");  // keeps the catalog connection busy
   play.open({0, 0, 0});
-  play.feed->ddl_ended({0});
-  play.feed->ddl_ended({0});
+  play.feed->ddl_ended({{0}});
+  play.feed->ddl_ended({{0}});
   play.time.settle();
-  play.feed->ddl_ended({0});
+  play.feed->ddl_ended({{0}});
   play.time.settle();
   CHECK(play.publications() == 0);
   CHECK(play.feed->status().unsettled == 3);
@@ -181,7 +181,7 @@ TEST_CASE("a publication that fails: forget, then close") {
   const Stamp stamp = play.stamp_on(100);
   play.publish_error = "out of memory";
   play.open({0});
-  play.feed->ddl_ended({0});
+  play.feed->ddl_ended({{0}});
   play.time.settle();
   CHECK_FALSE(play.servable(stamp));
   CHECK(play.domain.tokens().open_total() == 0);
@@ -195,7 +195,7 @@ TEST_CASE("a publication whose outcome is unknown is made again") {
     return sql.empty() ? std::optional(SqlResult{}) : std::nullopt;
   });
   play.open({0});
-  play.feed->ddl_ended({0});
+  play.feed->ddl_ended({{0}});
   play.time.settle();
   const auto first = play.server.other();
   REQUIRE(first->pending().has_value());
@@ -225,9 +225,9 @@ TEST_CASE("the inbox takes letters from many threads") {
         play.domain.tokens().open(slot);
         play.feed->wanted();
         if (i % 10 == 0) {
-          play.feed->lost(static_cast<uint32_t>(i + 1), {slot});
+          play.feed->lost(static_cast<uint32_t>(i + 1), {{slot}});
         } else {
-          play.feed->ended({slot});
+          play.feed->ended({{slot}});
         }
       }
     });

@@ -302,9 +302,9 @@ TEST_CASE("options that change: a longer lease") {
 TEST_CASE("the feed goes away: no lease is left behind, nothing is called afterwards") {
   Play play;
   play.start();
-  play.feed->ended({});
+  play.feed->ended({{}});
   play.open({7});
-  play.feed->ended({7});  // on its way when the feed goes
+  play.feed->ended({{7}});  // on its way when the feed goes
   play.feed.reset();
   CHECK_FALSE(play.lease());
   play.time.advance_ms(10'000);

@@ -77,7 +77,7 @@ TEST_CASE("a batch that has grown counts by slot") {
 TEST_CASE("a lost backend: gone, then fenced") {
   Books books;
   books.open({1, 2});
-  books.settlement.lost(77, {1, 2});
+  books.settlement.lost(77, {{1, 2}});
   CHECK(books.settlement.begin_look() == std::vector<uint32_t>{77});
   books.settlement.look_completed({{77, "10:00"}});
   CHECK(books.settlement.backends_waited_for());
@@ -94,7 +94,7 @@ TEST_CASE("a lost backend: gone, then fenced") {
 TEST_CASE("a pid that somebody else got") {
   Books books;
   books.open({1});
-  books.settlement.lost(77, {1});
+  books.settlement.lost(77, {{1}});
   (void)books.settlement.begin_look();
   books.settlement.look_completed({{77, "10:00"}});
   (void)books.settlement.begin_look();
@@ -106,9 +106,9 @@ TEST_CASE("a pid that somebody else got") {
 TEST_CASE("a backend lost during a look waits for the next one") {
   Books books;
   books.open({1, 2});
-  books.settlement.lost(77, {1});
+  books.settlement.lost(77, {{1}});
   (void)books.settlement.begin_look();
-  books.settlement.lost(78, {2});
+  books.settlement.lost(78, {{2}});
   books.settlement.look_completed({});
   CHECK(books.settlement.begin_look() == std::vector<uint32_t>{78});
 }

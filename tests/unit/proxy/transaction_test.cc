@@ -12,7 +12,7 @@ using Block = Transaction::Block;
 // BEGIN sent as message `sequence`, and answered.
 void begin(Transaction& transaction, Block block, uint64_t sequence) {
   transaction.sent_begin(block, sequence);
-  CHECK(transaction.ready('T', sequence).slots.empty());
+  CHECK(transaction.ready('T', sequence).writes.slots.empty());
 }
 
 TEST_CASE("transaction: idle allows hits and fills") {
@@ -107,19 +107,19 @@ TEST_CASE("transaction: slots are handed over once, at the end, each as often as
   begin(transaction, Block::kReadCommitted, 1);
   size_t opened = 0;
   for (const uint32_t slot : {7U, 9U, 7U}) opened += transaction.hold_open(slot) ? 1U : 0U;
-  CHECK(transaction.ready('T', 2).slots.empty());
+  CHECK(transaction.ready('T', 2).writes.slots.empty());
   Transaction::Ended ended = transaction.ready('I', 3);
-  CHECK(ended.slots.size() == opened);
-  CHECK(std::count(ended.slots.begin(), ended.slots.end(), 9U) == 1);
+  CHECK(ended.writes.slots.size() == opened);
+  CHECK(std::count(ended.writes.slots.begin(), ended.writes.slots.end(), 9U) == 1);
   CHECK_FALSE(ended.ddl);
-  CHECK(transaction.ready('I', 4).slots.empty());
-  CHECK(transaction.lost().slots.empty());
+  CHECK(transaction.ready('I', 4).writes.slots.empty());
+  CHECK(transaction.lost().writes.slots.empty());
 }
 
 TEST_CASE("transaction: a lost connection hands over what is open") {
   Transaction transaction;
   static_cast<void>(transaction.hold_open(3));
-  CHECK(transaction.lost().slots == std::vector<uint32_t>{3});
+  CHECK(transaction.lost().writes.slots == std::vector<uint32_t>{3});
 }
 
 TEST_CASE("transaction: DDL is told with the end, once") {

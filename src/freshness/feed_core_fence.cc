@@ -1,0 +1,168 @@
+// The feed's fences, what is said in them, what they settle, and whose silence is heard in between.
+// The rest of FeedCore is in feed_core.cc.
+#include <utility>
+
+#include "freshness/feed_core.h"
+
+namespace pgfresh::freshness {
+namespace {
+
+// Fences follow one another without a pause while transactions wait, but not for ever: at a
+// round trip of 50 µs, unpaused fences under a steady stream of writes would take a core.
+constexpr int kFencesInARowMax = 16;
+constexpr int64_t kFencePauseNs = kNsPerMs;
+
+// Of the staleness: between looks for prepared transactions of our own.
+constexpr int64_t kPreparedLookShare = 4;
+
+}  // namespace
+
+// ---- fences ----
+
+void FeedCore::begin_fence() {
+  if (!listening_ || fence_under_way_ || !line_.idle()) return;
+  const int64_t begun_ns = now_ns();
+  open_letters_();  // a beat speaks for all that was handed over before it is begun
+  if (fence_under_way_) return;
+  fence_under_way_ = true;
+  fence_begun_ns_ = begun_ns;
+  ++fences_begun_;
+  settlement_.fence_begun();
+  const std::string sql = publisher_.begin(fence_begun_ns_);
+  const Said said = sql.empty() ? Said::kNothing : Said::kPublication;
+  line_.query(sql, [this, said](const SqlResult& result) { on_fence(result, said); });
+}
+
+void FeedCore::begin_wanted_fence() {
+  if (settlement_.fence_wanted() || publisher_.has_events()) begin_fence();
+}
+
+// A statement that publishes is a fence like any other: what it says comes back before it
+// completes, because PostgreSQL tells a session of its own notifications before it is ready again.
+// Where that was not seen, the slots wait for one more.
+void FeedCore::on_fence(const SqlResult& result, Said said) {
+  fence_under_way_ = false;
+  if (!result.error.empty()) {
+    if (said == Said::kNothing) {
+      publisher_.lost();
+      line_.drop(result.error);
+      return;
+    }
+    note_trouble("publishing", result.error);
+    publisher_.refused();
+    settlement_.fence_lost();  // again with the next tick
+    return;
+  }
+  ++counts_.fences;
+  counts_.fence_us_last = (now_ns() - fence_begun_ns_) / 1000;
+  lease_from_ns_ = fence_begun_ns_;
+  if (publisher_.completed()) {
+    settlement_.fence_completed();
+  } else {
+    settlement_.fence_lost();
+  }
+  settle_suspicion();
+  watch_publishers();
+  renew_lease();
+  if (left_ && publisher_.silent()) std::exchange(left_, nullptr)();
+  if (!settlement_.fence_wanted() && !publisher_.has_events() && !suspicion_.has_value()) {
+    fences_in_a_row_ = 0;
+    return;
+  }
+  if (++fences_in_a_row_ <= kFencesInARowMax) {
+    begin_fence();
+    return;
+  }
+  fences_in_a_row_ = 0;
+  fence_pause_.set(now_ns() + kFencePauseNs);
+}
+
+// Rule 15: who is silent for too long is given up, and what he may have left is looked for.
+void FeedCore::watch_publishers() {
+  const int64_t now = now_ns();
+  if (vigil_.give_up(now)) {
+    ++counts_.publishers_lost;
+    note_trouble("a publisher", "fell silent");
+    end_lease();
+    domain_.set_trouble(obstacle());
+  }
+  const bool prepared = settlement_.prepared_waited_for() &&
+                        now - prepared_looked_ns_ >= staleness_ns() / kPreparedLookShare;
+  if (prepared || vigil_.look_due(now)) watch_.look_at_transactions();
+}
+
+void FeedCore::on_transactions(int64_t begun_ns, const Running& running) {
+  prepared_looked_ns_ = begun_ns;
+  Carried events;
+  settlement_.prepared_look_completed(running.prepared, events);
+  publish(events);
+  begin_wanted_fence();
+  if (!listening_) return;
+  if (vigil_.looked(begun_ns, running) == Vigil::Outcome::kNewBase) new_base();
+  renew_lease();
+}
+
+std::vector<uint32_t> FeedCore::own_backends() const {
+  std::vector<uint32_t> pids = domain_.backends();
+  pids.push_back(line_.backend_pid());
+  return pids;
+}
+
+void FeedCore::settle_suspicion() {
+  if (!suspicion_.has_value() || suspicion_->fence > fences_begun_) return;
+  const bool unexplained = suspicion_->schema_events == schema_events_;
+  suspicion_.reset();
+  if (!unexplained || !current_) return;
+  SlotBatch none;
+  watch_.publish(none);
+}
+
+// ---- settling ----
+
+void FeedCore::ended(SlotBatch& slots) {
+  settlement_.at_next_fence(slots);
+  begin_wanted_fence();
+}
+
+void FeedCore::ddl_ended(SlotBatch& slots) { watch_.publish(slots); }
+
+void FeedCore::lost(uint32_t backend_pid, Writes writes) {
+  settlement_.lost(backend_pid, std::move(writes));
+  watch_.look_for_backends();
+}
+
+void FeedCore::prepared(Writes writes) {
+  SlotBatch slots;
+  slots.add(writes.slots);
+  settlement_.prepared(slots, writes.events);
+}
+
+void FeedCore::publish(Carried& events) { publisher_.queue(events); }
+
+void FeedCore::want_carrying() {
+  publisher_.want(now_ns());
+  set_pace();
+  begin_fence();
+}
+
+void FeedCore::leave(std::function<void()> done) {
+  publisher_.leave();
+  if (publisher_.silent()) {
+    done();
+    return;
+  }
+  left_ = std::move(done);
+  tick();
+}
+
+void FeedCore::on_published(SlotBatch& slots) { ended(slots); }
+
+// Other proxies will find out by their polls; this one need not wait for its own.
+void FeedCore::on_publish_failed(std::string_view why, SlotBatch& slots) {
+  note_trouble("publishing a schema event", why);
+  withdraw_catalog();
+  forget_soon();
+  ended(slots);
+}
+
+}  // namespace pgfresh::freshness

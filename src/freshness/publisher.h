@@ -1,0 +1,98 @@
+// What this proxy has to say on the channel: events of transactions that carried them, beats, and
+// the end (freshness.md, rules 14 and 15). It says it in the statements that the feed sends as
+// fences anyway, so there is at most one in flight, and each one holds everything there was to say
+// when it was begun.
+//
+// Vouching begins when a session first wants to carry and ends a while after the last did. While
+// it lasts every statement beats, and the carry lease is what the last beat that came back is
+// worth: a quarter of the staleness from its sending. Followers give up on a publisher after half
+// of it, so a transaction that was begun under a lease is running, or over, by then (vigil.h).
+//
+// Pure book-keeping on the control loop; the domain hears of the carry lease.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "freshness/carried.h"
+#include "freshness/domain.h"
+
+namespace pgfresh::freshness {
+
+// Who publishes what a proxied session writes.
+enum class Publish : uint8_t { kTrigger, kProxy };
+
+class Publisher {
+ public:
+  // `id`: random, never used by another proxy.
+  Publisher(Domain& domain, uint64_t id);
+
+  void set_options(Publish publish, int64_t staleness_ns);
+  // A session would like to carry.
+  void want(int64_t now_ns);
+  // Called every pace_ns() or so. `others`: something is waited for that will have to be published.
+  enum class Others : uint8_t { kNone, kWaiting };
+  void tick(int64_t now_ns, Others others);
+  // The daemon stops: no new carriers, and the end as soon as nothing is left.
+  void leave();
+  [[nodiscard]] bool silent() const { return state_ == State::kSilent && !has_events(); }
+
+  void queue(Carried& events) { queue_.take(events); }
+  [[nodiscard]] bool has_events() const { return !queue_.empty(); }
+
+  // The statement that is begun now; empty: there is nothing to say.
+  [[nodiscard]] std::string begin(int64_t now_ns);
+  // It completed. True: every event in it is known to have come back to us already.
+  [[nodiscard]] bool completed();
+  // PostgreSQL refused it; nothing of it was said.
+  void refused();
+  // The connection is gone; whether it was said is unknown.
+  void lost();
+  // A beat came over the feed; true: our own.
+  bool heard(uint64_t publisher, uint64_t sequence);
+  [[nodiscard]] uint64_t id() const { return id_; }
+
+  // Beats are wanted so often.
+  [[nodiscard]] bool vouching() const { return state_ != State::kSilent; }
+
+  // For SHOW FEEDS.
+  [[nodiscard]] size_t queued() const { return queue_.count() + in_flight_.count(); }
+  [[nodiscard]] uint64_t published() const { return published_; }
+  [[nodiscard]] uint64_t statements() const { return statements_; }
+  [[nodiscard]] int64_t beat_ns() const { return beat_ns_; }  // of the last that came back; 0: none
+
+ private:
+  enum class State : uint8_t {
+    kSilent,    // nobody follows us
+    kVouching,  // beats, and gives carry leases
+    kLeaving,   // beats until everything is published
+  };
+
+  void end_lease() { domain_.set_carry_lease(0); }
+
+  Domain& domain_;
+  const uint64_t id_;
+  Publish publish_ = Publish::kTrigger;
+  int64_t staleness_ns_ = 0;
+
+  State state_ = State::kSilent;
+  int64_t used_ns_ = 0;  // when somebody last carried or wanted to
+  bool others_wait_ = false;
+  bool stopping_ = false;
+
+  Carried queue_;
+  Carried in_flight_;
+  // The statement in flight.
+  bool beats_ = false;
+  bool ends_ = false;
+  bool came_back_ = false;
+  int64_t begun_ns_ = 0;
+  uint64_t sequence_ = 0;  // of the last beat begun
+
+  int64_t beat_begun_ns_ = 0;
+  int64_t beat_ns_ = 0;
+  uint64_t published_ = 0;
+  uint64_t statements_ = 0;
+};
+
+}  // namespace pgfresh::freshness
