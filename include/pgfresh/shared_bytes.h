@@ -33,13 +33,35 @@ class SharedBytes {
 
   // The concatenation of two pieces in one allocation.
   [[nodiscard]] static SharedBytes joined(std::string_view first, std::string_view second) {
-    SharedBytes result;
-    const size_t size = first.size() + second.size();
-    void* memory = ::operator new(sizeof(Block) + size);
-    result.block_ = new (memory) Block{{1}, size};
-    char* payload = reinterpret_cast<char*>(result.block_ + 1);
+    char* payload = nullptr;
+    SharedBytes result = make(first.size() + second.size(), payload);
     if (!first.empty()) std::memcpy(payload, first.data(), first.size());
     if (!second.empty()) std::memcpy(payload + first.size(), second.data(), second.size());
+    return result;
+  }
+
+  // `size` bytes, aligned as for any type, which the caller writes at `payload` before it shares
+  // the reference.
+  [[nodiscard]] static SharedBytes make(size_t size, char*& payload) {
+    SharedBytes result;
+    void* memory = ::operator new(sizeof(Block) + size);
+    result.block_ = new (memory) Block{{1}, size};
+    payload = reinterpret_cast<char*>(result.block_ + 1);
+    return result;
+  }
+
+  // For tables that link what lies in the bytes by plain pointers: gives up this reference without
+  // releasing it, takes such a one back, and adds another to bytes that somebody holds.
+  // `payload`: view().data() of a reference that is not empty.
+  static void give_up(SharedBytes bytes) { bytes.block_ = nullptr; }
+  [[nodiscard]] static SharedBytes take_back(const void* payload) {
+    SharedBytes result;
+    result.block_ = const_cast<Block*>(static_cast<const Block*>(payload) - 1);
+    return result;
+  }
+  [[nodiscard]] static SharedBytes share(const void* payload) {
+    SharedBytes result = take_back(payload);
+    result.retain();
     return result;
   }
 
@@ -51,7 +73,7 @@ class SharedBytes {
   [[nodiscard]] explicit operator bool() const { return block_ != nullptr; }
 
  private:
-  struct Block {
+  struct alignas(std::max_align_t) Block {
     std::atomic<uint32_t> references;
     size_t size;
   };

@@ -145,8 +145,9 @@ void ConsoleBackend::flush_tree(freshness::Domain& domain, query::Oid root,
                                     tokens.slot_of(freshness::whole_tag(root))};
   for (const uint32_t slot : slots) tokens.open(slot);
   daemon_.store().remove_if([&](const cache::Entry& entry) {
+    const auto stamp = entry.stamp();
     return entry.table == &tokens &&
-           std::any_of(entry.stamp.begin(), entry.stamp.end(), [&](const auto& pair) {
+           std::any_of(stamp.begin(), stamp.end(), [&](const auto& pair) {
              return std::find(slots.begin(), slots.end(), pair.slot) != slots.end();
            });
   });

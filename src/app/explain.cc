@@ -213,7 +213,7 @@ void Explanation::add_entry() {
   }
   const cache::Entry& entry = *facts_.entry;
   std::string state = "stale";
-  switch (freshness::judge(facts_.domain->tokens(), entry.stamp)) {
+  switch (freshness::judge(facts_.domain->tokens(), entry.stamp())) {
     case freshness::Judgement::kFresh:
       state = facts_.now_ns < entry.expires_ns ? "fresh" : "expired";
       break;
@@ -227,7 +227,7 @@ void Explanation::add_entry() {
       facts_.entry_scopes > 1
           ? "one of " + std::to_string(facts_.entry_scopes) + ", for as many identities or settings"
           : "");
-  add("entry.bytes", std::to_string(entry.body.size()));
+  add("entry.bytes", std::to_string(entry.body().size()));
   add("entry.age", ms_text(facts_.now_ns - entry.stored_ns));
   add("entry.expires_in", ms_text(entry.expires_ns - facts_.now_ns));
   add("entry.hits", std::to_string(entry.hits.load(std::memory_order_relaxed)));

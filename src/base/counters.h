@@ -47,7 +47,9 @@ namespace pgfresh {
   X(kProbes, "settings_probes_total", "times a session's settings were read")                      \
   X(kDdlSeen, "ddl_seen_total", "command tags of DDL seen on the wire")                            \
   X(kMemoHits, "memo_hits_total", "query texts already analysed")                                  \
-  X(kMemoMisses, "memo_misses_total", "query texts analysed")
+  X(kMemoMisses, "memo_misses_total", "query texts analysed")                                      \
+  X(kPatternHits, "pattern_hits_total",                                                            \
+    "of those, texts that differed from others in their constants only, and were not parsed")
 
 enum class Counter : uint8_t {
 #define PGFRESH_COUNTER_ENUM(name, metric, help) name,

@@ -1,14 +1,14 @@
-// A flight is in its shard's table from the leader's join to the end of the leader's duty. Waiters
-// are taken out of it under the lock and woken outside: each is woken once or withdraws, and a
-// wake-up that was taken out just before a withdrawal still comes, as the header says.
+// A flight is in its shard's table from join() to the end of the leader's duty. Waiters are taken
+// out of it under the lock and woken outside: each is woken once or withdraws, and a wake-up that
+// was taken out just before a withdrawal still comes, as the header says.
 //
 // A place keeps its shard alive, so that the order in which sessions and Flights are destroyed
 // does not matter.
 #include "cache/flights.h"
 
+#include <array>
 #include <bit>
 #include <mutex>
-#include <string>
 #include <unordered_map>
 #include <utility>
 
@@ -17,77 +17,62 @@
 namespace pgfresh::cache {
 namespace {
 
-struct KeyHash {
-  size_t operator()(const Hash128& hash) const { return hash.low; }
-};
+// As many fetches run at once as there are sessions: a few in each bucket at the very most.
+constexpr size_t kBuckets = 256;
 
 }  // namespace
 
-struct Flights::Flight {
-  std::string key;
-  Hash128 hash;
-  freshness::Stamp stamp;
-  std::unordered_map<uint64_t, Wake> waiters;  // by number; under the shard's lock
+// Under the shard's lock.
+struct Flights::Waiters {
+  std::unordered_map<uint64_t, Wake> by_number;
   uint64_t next_number = 0;
 };
 
 struct Flights::Shard {
   std::mutex mutex;
-  std::unordered_multimap<Hash128, std::shared_ptr<Flight>, KeyHash> flights;
+  std::array<Lead*, kBuckets> buckets{};
+  uint64_t flights = 0;
 
-  [[nodiscard]] std::shared_ptr<Flight> find(const Key& key) {
-    auto [it, end] = flights.equal_range(key.hash);
-    while (it != end && it->second->key != key.bytes) ++it;
-    return it != end ? it->second : nullptr;
-  }
-
-  void erase(const Flight& flight) {
-    auto [it, end] = flights.equal_range(flight.hash);
-    while (it != end && it->second.get() != &flight) ++it;
-    PGFRESH_CHECK(it != end);
-    flights.erase(it);
-  }
+  [[nodiscard]] Lead*& bucket_of(const Hash128& hash) { return buckets[hash.low % kBuckets]; }
 };
 
-class Flights::LeadPlace final : public Flights::Lead {
- public:
-  LeadPlace(std::shared_ptr<Shard> shard, std::shared_ptr<Flight> flight)
-      : shard_(std::move(shard)), flight_(std::move(flight)) {}
-  ~LeadPlace() override {
-    std::unordered_map<uint64_t, Wake> waiters;
-    {
-      const std::lock_guard lock(shard_->mutex);
-      shard_->erase(*flight_);
-      waiters.swap(flight_->waiters);
+void Flights::Lead::end() {
+  if (shard_ == nullptr) return;
+  const std::shared_ptr<Shard> shard = std::move(shard_);
+  std::unordered_map<uint64_t, Wake> woken;
+  {
+    const std::lock_guard lock(shard->mutex);
+    Lead** place = &shard->bucket_of(key_.hash);
+    while (*place != this) {
+      PGFRESH_CHECK(*place != nullptr);
+      place = &(*place)->next_;
     }
-    for (const auto& [number, wake] : waiters) wake();
+    *place = next_;
+    --shard->flights;
+    if (waiters_ != nullptr) woken.swap(waiters_->by_number);
   }
-  LeadPlace(const LeadPlace&) = delete;
-  LeadPlace& operator=(const LeadPlace&) = delete;
-
- private:
-  const std::shared_ptr<Shard> shard_;
-  const std::shared_ptr<Flight> flight_;
-};
+  waiters_.reset();
+  for (const auto& [number, wake] : woken) wake();
+}
 
 class Flights::WaitPlace final : public Flights::Wait {
  public:
-  WaitPlace(std::shared_ptr<Shard> shard, std::shared_ptr<Flight> flight, uint64_t number)
-      : shard_(std::move(shard)), flight_(std::move(flight)), number_(number) {}
+  WaitPlace(std::shared_ptr<Shard> shard, std::shared_ptr<Waiters> waiters, uint64_t number)
+      : shard_(std::move(shard)), waiters_(std::move(waiters)), number_(number) {}
   ~WaitPlace() override {
     Wake withdrawn;  // destroyed outside the lock: it may own anything
     const std::lock_guard lock(shard_->mutex);
-    const auto place = flight_->waiters.find(number_);
-    if (place == flight_->waiters.end()) return;
+    const auto place = waiters_->by_number.find(number_);
+    if (place == waiters_->by_number.end()) return;
     withdrawn = std::move(place->second);
-    flight_->waiters.erase(place);
+    waiters_->by_number.erase(place);
   }
   WaitPlace(const WaitPlace&) = delete;
   WaitPlace& operator=(const WaitPlace&) = delete;
 
  private:
   const std::shared_ptr<Shard> shard_;
-  const std::shared_ptr<Flight> flight_;
+  const std::shared_ptr<Waiters> waiters_;
   const uint64_t number_;
 };
 
@@ -98,32 +83,39 @@ Flights::Flights(size_t shards) {
 
 Flights::~Flights() = default;
 
-Flights::Ticket Flights::join(const Key& key, const freshness::Stamp& stamp, Wake wake) {
+Flights::Part Flights::join(const Key& key, const freshness::Stamp& stamp, const Wake& wake,
+                            Lead& lead, std::unique_ptr<Wait>& wait) {
+  PGFRESH_CHECK(!lead);
   const std::shared_ptr<Shard>& shard = shards_[key.hash.high & (shards_.size() - 1)];
   const std::lock_guard lock(shard->mutex);
-  Ticket ticket;
-  std::shared_ptr<Flight> flight = shard->find(key);
-  if (flight == nullptr) {
-    flight = std::make_shared<Flight>();
-    flight->key = key.bytes;
-    flight->hash = key.hash;
-    flight->stamp = stamp;
-    shard->flights.emplace(key.hash, flight);
-    ticket.lead = std::make_unique<LeadPlace>(shard, std::move(flight));
-    return ticket;
+  Lead*& bucket = shard->bucket_of(key.hash);
+  Lead* flight = bucket;
+  while (flight != nullptr && (flight->key_.hash != key.hash || flight->key_.bytes != key.bytes)) {
+    flight = flight->next_;
   }
-  if (flight->stamp != stamp || flight->waiters.size() >= kWaitersMax) return ticket;
-  const uint64_t number = flight->next_number++;
-  flight->waiters.emplace(number, std::move(wake));
-  ticket.wait = std::make_unique<WaitPlace>(shard, std::move(flight), number);
-  return ticket;
+  if (flight == nullptr) {
+    lead.shard_ = shard;
+    lead.key_ = key;
+    lead.stamp_ = &stamp;
+    lead.next_ = std::exchange(bucket, &lead);
+    ++shard->flights;
+    return Part::kLead;
+  }
+  if (*flight->stamp_ != stamp) return Part::kAlone;
+  if (flight->waiters_ == nullptr) flight->waiters_ = std::make_shared<Waiters>();
+  const std::shared_ptr<Waiters>& waiters = flight->waiters_;
+  if (waiters->by_number.size() >= kWaitersMax) return Part::kAlone;
+  const uint64_t number = waiters->next_number++;
+  waiters->by_number.emplace(number, wake);
+  wait = std::make_unique<WaitPlace>(shard, waiters, number);
+  return Part::kWait;
 }
 
 uint64_t Flights::in_flight() const {
   uint64_t total = 0;
   for (const auto& shard : shards_) {
     const std::lock_guard lock(shard->mutex);
-    total += shard->flights.size();
+    total += shard->flights;
   }
   return total;
 }

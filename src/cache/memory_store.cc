@@ -1,7 +1,8 @@
-// One shard: an index from hash to nodes, two queues of nodes (S3-FIFO), and for each slot that
-// some stamp names a ring of the nodes that name it. A node is in the index, in one queue and in
-// as many rings as its stamp has slots, or it does not exist: link_in() and take_out() are the
-// only places that change any of these.
+// One shard: an index from hash to entries, two queues of entries (S3-FIFO), and the rings of the
+// slots that their stamps name. An entry is in the index, in one queue and in as many rings as its
+// stamp has pairs, or it is in none of them: link_in() and take_out() are the only places that
+// change any of these. All links lie in the entries themselves; an entry that is linked in has one
+// reference that nobody else holds, given up there and taken back by the graveyard.
 //
 // Not done: expiry by time. An entry that nobody asks for falls out of its queue by itself.
 #include "cache/memory_store.h"
@@ -11,10 +12,10 @@
 #include <atomic>
 #include <bit>
 #include <mutex>
-#include <unordered_map>
 #include <utility>
 
 #include "base/check.h"
+#include "cache/slot_rings.h"
 
 namespace pgfresh::cache {
 namespace {
@@ -37,71 +38,13 @@ constexpr size_t kGhostEntryBytes = 4096;
 constexpr size_t kGhostsMin = 64;
 constexpr size_t kGhostsMax = 65'536;  // × 8 bytes = 512 KB a shard
 
-struct Node;
-
-// A node's place in the ring of one slot, or the ring's anchor, whose node is null.
-struct Link {
-  Link* prev = this;
-  Link* next = this;
-  Node* node = nullptr;
-
-  Link() = default;
-  Link(const Link&) = delete;
-  Link& operator=(const Link&) = delete;
-};
+constexpr size_t kBucketsMin = 64;
 
 struct Queue {
-  Node* head = nullptr;  // youngest
-  Node* tail = nullptr;  // oldest
+  const Entry* head = nullptr;  // youngest
+  const Entry* tail = nullptr;  // oldest
   size_t bytes = 0;
 };
-
-struct Node {
-  std::shared_ptr<Entry> entry;
-  std::unique_ptr<Link[]> links;  // one for each pair of the stamp
-  size_t charge = 0;
-  Queue* queue = nullptr;
-  Node* younger = nullptr;
-  Node* older = nullptr;
-  uint8_t marks = 0;
-};
-
-struct SlotName {
-  const TokenTable* table = nullptr;
-  uint32_t slot = 0;
-  friend bool operator==(const SlotName&, const SlotName&) = default;
-};
-
-struct SlotNameHash {
-  size_t operator()(const SlotName& name) const {
-    return (reinterpret_cast<uintptr_t>(name.table) >> 4) * 31 +
-           name.slot * size_t{0x9E3779B97F4A7C15U};
-  }
-};
-
-struct KeyHash {
-  size_t operator()(const Hash128& hash) const { return hash.low; }
-};
-
-// Entries on their way out; freed when the shard's lock has been left.
-using Graveyard = std::vector<std::shared_ptr<Entry>>;
-
-void push_young(Queue& queue, Node& node) {
-  node.queue = &queue;
-  node.younger = nullptr;
-  node.older = queue.head;
-  (queue.head != nullptr ? queue.head->younger : queue.tail) = &node;
-  queue.head = &node;
-  queue.bytes += node.charge;
-}
-
-void pull(Node& node) {
-  Queue& queue = *node.queue;
-  (node.younger != nullptr ? node.younger->older : queue.head) = node.older;
-  (node.older != nullptr ? node.older->younger : queue.tail) = node.younger;
-  queue.bytes -= node.charge;
-  node.queue = nullptr;
-}
 
 size_t ghosts_for(size_t bytes_max) {
   return std::bit_ceil(std::clamp(bytes_max / kGhostEntryBytes, kGhostsMin, kGhostsMax));
@@ -109,12 +52,30 @@ size_t ghosts_for(size_t bytes_max) {
 
 }  // namespace
 
-struct MemoryStore::Shard {
-  using Index = std::unordered_multimap<Hash128, std::unique_ptr<Node>, KeyHash>;
+// Entries on their way out, chained; let go of when the shard's lock has been left.
+class MemoryStore::Graveyard {
+ public:
+  Graveyard() = default;
+  ~Graveyard() {
+    while (first_ != nullptr) {
+      const EntryRef gone(SharedBytes::take_back(first_));
+      first_ = std::exchange(gone->place_.next, nullptr);
+    }
+  }
+  Graveyard(const Graveyard&) = delete;
+  Graveyard& operator=(const Graveyard&) = delete;
 
-  std::mutex mutex;  // everything below
-  Index index;
-  std::unordered_map<SlotName, Link, SlotNameHash> rings;
+  void bury(const Entry& entry) { entry.place_.next = std::exchange(first_, &entry); }
+
+ private:
+  const Entry* first_ = nullptr;
+};
+
+struct MemoryStore::Shard {
+  std::mutex mutex;                                                          // everything below
+  std::vector<const Entry*> index = std::vector<const Entry*>(kBucketsMin);  // a power of two
+  size_t entries = 0;
+  SlotRings rings;
   std::array<std::atomic<uint32_t>, kHints> ring_hints{};  // rings; read without the lock
   Queue small;
   Queue main;
@@ -123,7 +84,7 @@ struct MemoryStore::Shard {
   StoreStats stats;
 
   [[nodiscard]] std::atomic<uint32_t>& hint(const SlotName& name) {
-    return ring_hints[SlotNameHash()(name) % kHints];
+    return ring_hints[name.hash() % kHints];
   }
 
   [[nodiscard]] size_t bytes() const { return small.bytes + main.bytes; }
@@ -134,17 +95,16 @@ struct MemoryStore::Shard {
     make_room(graveyard);
   }
 
-  [[nodiscard]] Index::iterator find(const Hash128& hash, std::string_view key) {
-    auto [it, end] = index.equal_range(hash);
-    while (it != end && it->second->entry->key != key) ++it;
-    return it != end ? it : index.end();
+  [[nodiscard]] const Entry*& bucket_of(const Hash128& hash) {
+    return index[hash.low & (index.size() - 1)];
   }
 
-  [[nodiscard]] Index::iterator place_of(const Node& node) {
-    auto [it, end] = index.equal_range(node.entry->hash);
-    while (it != end && it->second.get() != &node) ++it;
-    PGFRESH_CHECK(it != end);
-    return it;
+  [[nodiscard]] const Entry* find(const Hash128& hash, std::string_view key) {
+    const Entry* entry = bucket_of(hash);
+    while (entry != nullptr && (entry->hash != hash || entry->key() != key)) {
+      entry = entry->place_.next;
+    }
+    return entry;
   }
 
   [[nodiscard]] uint64_t& ghost_of(const Hash128& hash) {
@@ -154,82 +114,105 @@ struct MemoryStore::Shard {
     return (hash.high ^ std::rotl(hash.low, 32)) | 1;  // zero is an empty place
   }
 
-  void insert(std::shared_ptr<Entry> entry, size_t charge, Graveyard& graveyard) {
-    auto node = std::make_unique<Node>();
-    node->charge = charge;
-    Queue* queue = &small;
-    if (const auto old = find(entry->hash, entry->key); old != index.end()) {
-      queue = old->second->queue;
-      node->marks = old->second->marks;
-      take_out(old, graveyard);
-    } else if (uint64_t& ghost = ghost_of(entry->hash); ghost == ghost_name(entry->hash)) {
+  void insert(EntryRef owned, Graveyard& graveyard) {
+    const Entry& entry = *owned;
+    bool to_main = false;
+    uint8_t marks = 0;
+    if (const Entry* old = find(entry.hash, entry.key())) {
+      to_main = old->place_.in_main;
+      marks = old->place_.marks;
+      take_out(*old, graveyard);
+    } else if (uint64_t& ghost = ghost_of(entry.hash); ghost == ghost_name(entry.hash)) {
       ghost = 0;
-      queue = &main;
+      to_main = true;
     }
-    node->entry = std::move(entry);
-    link_in(std::move(node), *queue);
+    entry.place_.marks = marks;
+    link_in(std::move(owned), to_main ? main : small);
     ++stats.insertions;
     make_room(graveyard);
   }
 
-  void link_in(std::unique_ptr<Node> owned, Queue& queue) {
-    Node& node = *owned;
-    const Entry& entry = *node.entry;
-    push_young(queue, node);
-    node.links = std::make_unique<Link[]>(entry.stamp.size());
-    for (size_t i = 0; i < entry.stamp.size(); ++i) {
-      const SlotName name{entry.table, entry.stamp[i].slot};
-      const auto [ring, made] = rings.try_emplace(name);
-      if (made) hint(name).fetch_add(1, std::memory_order_relaxed);
-      Link& anchor = ring->second;
-      Link& link = node.links[i];
-      link.node = &node;
-      link.prev = &anchor;
-      link.next = anchor.next;
-      anchor.next->prev = &link;
-      anchor.next = &link;
+  void link_in(EntryRef owned, Queue& queue) {
+    const Entry& entry = *owned;
+    push_young(queue, entry);
+    for (RingLink& link : entry.links()) {
+      if (rings.add(link) == SlotRings::Ring::kAlone) {
+        hint({entry.table, link.slot}).fetch_add(1, std::memory_order_relaxed);
+      }
     }
-    index.emplace(entry.hash, std::move(owned));
+    if (entries >= index.size()) grow();
+    const Entry*& bucket = bucket_of(entry.hash);
+    entry.place_.next = std::exchange(bucket, &entry);
+    ++entries;
+    SharedBytes::give_up(std::move(owned).release());
   }
 
-  void take_out(Index::iterator place, Graveyard& graveyard) {
-    Node& node = *place->second;
-    const Entry& entry = *node.entry;
-    pull(node);
-    for (size_t i = 0; i < entry.stamp.size(); ++i) {
-      Link& link = node.links[i];
-      link.prev->next = link.next;
-      link.next->prev = link.prev;
-      const bool last = link.prev == link.next && link.prev->node == nullptr;
-      if (!last) continue;
-      const SlotName name{entry.table, entry.stamp[i].slot};
-      rings.erase(name);
-      hint(name).fetch_sub(1, std::memory_order_relaxed);
+  void take_out(const Entry& entry, Graveyard& graveyard) {
+    pull(entry);
+    for (RingLink& link : entry.links()) {
+      if (rings.remove(link) == SlotRings::Ring::kAlone) {
+        hint({entry.table, link.slot}).fetch_sub(1, std::memory_order_relaxed);
+      }
     }
-    graveyard.push_back(std::move(node.entry));
-    index.erase(place);
+    const Entry** place = &bucket_of(entry.hash);
+    while (*place != &entry) {
+      PGFRESH_CHECK(*place != nullptr);
+      place = &(*place)->place_.next;
+    }
+    *place = entry.place_.next;
+    --entries;
+    graveyard.bury(entry);
+  }
+
+  void grow() {
+    std::vector<const Entry*> old(index.size() * 2, nullptr);
+    old.swap(index);
+    for (const Entry* entry : old) {
+      while (entry != nullptr) {
+        const Entry* next = entry->place_.next;
+        entry->place_.next = std::exchange(bucket_of(entry->hash), entry);
+        entry = next;
+      }
+    }
+  }
+
+  void push_young(Queue& queue, const Entry& entry) {
+    entry.place_.in_main = &queue == &main;
+    entry.place_.younger = nullptr;
+    entry.place_.older = queue.head;
+    (queue.head != nullptr ? queue.head->place_.younger : queue.tail) = &entry;
+    queue.head = &entry;
+    queue.bytes += entry.charge();
+  }
+
+  void pull(const Entry& entry) {
+    Queue& queue = entry.place_.in_main ? main : small;
+    const Entry::Place& place = entry.place_;
+    (place.younger != nullptr ? place.younger->place_.older : queue.head) = place.older;
+    (place.older != nullptr ? place.older->place_.younger : queue.tail) = place.younger;
+    queue.bytes -= entry.charge();
   }
 
   // For another reason than room. What had made it into the main queue was worth it: its next
   // answer goes there at once, or a hot row would have to prove itself after every write.
-  void remove(Index::iterator place, Graveyard& graveyard) {
-    const Node& node = *place->second;
-    if (node.queue == &main) ghost_of(node.entry->hash) = ghost_name(node.entry->hash);
-    take_out(place, graveyard);
+  void remove(const Entry& entry, Graveyard& graveyard) {
+    if (entry.place_.in_main) ghost_of(entry.hash) = ghost_name(entry.hash);
+    take_out(entry, graveyard);
     ++stats.removals;
   }
 
   void make_room(Graveyard& graveyard) {
     while (bytes() > bytes_max) {
       const bool from_small = small.bytes > bytes_max / kSmallShare || main.tail == nullptr;
-      Node& oldest = *(from_small ? small.tail : main.tail);
-      if (oldest.marks == 0) {
-        if (from_small) ghost_of(oldest.entry->hash) = ghost_name(oldest.entry->hash);
-        take_out(place_of(oldest), graveyard);
+      const Entry& oldest = *(from_small ? small.tail : main.tail);
+      uint8_t& marks = oldest.place_.marks;
+      if (marks == 0) {
+        if (from_small) ghost_of(oldest.hash) = ghost_name(oldest.hash);
+        take_out(oldest, graveyard);
         ++stats.evictions;
         continue;
       }
-      oldest.marks = from_small ? uint8_t{0} : static_cast<uint8_t>(oldest.marks - 1);
+      marks = from_small ? uint8_t{0} : static_cast<uint8_t>(marks - 1);
       pull(oldest);
       push_young(main, oldest);
     }
@@ -242,7 +225,7 @@ MemoryStore::MemoryStore(size_t bytes_max, size_t shards) {
   set_bytes_max(bytes_max);
 }
 
-MemoryStore::~MemoryStore() = default;
+MemoryStore::~MemoryStore() { clear(); }
 
 MemoryStore::Shard& MemoryStore::shard_of(const Hash128& hash) {
   return *shards_[hash.high & (shards_.size() - 1)];
@@ -251,27 +234,25 @@ MemoryStore::Shard& MemoryStore::shard_of(const Hash128& hash) {
 EntryRef MemoryStore::find(const Key& key) {
   Shard& shard = shard_of(key.hash);
   const std::lock_guard lock(shard.mutex);
-  const auto place = shard.find(key.hash, key.bytes);
-  if (place == shard.index.end()) return nullptr;
-  Node& node = *place->second;
-  if (node.marks < kMarksMax) ++node.marks;
-  return node.entry;
+  const Entry* entry = shard.find(key.hash, key.bytes);
+  if (entry == nullptr) return nullptr;
+  if (entry->place_.marks < kMarksMax) ++entry->place_.marks;
+  return EntryRef(SharedBytes::share(entry));
 }
 
 EntryRef MemoryStore::peek(const Key& key) {
   Shard& shard = shard_of(key.hash);
   const std::lock_guard lock(shard.mutex);
-  const auto place = shard.find(key.hash, key.bytes);
-  return place == shard.index.end() ? nullptr : place->second->entry;
+  const Entry* entry = shard.find(key.hash, key.bytes);
+  return entry == nullptr ? nullptr : EntryRef(SharedBytes::share(entry));
 }
 
-bool MemoryStore::insert(std::shared_ptr<Entry> entry) {
+bool MemoryStore::insert(EntryRef entry) {
   Shard& shard = shard_of(entry->hash);
-  const size_t charge = entry->charge();
   Graveyard graveyard;
   const std::lock_guard lock(shard.mutex);
-  if (charge > shard.bytes_max) return false;
-  shard.insert(std::move(entry), charge, graveyard);
+  if (entry->charge() > shard.bytes_max) return false;
+  shard.insert(std::move(entry), graveyard);
   return true;
 }
 
@@ -279,9 +260,7 @@ void MemoryStore::remove(const Entry& entry) {
   Shard& shard = shard_of(entry.hash);
   Graveyard graveyard;
   const std::lock_guard lock(shard.mutex);
-  const auto place = shard.find(entry.hash, entry.key);
-  if (place == shard.index.end() || place->second->entry.get() != &entry) return;
-  shard.remove(place, graveyard);
+  if (shard.find(entry.hash, entry.key()) == &entry) shard.remove(entry, graveyard);
 }
 
 void MemoryStore::remove_slot(const TokenTable* table, uint32_t slot, const Freed& freed) {
@@ -291,12 +270,11 @@ void MemoryStore::remove_slot(const TokenTable* table, uint32_t slot, const Free
     Graveyard graveyard;
     const std::lock_guard lock(shard->mutex);
     for (int removed = 0; removed < kRemovedPerShardMax; ++removed) {
-      const auto ring = shard->rings.find(name);
-      if (ring == shard->rings.end()) break;
       // The oldest first: the youngest may already be a new answer.
-      const Node& oldest = *ring->second.prev->node;
-      if (freed) freed(*oldest.entry);
-      shard->remove(shard->place_of(oldest), graveyard);
+      const RingLink* link = shard->rings.oldest(name);
+      if (link == nullptr) break;
+      if (freed) freed(*link->entry);
+      shard->remove(*link->entry, graveyard);
     }
   }
 }
@@ -306,11 +284,13 @@ size_t MemoryStore::remove_if(const std::function<bool(const Entry&)>& named) {
   for (const auto& shard : shards_) {
     Graveyard graveyard;
     const std::lock_guard lock(shard->mutex);
-    std::vector<const Node*> found;
-    for (const auto& [hash, node] : shard->index) {
-      if (named(*node->entry)) found.push_back(node.get());
+    std::vector<const Entry*> found;
+    for (const Entry* first : shard->index) {
+      for (const Entry* entry = first; entry != nullptr; entry = entry->place_.next) {
+        if (named(*entry)) found.push_back(entry);
+      }
     }
-    for (const Node* node : found) shard->remove(shard->place_of(*node), graveyard);
+    for (const Entry* entry : found) shard->remove(*entry, graveyard);
     removed += found.size();
   }
   return removed;
@@ -320,9 +300,11 @@ void MemoryStore::clear() {
   for (const auto& shard : shards_) {
     Graveyard graveyard;
     const std::lock_guard lock(shard->mutex);
-    while (!shard->index.empty()) {
-      shard->take_out(shard->index.begin(), graveyard);
-      ++shard->stats.removals;
+    for (const Queue* queue : {&shard->small, &shard->main}) {
+      while (queue->tail != nullptr) {
+        shard->take_out(*queue->tail, graveyard);
+        ++shard->stats.removals;
+      }
     }
   }
 }
@@ -339,7 +321,7 @@ StoreStats MemoryStore::stats() const {
   StoreStats total;
   for (const auto& shard : shards_) {
     const std::lock_guard lock(shard->mutex);
-    total.entries += shard->index.size();
+    total.entries += shard->entries;
     total.bytes += shard->bytes();
     total.bytes_max += shard->bytes_max;
     total.insertions += shard->stats.insertions;

@@ -8,7 +8,6 @@
 // reads ten thousand rows once, passes through the tenth and leaves the rest alone; SIEVE, which
 // is simpler, lets a scan through everything that has not been hit since its hand last passed. A
 // hit writes one mark, up to three, in the entry's place and moves nothing.
-//
 #pragma once
 
 #include <cstddef>
@@ -43,7 +42,7 @@ class MemoryStore {
   // The same, for people: it does not count as a use.
   [[nodiscard]] EntryRef peek(const Key& key);
   // Replaces an entry of the same key. False when it alone is larger than a shard's share.
-  bool insert(std::shared_ptr<Entry> entry);
+  bool insert(EntryRef entry);
   // Removes `entry` if it is still the one stored (found stale or expired by a reader).
   void remove(const Entry& entry);
   // Rule 9: frees the entries whose stamp has this slot of this domain; a bounded number, for
@@ -58,6 +57,7 @@ class MemoryStore {
 
  private:
   struct Shard;
+  class Graveyard;
   [[nodiscard]] Shard& shard_of(const Hash128& hash);
 
   std::vector<std::unique_ptr<Shard>> shards_;

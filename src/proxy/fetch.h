@@ -1,12 +1,16 @@
 // One answer being recorded on its way from PostgreSQL to the client (freshness.md, rule 6): the
 // stamp is captured before the query is sent, the bytes are taken as they pass, and the entry is
 // made when the answer is complete and quiet. Dropping a Fetch at any point is always right.
+//
+// A fetch that has ended goes back to its worker's pool with the memory of its buffers, so that a
+// miss allocates nothing but the entry it leaves behind.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cache/entry.h"
 #include "cache/flights.h"
@@ -25,9 +29,9 @@ struct Fetch {
   Hash128 hash;
   freshness::Stamp stamp;
   const freshness::TokenTable* table = nullptr;
-  std::unique_ptr<cache::Flights::Lead> lead;  // wakes those who wait when this goes
-  PreparedRef prepared;                        // extended protocol; else null
-  QueryStatRef stat;                           // null: of_description
+  cache::Flights::Lead lead;       // wakes those who wait when it ends; it points to key and stamp
+  PreparedRef prepared;            // extended protocol; else null
+  QueryStatRef stat;               // null: of_description
   uint64_t query_id = 0;
   uint64_t describe_sequence = 0;  // of the Describe whose RowDescription is the answer's; or 0
   uint64_t answer_sequence = 0;    // of the Query or Execute
@@ -36,6 +40,8 @@ struct Fetch {
   // What is asked for is the description of a statement (ParameterDescription and RowDescription),
   // not its rows.
   bool of_description = false;
+  // Asked for with a row limit, by an Execute that ends its portal: PortalSuspended may end it.
+  bool row_limited = false;
   uint32_t description_bytes = 0;
   uint64_t shape = 0;  // row_shape() of the answer, 0: not known
   std::string body;
@@ -47,21 +53,45 @@ struct Fetch {
     return true;
   }
 
-  [[nodiscard]] std::shared_ptr<cache::Entry> finish(int64_t now_ns, int64_t expires_ns) && {
-    auto entry = std::make_shared<cache::Entry>();
-    entry->key = std::move(key);
-    entry->hash = hash;
-    entry->stamp = std::move(stamp);
-    entry->table = table;
-    entry->body = SharedBytes::copy_of(body);
-    entry->description_bytes = description_bytes;
-    entry->shape = shape;
-    entry->query_id = query_id;
-    entry->stored_ns = now_ns;
-    entry->expires_ns = expires_ns;
-    entry->upstream_ns = now_ns - started_ns;
-    return entry;
+  // As new, but for the capacity of its buffers. REQUIRES: the lead has ended.
+  void forget();
+
+  [[nodiscard]] cache::EntryRef finish(int64_t now_ns, int64_t expires_ns) const {
+    return cache::Entry::make({.key = {key, hash},
+                               .stamp = stamp,
+                               .table = table,
+                               .body = body,
+                               .description_bytes = description_bytes,
+                               .shape = shape,
+                               .query_id = query_id,
+                               .stored_ns = now_ns,
+                               .expires_ns = expires_ns,
+                               .upstream_ns = now_ns - started_ns});
   }
 };
+
+// Worker thread only. Outlives what it has lent.
+class FetchPool {
+ public:
+  struct Return {
+    FetchPool* pool = nullptr;
+    void operator()(Fetch* fetch) const { pool->take_back(fetch); }
+  };
+  using Ref = std::unique_ptr<Fetch, Return>;
+
+  FetchPool() = default;
+  FetchPool(const FetchPool&) = delete;
+  FetchPool& operator=(const FetchPool&) = delete;
+
+  // As new, but for the capacity of its buffers.
+  [[nodiscard]] Ref lend();
+  [[nodiscard]] size_t idle() const { return idle_.size(); }
+
+ private:
+  void take_back(Fetch* fetch);
+
+  std::vector<std::unique_ptr<Fetch>> idle_;
+};
+using FetchRef = FetchPool::Ref;
 
 }  // namespace pgfresh::proxy

@@ -41,11 +41,12 @@ void append_plain_execution(std::string& key) {
 }
 
 void append_execution(std::string& key, std::string_view parameter_oids,
-                      const wire::BindMessage& bind) {
+                      const wire::BindMessage& bind, uint32_t max_rows) {
   key += static_cast<char>(Part::kExecution);
   append_sized(key, parameter_oids);
   append_sized(key, bind.parameter_count == 0 ? std::string_view{} : bind.parameters);
   append_sized(key, all_text(bind.result_formats) ? std::string_view{} : bind.result_formats);
+  if (max_rows != 0) append_number(key, max_rows);
 }
 
 bool is_plain_execution(std::string_view parameter_oids, const wire::BindMessage& bind) {

@@ -19,7 +19,7 @@ void append_plain_execution(std::string& key);
 // What this Bind asks for. Result formats that are all text are left out, so that the extended
 // protocol shares its entries with the simple one.
 void append_execution(std::string& key, std::string_view parameter_oids,
-                      const wire::BindMessage& bind);
+                      const wire::BindMessage& bind, uint32_t max_rows);
 
 // True when append_execution() would say the same as append_plain_execution().
 [[nodiscard]] bool is_plain_execution(std::string_view parameter_oids,

@@ -1,6 +1,8 @@
 #include "proxy/memo.h"
 
+#include <cstdint>
 #include <iterator>
+#include <utility>
 
 #include "base/hash.h"
 #include "base/limits.h"
@@ -12,6 +14,11 @@ namespace {
 // Texts remembered by one worker, whatever their number: with its parse a text takes a few times
 // its own length.
 constexpr size_t kMemoBytesMax = 32 * 1024 * 1024;
+// Patterns remembered by one worker. Their number is that of an application's statements; when
+// there are more, all are learnt anew.
+constexpr size_t kPatternsMax = 4096;
+constexpr size_t kPatternBytesMax = 8 * 1024 * 1024;
+constexpr size_t kPatternBytes = 1024;
 // Scopes resolved per text before the oldest is replaced.
 constexpr size_t kResolutionsMax = 4;
 
@@ -66,13 +73,47 @@ MemoRef Memo::find_or_analyze(std::string_view text, uint32_t text_bytes_max,
     return found->second->text;
   }
   counters_.add(Counter::kMemoMisses);
-  auto made = std::make_shared<MemoText>(query::analyze(text, text_bytes_max), hash);
+  auto made = std::make_shared<MemoText>(analyze(text, text_bytes_max), hash);
   if (found != texts_.end() || text.size() > text_bytes_max) return made;
   make_room(entries_max);
   bytes_ += charge(*made);
   order_.push_front({made, false});
   texts_.emplace(hash, order_.begin());
   return made;
+}
+
+std::shared_ptr<const query::Statement> Memo::analyze(std::string_view text,
+                                                      uint32_t text_bytes_max) {
+  if (text.size() > text_bytes_max || !skeleton_.take(text)) {
+    return query::analyze(text, text_bytes_max);
+  }
+  const uint64_t hash = hash64(skeleton_.bytes);
+  const auto found = patterns_.find(hash);
+  if (found == patterns_.end()) {
+    auto statement = query::analyze(text, text_bytes_max);
+    uint64_t& seen = seen_[hash / (UINT64_MAX / kSeen + 1)];
+    if (std::exchange(seen, hash) == hash) learn(hash, statement);
+    return statement;
+  }
+  const PatternSlot& slot = found->second;
+  if (slot.pattern != nullptr && slot.skeleton == skeleton_.bytes) {
+    if (auto filled = slot.pattern->fill(text, skeleton_)) {
+      counters_.add(Counter::kPatternHits);
+      return filled;
+    }
+  }
+  return query::analyze(text, text_bytes_max);
+}
+
+void Memo::learn(uint64_t hash, const std::shared_ptr<const query::Statement>& statement) {
+  const size_t bytes = kPatternBytes + 8 * skeleton_.bytes.size();
+  if (patterns_.size() >= kPatternsMax || pattern_bytes_ + bytes > kPatternBytesMax) {
+    patterns_.clear();
+    pattern_bytes_ = 0;
+  }
+  pattern_bytes_ += bytes;
+  patterns_.emplace(hash,
+                    PatternSlot{skeleton_.bytes, query::Pattern::learn(statement, skeleton_)});
 }
 
 void Memo::make_room(uint32_t entries_max) {

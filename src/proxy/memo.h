@@ -1,8 +1,13 @@
 // What one worker remembers about query texts, so that a repeated text costs one hash and one
 // comparison. Worker thread only. Bounded in entries and bytes; the texts asked for least recently
 // and not since the hand passed go first (SIEVE), so that unique texts do not push out the others.
+//
+// Texts that were never seen, but differ from others in their constants only, are filled into a
+// pattern (query/pattern.h) instead of being parsed. A pattern is learnt when a second text of its
+// skeleton has had to be parsed, so that texts that come once cost no more than before.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -17,6 +22,7 @@
 #include "proxy/query_stats.h"
 #include "proxy/scope.h"
 #include "proxy/slot_plan.h"
+#include "query/pattern.h"
 #include "query/statement.h"
 
 namespace pgfresh::proxy {
@@ -26,22 +32,26 @@ struct Resolution {
   uint64_t scope_id = 0;
   const freshness::Domain* domain = nullptr;
   query::Verdict verdict;
-  uint64_t schema_token = 0;    // of the snapshot: the stamp's first pair
-  SlotPlan slots;               // of its dependencies; empty if not cacheable
-  std::string key_prefix;       // of every key of this text in this scope
-  std::string plain_key;        // the whole key of an execution without parameters, all text
+  uint64_t schema_token = 0;  // of the snapshot: the stamp's first pair
+  SlotPlan slots;             // of its dependencies; empty if not cacheable
+  std::string key_prefix;     // of every key of this text in this scope
+  std::string plain_key;      // the whole key of an execution without parameters, all text
   Hash128 plain_hash;
 };
 
 class MemoText {
  public:
   MemoText(std::shared_ptr<const query::Statement> statement, uint64_t hash)
-      : statement_(std::move(statement)), hash_(hash) {}
+      : statement_(std::move(statement)),
+        hash_(hash),
+        speaks_of_inband_(query::contains_word(statement_->text, "pgfresh.inband")) {}
 
   [[nodiscard]] const query::Statement& statement() const { return *statement_; }
   [[nodiscard]] uint64_t hash() const { return hash_; }
   // For QueryStats::of().
   [[nodiscard]] QueryStatRef& stat() { return stat_; }
+  // It may switch the in-band notices off.
+  [[nodiscard]] bool speaks_of_inband() const { return speaks_of_inband_; }
 
   // The resolution under `catalog`, made when it is not there. The reference is valid until the
   // next call.
@@ -51,6 +61,7 @@ class MemoText {
  private:
   std::shared_ptr<const query::Statement> statement_;
   uint64_t hash_;
+  bool speaks_of_inband_;
   std::vector<Resolution> resolutions_;  // a few scopes; replaced in turn
   size_t replace_next_ = 0;
   QueryStatRef stat_;
@@ -65,8 +76,18 @@ class Memo {
   [[nodiscard]] MemoRef find_or_analyze(std::string_view text, uint32_t text_bytes_max,
                                         uint32_t entries_max);
   [[nodiscard]] size_t size() const { return texts_.size(); }
+  [[nodiscard]] size_t patterns() const { return patterns_.size(); }
 
  private:
+  struct PatternSlot {
+    std::string skeleton;
+    std::shared_ptr<const query::Pattern> pattern;  // null: its texts are parsed one by one
+  };
+  static constexpr size_t kSeen = 1024;
+
+  [[nodiscard]] std::shared_ptr<const query::Statement> analyze(std::string_view text,
+                                                                uint32_t text_bytes_max);
+  void learn(uint64_t hash, const std::shared_ptr<const query::Statement>& statement);
   struct Slot {
     MemoRef text;
     bool visited = false;
@@ -78,6 +99,11 @@ class Memo {
   std::list<Slot>::iterator hand_ = order_.end();
   std::unordered_map<uint64_t, std::list<Slot>::iterator> texts_;
   size_t bytes_ = 0;
+
+  query::Skeleton skeleton_;            // of the text in hand
+  std::array<uint64_t, kSeen> seen_{};  // hashes of skeletons whose text was parsed once
+  std::unordered_map<uint64_t, PatternSlot> patterns_;
+  size_t pattern_bytes_ = 0;
 };
 
 }  // namespace pgfresh::proxy

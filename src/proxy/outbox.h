@@ -27,12 +27,12 @@ class Outbox {
     slices_.push_back({bytes, nullptr});
   }
 
-  // A part of an entry's body; the entry lives until flush(), its body as long as it is queued.
+  // A part of an entry's body; the entry lives as long as it is queued, here or in the stream.
   void add(const cache::EntryRef& entry, std::string_view part) {
     if (part.empty()) return;
     size_ += part.size();
     pinned_.push_back(entry);
-    slices_.push_back({part, &entry->body});
+    slices_.push_back({part, &kPinned});
   }
 
   [[nodiscard]] bool empty() const { return slices_.empty(); }
@@ -41,6 +41,11 @@ class Outbox {
   // Returns the number of bytes written.
   size_t flush(Stream& stream) {
     if (slices_.empty()) return 0;
+    // Only now, since pinned_ may have moved as it grew.
+    auto pinned = pinned_.begin();
+    for (Slice& slice : slices_) {
+      if (slice.owner != nullptr) slice.owner = &(pinned++)->bytes();
+    }
     stream.write(slices_);
     const size_t written = size_;
     clear();
@@ -54,6 +59,8 @@ class Outbox {
   }
 
  private:
+  static inline const SharedBytes kPinned;  // marks slices of pinned_, in order
+
   std::vector<Slice> slices_;
   std::vector<cache::EntryRef> pinned_;
   size_t size_ = 0;

@@ -101,4 +101,40 @@ class PreparedTable {
   uint64_t next_id_ = 1;
 };
 
+// Portals on the server, each with the statement it was bound from. The unnamed one, which nearly
+// every Bind means, allocates nothing.
+class PortalTable {
+ public:
+  // Null when there is none.
+  [[nodiscard]] PreparedRef find(std::string_view name) const {
+    if (name.empty()) return unnamed_;
+    const auto found = named_.find(std::string(name));
+    return found == named_.end() ? nullptr : found->second;
+  }
+  // Forgets all of them where there are too many. A null `statement` is one that is not known.
+  void define(std::string_view name, PreparedRef statement) {
+    if (name.empty()) {
+      unnamed_ = std::move(statement);
+      return;
+    }
+    if (named_.size() >= limits::kPreparedMax) named_.clear();
+    named_[std::string(name)] = std::move(statement);
+  }
+  void erase(std::string_view name) {
+    if (name.empty()) {
+      unnamed_.reset();
+    } else {
+      named_.erase(std::string(name));
+    }
+  }
+  void clear() {
+    unnamed_.reset();
+    if (!named_.empty()) named_.clear();
+  }
+
+ private:
+  PreparedRef unnamed_;
+  std::unordered_map<std::string, PreparedRef> named_;
+};
+
 }  // namespace pgfresh::proxy

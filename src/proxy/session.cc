@@ -93,6 +93,7 @@ void Session::take_input(std::string_view bytes) {
       end("08P01", client_framer_.error());
       break;
     }
+    ahead_ = bytes;
     take_client_frame(frame);
     const bool lies_in_input =
         frame.bytes.data() >= all.data() && frame.bytes.data() < all.data() + all.size();
@@ -103,6 +104,7 @@ void Session::take_input(std::string_view bytes) {
     }
   }
   taking_input_ = false;
+  ahead_ = {};
   if (state_ == State::kClosed || state_ == State::kClosing) return;
   keep_held_bytes();
   flush();

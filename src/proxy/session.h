@@ -123,6 +123,7 @@ class Session {
     Wanted wanted = Wanted::kDescribedRows;
     PreparedStatement* prepared = nullptr;    // null: simple Query
     const wire::BindMessage* bind = nullptr;  // null: simple Query, kDescription
+    uint32_t max_rows = 0;                    // of Execute; 0: all
   };
   struct LastVerdict {
     std::string_view verdict = "none";  // "hit", "miss", "bypass", "none"
@@ -166,6 +167,7 @@ class Session {
   // session_client.cc, session_extended.cc, session_forward.cc
   void take_client_frame(const wire::Frame& frame);
   void count_query();
+  [[nodiscard]] bool ends_portal_now() const;
   void take_part(const wire::Frame& frame);
   void begin_part(Asked asked);
   void take_query(const wire::Frame& frame);
@@ -194,7 +196,7 @@ class Session {
   [[nodiscard]] bool needs_check(const PreparedRef& prepared) const;
   [[nodiscard]] bool holds_parse() const;
   [[nodiscard]] bool check_first(const PreparedRef& prepared, const wire::Frame& frame);
-  void note_inband(std::string_view text);
+  void note_inband(const MemoText& text);
   void note_deallocation(const query::Statement& statement);
   [[nodiscard]] bool may_answer_here() const;
   [[nodiscard]] bool may_hold(const MemoText& text) const;
@@ -280,7 +282,8 @@ class Session {
   std::unique_ptr<Stream> client_;
   wire::Framer client_framer_;
   Outbox client_out_;
-  std::string input_;  // client bytes not yet taken
+  std::string input_;       // client bytes not yet taken
+  std::string_view ahead_;  // while a message is taken: what was read behind it
 
   std::unique_ptr<PendingConnect> connecting_;
   std::unique_ptr<ServerLink> server_;
@@ -291,7 +294,7 @@ class Session {
   Transaction transaction_;
   ScopeTracker scope_;
   PreparedTable prepared_;
-  std::unordered_map<std::string, PreparedRef> portals_;  // on the server, until the block ends
+  PortalTable portals_;          // on the server, until the block ends
   cache::EntryRef done_portal_;  // the unnamed portal was answered here and has no more rows
   std::vector<Held> held_;
   std::string held_bytes_;         // what held_ points to once the read buffer is gone
@@ -300,7 +303,7 @@ class Session {
   QueryStatRef timed_;             // of the SELECT that PostgreSQL answers, if one is timed
   uint64_t timed_sequence_ = 0;    // of that answer; 0: not sent yet
   int64_t timed_from_ns_ = 0;
-  std::unique_ptr<Fetch> fetch_;
+  FetchRef fetch_;
   std::unique_ptr<cache::Flights::Wait> wait_;
   std::unique_ptr<Timer> wait_timer_;
   bool waited_ = false;            // the message in hand has waited once; it does not wait again

@@ -166,11 +166,12 @@ cache::Key Session::make_key(const Question& question, const Resolution& resolut
     return {key, hash128(key)};
   }
   const bool plain = question.bind == nullptr ||
-                     is_plain_execution(question.prepared->parameter_oids, *question.bind);
+                     (question.max_rows == 0 &&
+                      is_plain_execution(question.prepared->parameter_oids, *question.bind));
   if (plain) return {resolution.plain_key, resolution.plain_hash};
   std::string& key = worker_.key_buffer();
   key = resolution.key_prefix;
-  append_execution(key, question.prepared->parameter_oids, *question.bind);
+  append_execution(key, question.prepared->parameter_oids, *question.bind, question.max_rows);
   return {key, hash128(key)};
 }
 
@@ -182,7 +183,7 @@ Session::Answer Session::look_up(const Question& question, const Scope& scope,
     const bool fits = (question.wanted != Wanted::kDescribedRows || entry->has_description()) &&
                       (question.prepared == nullptr || question.prepared->shape == 0 ||
                        question.prepared->shape == entry->shape);
-    switch (freshness::judge(domain_->tokens(), entry->stamp)) {
+    switch (freshness::judge(domain_->tokens(), entry->stamp())) {
       case freshness::Judgement::kFresh: {
         if (!fits) break;
         const int64_t now_ns = worker_.now_ns();
@@ -227,7 +228,8 @@ Session::Answer Session::start_fetch(const Question& question, const Resolution&
                          question.prepared != nullptr ? question.prepared->parameter_oids : "",
                          question.bind, all);
   const std::span<const uint32_t> slots(all);
-  freshness::Stamp stamp;
+  FetchRef fetch = worker_.fetches().lend();
+  freshness::Stamp& stamp = fetch->stamp;
   if (!freshness::capture(domain_->tokens(), of_description ? slots.first(1) : slots, stamp)) {
     refuse(question, Reason::kOpen);
     return Answer::kForward;
@@ -243,14 +245,19 @@ Session::Answer Session::start_fetch(const Question& question, const Resolution&
   }
   Worker* worker = &worker_;
   const uint64_t self = id_;
-  cache::Flights::Ticket ticket = worker_.shared().flights.join(key, stamp, [worker, self] {
+  fetch->key = key.bytes;
+  fetch->hash = key.hash;
+  std::unique_ptr<cache::Flights::Wait> wait;
+  const auto wake = [worker, self] {
     worker->loop().post([worker, self] {
       if (Session* session = worker->find(self)) session->flight_ended();
     });
-  });
-  if (ticket.wait && !waited_) {
+  };
+  const auto part = worker_.shared().flights.join({fetch->key, fetch->hash}, fetch->stamp, wake,
+                                                  fetch->lead, wait);
+  if (part == cache::Flights::Part::kWait && !waited_) {
     worker_.counters().add(Counter::kFlightsJoined);
-    wait_ = std::move(ticket.wait);
+    wait_ = std::move(wait);
     waited_ = true;
     block(Block::kFlight);
     wait_timer_ = worker_.loop().after(worker_.settings().single_flight_wait_ms, [this] {
@@ -260,14 +267,11 @@ Session::Answer Session::start_fetch(const Question& question, const Resolution&
     return Answer::kWait;
   }
   if (!of_description) note_miss(question.text);
-  if (ticket.lead) worker_.counters().add(Counter::kFlightsLed);
-  fetch_ = std::make_unique<Fetch>();
+  if (part == cache::Flights::Part::kLead) worker_.counters().add(Counter::kFlightsLed);
+  fetch_ = std::move(fetch);
   fetch_->of_description = of_description;
-  fetch_->key = key.bytes;
-  fetch_->hash = key.hash;
-  fetch_->stamp = std::move(stamp);
+  fetch_->row_limited = question.max_rows != 0;
   fetch_->table = &domain_->tokens();
-  fetch_->lead = std::move(ticket.lead);
   fetch_->started_ns = worker_.now_ns();
   fetch_->ttl_ms = question.text.statement().hint_ttl_ms.value_or(worker_.settings().ttl_ms);
   if (question.prepared != nullptr) fetch_->shape = question.prepared->shape;
@@ -355,9 +359,9 @@ void Session::note_hit(const cache::Entry& entry) {
   entry.hits.fetch_add(1, std::memory_order_relaxed);
   Counters& counters = worker_.counters();
   counters.add(Counter::kHitsL1);
-  counters.add(Counter::kHitBytes, entry.body.size());
+  counters.add(Counter::kHitBytes, entry.body().size());
   counters.add(Counter::kSavedNs, static_cast<uint64_t>(std::max<int64_t>(0, entry.upstream_ns)));
-  hit_stat_->hit(worker_.now_ns(), entry.body.size(), entry.upstream_ns);
+  hit_stat_->hit(worker_.now_ns(), entry.body().size(), entry.upstream_ns);
   last_.verdict = "hit";
   last_.reason = Reason::kNone;
   last_.age_ms = (worker_.now_ns() - entry.stored_ns) / kNsPerMs;
@@ -369,14 +373,14 @@ void Session::serve_simple() {
   note_hit(*entry);
   prepared_.erase("");
   done_portal_.reset();
-  client_out_.add(entry, entry->body.view());
+  client_out_.add(entry, entry->body());
   reply_ready();
 }
 
 void Session::serve_extended() {
   const cache::EntryRef entry = std::move(hit_);
   note_hit(*entry);
-  const std::string_view body = entry->body.view();
+  const std::string_view body = entry->body();
   if (const Held* shown = held_portal_description()) shown->prepared->shape = entry->shape;
   reply_held(body.substr(0, entry->description_bytes), entry);
   client_out_.add(entry, body.substr(entry->description_bytes));
@@ -389,7 +393,7 @@ void Session::serve_description() {
   for (const Held& held : held_) {
     if (held.type == 'D') held.prepared->shape = entry->shape;
   }
-  reply_held(entry->body.view(), entry);
+  reply_held(entry->body(), entry);
 }
 
 // ── Recording an answer ──────────────────────────────────────────────────────────────────────────
@@ -410,7 +414,7 @@ void Session::record(const wire::Frame& frame, uint64_t sequence) {
 }
 
 void Session::finish_fetch() {
-  const std::unique_ptr<Fetch> fetch = std::move(fetch_);
+  const FetchRef fetch = std::move(fetch_);
   const int64_t now_ns = worker_.now_ns();
   const Settings& settings = worker_.settings();
   if (freshness::judge(domain_->tokens(), fetch->stamp) != freshness::Judgement::kFresh ||
@@ -423,10 +427,9 @@ void Session::finish_fetch() {
     const int64_t share = static_cast<int64_t>(worker_.shared().random64() % 1000);
     ttl_ns -= ttl_ns / 100 * settings.ttl_jitter_percent * share / 1000;
   }
-  std::unique_ptr<cache::Flights::Lead> lead = std::move(fetch->lead);
-  const QueryStatRef stat = std::move(fetch->stat);
+  const QueryStatRef stat = fetch->stat;
   const size_t bytes = fetch->body.size();
-  if (worker_.shared().store.insert(std::move(*fetch).finish(now_ns, now_ns + ttl_ns))) {
+  if (worker_.shared().store.insert(fetch->finish(now_ns, now_ns + ttl_ns))) {
     worker_.counters().add(Counter::kFills);
     if (stat != nullptr) {
       ++stat->counts.fills;

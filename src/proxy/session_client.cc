@@ -152,10 +152,10 @@ void Session::take_query(const wire::Frame& frame) {
     forward_blind(frame, Asked::kQuery);
     return;
   }
-  note_inband(*sql);
   const Settings& settings = worker_.settings();
   const MemoRef text =
       worker_.memo().find_or_analyze(*sql, settings.text_bytes_max, settings.memo_entries_max);
+  note_inband(*text);
   const bool here = may_answer_here() && server_->at_rest();
   if (here && answer_control(frame, *text, /*extended=*/false)) return;
   if (text->statement().kind == query::Kind::kSelect) {
@@ -192,7 +192,7 @@ void Session::forward_query(const wire::Frame& frame, MemoText* text) {
   // A simple query destroys the unnamed statement and portal.
   prepared_.erase("");
   server_->forget("");
-  portals_.erase("");
+  portals_.erase({});
   done_portal_.reset();
 }
 

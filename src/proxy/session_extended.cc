@@ -109,7 +109,10 @@ void Session::take_parse(const wire::Frame& frame) {
     forward_blind(frame, Asked::kParse);
     return;
   }
-  note_inband(message->query);
+  const Settings& settings = worker_.settings();
+  MemoRef text = worker_.memo().find_or_analyze(message->query, settings.text_bytes_max,
+                                                settings.memo_entries_max);
+  note_inband(*text);
   if (const PreparedRef standing = prepared_.find(message->statement);
       standing && !message->statement.empty()) {
     // PostgreSQL will refuse the name, unless it knows that it is free. Until it has, it knows
@@ -123,9 +126,6 @@ void Session::take_parse(const wire::Frame& frame) {
     server_->outbox().add(frame.bytes);
     return;
   }
-  const Settings& settings = worker_.settings();
-  MemoRef text = worker_.memo().find_or_analyze(message->query, settings.text_bytes_max,
-                                                settings.memo_entries_max);
   // Constants are folded under the settings in force now, so they are read now.
   // Also while the feed is away: the statement may live longer than that.
   if (text->statement().kind == query::Kind::kSelect && text->statement().reasons.empty() &&
@@ -184,12 +184,7 @@ void Session::take_bind(const wire::Frame& frame) {
   before_forward(prepared ? prepared->text.get() : nullptr);
   ensure_on_server(prepared, message->statement);
   if (prepared && prepared->outdated) server_->inject_refusal();
-  if (portals_.size() >= limits::kPreparedMax) portals_.clear();
-  if (prepared) {
-    portals_[std::string(message->portal)] = std::move(prepared);
-  } else {
-    portals_.erase(std::string(message->portal));
-  }
+  portals_.define(message->portal, std::move(prepared));
   if (message->portal.empty()) done_portal_.reset();
   server_->sent(Asked::kBind);
   server_->outbox().add(frame.bytes);
@@ -209,8 +204,7 @@ void Session::take_describe(const wire::Frame& frame) {
   }
   if (of_portal && target->name.empty() && done_portal_ && done_portal_->has_description() &&
       held_.empty() && may_answer_here()) {
-    client_out_.add(done_portal_,
-                    done_portal_->body.view().substr(0, done_portal_->description_bytes));
+    client_out_.add(done_portal_, done_portal_->body().substr(0, done_portal_->description_bytes));
     return;
   }
   PreparedRef prepared = of_portal ? nullptr : prepared_.find(target->name);
@@ -221,13 +215,19 @@ void Session::take_describe(const wire::Frame& frame) {
   forward_held();
   before_forward();
   if (of_portal) {
-    const auto portal = portals_.find(std::string(target->name));
-    if (portal != portals_.end()) prepared = portal->second;
+    prepared = portals_.find(target->name);
   } else {
     ensure_on_server(prepared, target->name);
   }
   server_->sent(Asked::kDescribe, std::move(prepared));
   server_->outbox().add(frame.bytes);
+}
+
+// The Execute in hand is followed by its Sync, outside a block: its portal ends here, whether all
+// rows have been taken or not, so that an answer with a row limit is complete in itself.
+bool Session::ends_portal_now() const {
+  constexpr std::string_view kSync("S\0\0\0\4", 5);
+  return transaction_.is_implicit() && ahead_.starts_with(kSync);
 }
 
 void Session::take_execute(const wire::Frame& frame) {
@@ -245,8 +245,8 @@ void Session::take_execute(const wire::Frame& frame) {
       return;
     }
     forward_held();
-    const auto portal = portals_.find(std::string(message->portal));
-    MemoText* text = message && portal != portals_.end() ? portal->second->text.get() : nullptr;
+    const PreparedRef portal = portals_.find(message->portal);
+    MemoText* text = portal ? portal->text.get() : nullptr;
     if (text != nullptr && text->statement().kind == query::Kind::kSelect) {
       bypass(*text, may_answer_here() ? Reason::kRowLimit : Reason::kPipelined);
     }
@@ -270,16 +270,19 @@ void Session::take_execute(const wire::Frame& frame) {
       return;
   }
   if (answer_control(frame, text, /*extended=*/true)) return;
-  if (text.statement().kind == query::Kind::kSelect && message->max_rows != 0) {
+  if (text.statement().kind == query::Kind::kSelect && message->max_rows != 0 &&
+      !ends_portal_now()) {
     bypass(text, Reason::kRowLimit);
   } else if (text.statement().kind == query::Kind::kSelect) {
     const auto bind_message = wire::read_bind(bind->raw.substr(5));
     PGFRESH_CHECK(bind_message.has_value());
     const Wanted wanted =
         held_portal_description() != nullptr ? Wanted::kDescribedRows : Wanted::kRows;
-    switch (ask_cache({text, wanted, prepared.get(), &*bind_message})) {
+    switch (ask_cache({text, wanted, prepared.get(), &*bind_message, message->max_rows})) {
       case Answer::kHit:
         serve_extended();
+        // There may be more rows, but nobody can ask for them (ends_portal_now()).
+        if (message->max_rows != 0) done_portal_.reset();
         return;
       case Answer::kWait:
         input_.assign(frame.bytes);
@@ -332,7 +335,7 @@ void Session::take_close(const wire::Frame& frame) {
     prepared_.erase(target->name);
     server_->forget(target->name);
   } else {
-    portals_.erase(std::string(target->name));
+    portals_.erase(target->name);
     if (target->name.empty()) done_portal_.reset();
   }
   server_->sent(Asked::kClose);

@@ -8,12 +8,6 @@
 namespace pgfresh::proxy {
 namespace {
 
-bool contains_word(std::string_view text, std::string_view lower_case_word) {
-  const auto same = [](char a, char b) { return a == b || (a >= 'A' && a <= 'Z' && a + 32 == b); };
-  return std::search(text.begin(), text.end(), lower_case_word.begin(), lower_case_word.end(),
-                     same) != text.end();
-}
-
 // SQL that may use or drop prepared statements by name.
 bool speaks_of_statements(const query::Statement& statement) {
   switch (statement.kind) {
@@ -22,8 +16,9 @@ bool speaks_of_statements(const query::Statement& statement) {
     case query::Kind::kSession:
     case query::Kind::kMany:
     case query::Kind::kUnknown:
-      return contains_word(statement.text, "deallocate") ||
-             contains_word(statement.text, "discard") || contains_word(statement.text, "execute");
+      return query::contains_word(statement.text, "deallocate") ||
+             query::contains_word(statement.text, "discard") ||
+             query::contains_word(statement.text, "execute");
     case query::Kind::kEmpty:
     case query::Kind::kSelect:
     case query::Kind::kBegin:
@@ -129,8 +124,10 @@ bool Session::would_carry(const MemoText* text) const {
 void Session::forward_held() {
   if (held_.empty()) return;
   before_forward(held_.front().prepared ? held_.front().prepared->text.get() : nullptr);
-  const std::vector<Held> held = std::exchange(held_, {});
+  std::vector<Held> held = std::exchange(held_, {});
   for (const Held& message : held) forward_one(message);
+  held.clear();
+  if (held_.empty()) held_.swap(held);  // its capacity is wanted again
   if (!held_bytes_.empty()) {
     server_->flush();
     held_bytes_.clear();
@@ -147,7 +144,7 @@ void Session::forward_one(const Held& held) {
     case 'B':
       ensure_on_server(held.prepared, held.prepared->name);
       if (held.prepared->outdated) server_->inject_refusal();
-      portals_[std::string()] = held.prepared;
+      portals_.define({}, held.prepared);
       done_portal_.reset();
       server_->sent(Asked::kBind);
       break;
@@ -239,9 +236,8 @@ void Session::note_effect(query::Effect effect, uint64_t sequence) {
 }
 
 // A text that speaks of our setting may switch the notices off.
-void Session::note_inband(std::string_view text) {
-  constexpr std::string_view kSetting = "pgfresh.inband";
-  if (!unmarked_ && contains_word(text, kSetting)) unmarked_ = true;
+void Session::note_inband(const MemoText& text) {
+  if (text.speaks_of_inband()) unmarked_ = true;
 }
 
 bool Session::needs_check(const PreparedRef& prepared) const {
@@ -292,7 +288,7 @@ void Session::reply_held(std::string_view row_description, const cache::EntryRef
         break;
       case 'D':
         if (held.description) {
-          client_out_.add(held.description, held.description->body.view());
+          client_out_.add(held.description, held.description->body());
         } else if (entry) {
           client_out_.add(entry, row_description);
         } else {

@@ -167,6 +167,10 @@ void Session::take_reply(const wire::Frame& frame) {
       break;
     case 's':
       portal_suspended_ = true;
+      if (fetch_ && fetch_->row_limited && fetch_->answer_sequence == sequence) {
+        record(frame, sequence);
+        if (fetch_) finish_fetch();
+      }
       [[fallthrough]];
     case 'I':
       drop_fetch(Reason::kNotQuiet);
@@ -235,8 +239,9 @@ void Session::take_check_reply(const wire::Frame& frame) {
 
 void Session::take_command_complete(const wire::Frame& frame) {
   ReplyQueue& replies = server_->replies();
-  const ReplyItem item = replies.front();
-  if (item.asked == Asked::kExecute) replies.pop();
+  const uint64_t sequence = replies.front().sequence;
+  const Purpose purpose = replies.front().purpose;
+  if (replies.front().asked == Asked::kExecute) replies.pop();
   const auto tag = wire::read_command_tag(frame.body());
   if (tag && query::is_ddl_tag(*tag) && domain_ != nullptr) {
     worker_.counters().add(Counter::kDdlSeen);
@@ -246,18 +251,18 @@ void Session::take_command_complete(const wire::Frame& frame) {
         catalog != nullptr && catalog->event_triggers() && !escapes_event_triggers(*tag);
     if (!covered) transaction_.saw_ddl();
   }
-  note_answered(item.sequence);
+  note_answered(sequence);
   if (tag == "PREPARE TRANSACTION") transaction_.saw_prepare();
   if (tag == "COMMIT PREPARED" && domain_ != nullptr) {
     // Whose it was, and what it wrote, may be known to nobody.
     open_slot(domain_->tokens().slot_of(freshness::schema_tag()));
     transaction_.saw_ddl();
   }
-  if (fetch_ && fetch_->answer_sequence == item.sequence) {
-    record(frame, item.sequence);
+  if (fetch_ && fetch_->answer_sequence == sequence) {
+    record(frame, sequence);
     if (fetch_) finish_fetch();
   }
-  if (item.purpose == Purpose::kClient) forward_to_client(frame);
+  if (purpose == Purpose::kClient) forward_to_client(frame);
 }
 
 void Session::take_error(const wire::Frame& frame) {
@@ -301,16 +306,18 @@ void Session::take_error(const wire::Frame& frame) {
 
 void Session::take_ready(const wire::Frame& frame) {
   ReplyQueue& replies = server_->replies();
-  const ReplyItem item = replies.front();
+  const uint64_t sequence = replies.front().sequence;
+  const Purpose purpose = replies.front().purpose;
+  const Asked asked = replies.front().asked;
   const auto status = wire::read_ready(frame.body());
-  if (!status || (item.asked != Asked::kQuery && item.asked != Asked::kSync)) {
+  if (!status || (asked != Asked::kQuery && asked != Asked::kSync)) {
     end("08P01", "the server's answers do not match the requests");
     return;
   }
   replies.pop();
-  settle(transaction_.ready(*status, item.sequence));
-  if (item.purpose == Purpose::kInband) {
-    server_->inband_answered(item.sequence);
+  settle(transaction_.ready(*status, sequence));
+  if (purpose == Purpose::kInband) {
+    server_->inband_answered(sequence);
     return;
   }
   if (*status == 'I') {
@@ -320,7 +327,7 @@ void Session::take_ready(const wire::Frame& frame) {
     portals_.clear();
     done_portal_.reset();
   }
-  if (item.purpose == Purpose::kClient) forward_to_client(frame);
+  if (purpose == Purpose::kClient) forward_to_client(frame);
 }
 
 void Session::forward_to_client(const wire::Frame& frame) { client_out_.add(frame.bytes); }

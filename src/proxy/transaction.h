@@ -85,6 +85,7 @@ class Transaction {
 
  private:
   [[nodiscard]] Ended take_ended() {
+    if (open_slots_.empty() && !ddl_) return {};
     const std::unordered_set<uint32_t> slots = std::exchange(open_slots_, {});
     return {{{slots.begin(), slots.end()}, std::exchange(carried_, {})},
             std::exchange(ddl_, false),

@@ -18,6 +18,7 @@
 #include "pgfresh/loop.h"
 #include "pgfresh/stream.h"
 #include "proxy/cancel.h"
+#include "proxy/fetch.h"
 #include "proxy/memo.h"
 #include "proxy/query_stats.h"
 #include "proxy/scope.h"
@@ -106,6 +107,7 @@ class Worker {
   [[nodiscard]] const Counters& counters() const { return counters_; }  // any thread
   [[nodiscard]] Memo& memo() { return memo_; }
   [[nodiscard]] QueryStats& query_stats() { return query_stats_; }
+  [[nodiscard]] FetchPool& fetches() { return fetches_; }
   [[nodiscard]] bool draining() const { return draining_; }
   // The session is closed and will be destroyed at the end of this turn.
   void remove(uint64_t session);
@@ -131,6 +133,7 @@ class Worker {
   Counters counters_;
   Memo memo_;
   QueryStats query_stats_;
+  FetchPool fetches_;
   std::unordered_map<uint64_t, std::unique_ptr<Session>> sessions_;
   std::unordered_map<const freshness::Domain*, std::shared_ptr<const query::Catalog>> catalogs_;
   std::string key_buffer_;

@@ -273,7 +273,7 @@ void parse(const std::string& sql, Statement& out) {
     out.reasons.push_back(Reason::kSyntax);
     return;
   }
-  auto shape = std::make_unique<SelectShape>();
+  auto shape = std::make_shared<SelectShape>();
   std::vector<Reason> reasons;
   if (!take_tree(root, out, *shape, reasons)) {
     out.kind = Kind::kUnknown;

@@ -142,17 +142,19 @@ bool has_time_word(std::string_view value, Escapes escapes) {
 
 }  // namespace
 
-std::string canonical_form(const std::vector<Token>& tokens) {
-  std::vector<Token> kept;
-  kept.reserve(tokens.size());
-  for (const Token& token : tokens) {
-    if (token.kind != TokenKind::kComment) kept.push_back(token);
+std::string canonical_form(const std::vector<Token>& tokens, std::vector<uint32_t>* places) {
+  size_t end = tokens.size();
+  while (end > 0 && (tokens[end - 1].kind == TokenKind::kComment || tokens[end - 1].text == ";")) {
+    --end;
   }
-  while (!kept.empty() && kept.back().text == ";") kept.pop_back();
+  if (places != nullptr) places->assign(tokens.size(), 0);
   std::string out;
   const Token* previous = nullptr;
-  for (const Token& token : kept) {
+  for (size_t i = 0; i < end; ++i) {
+    const Token& token = tokens[i];
+    if (token.kind == TokenKind::kComment) continue;
     if (previous != nullptr && blank_between(*previous, token)) out.push_back(' ');
+    if (places != nullptr) (*places)[i] = static_cast<uint32_t>(out.size());
     append_token(out, token);
     previous = &token;
   }
@@ -204,7 +206,18 @@ bool is_time_word(std::string_view value) {
   return has_time_word(value, Escapes::kSkip);
 }
 
+bool contains_word(std::string_view text, std::string_view word) {
+  const auto same = [](char a, char b) { return lower(a) == b; };
+  return std::search(text.begin(), text.end(), word.begin(), word.end(), same) != text.end();
+}
+
 bool is_ddl_tag(std::string_view command_tag) {
+  // Asked at each CommandComplete: most begin with another letter than any of these.
+  if (command_tag.empty() ||
+      std::string_view("CADGRSI").find(command_tag.front()) == std::string_view::npos) {
+    return false;
+  }
+  if (command_tag.starts_with("SELECT ") || command_tag.starts_with("INSERT ")) return false;
   for (const std::string_view word :
        {"CREATE ", "ALTER ", "DROP ", "GRANT", "REVOKE", "COMMENT", "SECURITY LABEL",
         "REFRESH MATERIALIZED VIEW", "REASSIGN OWNED", "IMPORT FOREIGN SCHEMA"}) {

@@ -10,7 +10,10 @@
 
 namespace pgfresh::query {
 
-[[nodiscard]] std::string canonical_form(const std::vector<Token>& tokens);
+// `places`, where it is given, gets for each token its place in the canonical form; for comments
+// and for semicolons at the end, which are left out, it means nothing.
+[[nodiscard]] std::string canonical_form(const std::vector<Token>& tokens,
+                                         std::vector<uint32_t>* places = nullptr);
 
 // The canonical form with a ? for each constant and parameter, and one for a whole list of them
 // behind IN or ARRAY: what texts have in common that one piece of an application sends. For

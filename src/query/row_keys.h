@@ -34,6 +34,9 @@ struct KeyOperand {
   int parameter = 0;
   std::optional<Name> cast;  // value::type, without length; of an array: its elements' type
   bool cast_to_array = false;
+  int64_t location = -1;  // kNumber, kString: the constant's place in the text
+
+  friend bool operator==(const KeyOperand&, const KeyOperand&) = default;
 };
 
 // A conjunct that can only be true of rows where `left` equals one of `right`.
@@ -47,6 +50,8 @@ struct KeyCondition {
   Name op;
   KeyOperand left;                // kIn, kAny: a column
   std::vector<KeyOperand> right;  // at most limits::kKeyValuesMax; none: there were more
+
+  friend bool operator==(const KeyCondition&, const KeyCondition&) = default;
 };
 
 // A node of the tree of joins in FROM.
@@ -66,6 +71,7 @@ struct FromItem {
   std::vector<KeyCondition> on;
 
   [[nodiscard]] bool is_join() const { return kind >= Kind::kInner; }
+  friend bool operator==(const FromItem&, const FromItem&) = default;
 };
 
 // FROM and WHERE of one SELECT. The items of FROM are joined by kInner nodes; the last item is the
@@ -73,12 +79,16 @@ struct FromItem {
 struct QueryLevel {
   std::vector<FromItem> items;
   std::vector<KeyCondition> where;
+
+  friend bool operator==(const QueryLevel&, const QueryLevel&) = default;
 };
 
 // A table named somewhere in a statement.
 struct TableUse {
   Name table;
   int64_t location = -1;
+
+  friend bool operator==(const TableUse&, const TableUse&) = default;
 };
 
 // The places a parameter stands in. PostgreSQL decides the type of one that Parse leaves open at
@@ -90,6 +100,7 @@ struct ParameterUse {
   bool cast_to_array = false;
   bool casts_differ = false;
 
+  friend bool operator==(const ParameterUse&, const ParameterUse&) = default;
   [[nodiscard]] bool type_is_certain() const {
     return uses == 1 || (casts == uses && !casts_differ);
   }

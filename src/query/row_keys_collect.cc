@@ -57,6 +57,9 @@ std::optional<KeyOperand> column_operand(const object& body) {
 // NULL is none: `column = NULL` means IS NULL under transform_null_equals.
 std::optional<KeyOperand> constant_operand(const object& body) {
   KeyOperand operand;
+  if (const auto found = member(body, "location")) {
+    if (found->get(operand.location) != simdjson::SUCCESS) return std::nullopt;
+  }
   if (const auto integer = structure(body, "ival")) {
     // libpg_query leaves out zero, and negative numbers too (15-4.0.0): they are not known.
     int64_t value = 0;
@@ -73,7 +76,7 @@ std::optional<KeyOperand> constant_operand(const object& body) {
   }
   if (const auto truth = structure(body, "boolval")) {
     operand.kind = KeyOperand::Kind::kBool;
-    operand.text = boolean(*truth, "boolval") ? "t" : "f";
+    operand.text.assign(1, boolean(*truth, "boolval") ? 't' : 'f');
     return operand;
   }
   if (const auto string = structure(body, "sval")) {

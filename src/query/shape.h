@@ -36,6 +36,8 @@ struct CastUse {
   std::vector<Name> by_argument;  // min, max: PostgreSQL's give what they are given
   std::vector<Name> operators;
   std::vector<Name> types;
+
+  friend bool operator==(const CastUse&, const CastUse&) = default;
 };
 
 // What `… AT TIME ZONE` is applied to. A time or timetz there takes the offset of today's date:
@@ -45,6 +47,8 @@ struct ZoneUse {
   std::vector<std::string> columns;
   std::vector<Name> functions;
   std::vector<Name> types;
+
+  friend bool operator==(const ZoneUse&, const ZoneUse&) = default;
 };
 
 // What the statement itself gives as a column of some name: the expressions behind `AS name`, or
@@ -52,6 +56,8 @@ struct ZoneUse {
 struct Definition {
   bool opaque = false;
   std::vector<CastUse> made_of;  // what must hold for it to be no string
+
+  friend bool operator==(const Definition&, const Definition&) = default;
 };
 
 // `qualifier.name` or `(…).name`: a column, or a function called on a whole row.
@@ -86,6 +92,9 @@ struct SelectShape {
   std::set<FieldUse> fields;
   std::set<RangeName> ranges;
   std::map<std::string, Definition> defined;  // column names that the statement itself may make
+
+  // Of all there is: it is what tells whether constants have been looked at (pattern.h).
+  friend bool operator==(const SelectShape&, const SelectShape&) = default;
 };
 
 // Raises `effect` to at least `floor`.

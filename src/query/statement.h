@@ -71,7 +71,7 @@ struct Statement {
   std::optional<int64_t> hint_ttl_ms;        // /* pgfresh: ttl=30s */
   std::vector<Reason> reasons;               // what the text alone says against caching
   std::string parse_error;                   // kUnparsable: PostgreSQL's message, if it gave one
-  std::unique_ptr<const SelectShape> shape;  // null when the text was not parsed
+  std::shared_ptr<const SelectShape> shape;  // null when the text was not parsed; see pattern.h
 };
 
 // Why a result depends on every change of a table (any(R)), not on some keys of it alone.
@@ -160,6 +160,9 @@ struct Verdict {
 // A word that date/time input reads as the present: a string that contains now, today, tomorrow
 // or yesterday as a word of its own (any case).
 [[nodiscard]] bool is_time_word(std::string_view value);
+
+// `text` has the word in it, in any case, wherever it stands. REQUIRES: `word` in lower case.
+[[nodiscard]] bool contains_word(std::string_view text, std::string_view word);
 
 // The effect of COMMIT tags on the catalog: true for tags of DDL, GRANT, REVOKE and the like
 // ("CREATE TABLE", "ALTER POLICY", "REFRESH MATERIALIZED VIEW"), which change schema(D).

@@ -7,6 +7,7 @@
 #include "../unit/query/catalog_fixture.h"
 #include "expect.h"
 #include "pg_query.h"
+#include "query/pattern.h"
 #include "query/statement.h"
 
 namespace {
@@ -61,6 +62,45 @@ std::string tree_of(std::string_view text) {
   return tree;
 }
 
+// Another text of the same skeleton: each literal as long as before, digits made of other digits.
+// What a pattern says of it is what analyze() says.
+void expect_pattern_agrees(std::string_view text, const std::shared_ptr<const Statement>& first) {
+  Skeleton skeleton;
+  if (!skeleton.take(text)) return;
+  const auto pattern = Pattern::learn(first, skeleton);
+  if (pattern == nullptr) return;
+  std::string other(text);
+  for (const Literal& literal : skeleton.literals) {
+    const bool is_string = literal.kind == Literal::Class::kString;
+    for (size_t i = is_string ? 1 : 0; i + (is_string ? 1 : 0) < literal.size; ++i) {
+      char& c = other[literal.begin + i];
+      if (std::isdigit(static_cast<unsigned char>(c)) != 0) c = '1';
+      if (is_string && std::isalpha(static_cast<unsigned char>(c)) != 0) c = 'w';
+    }
+  }
+  Skeleton again;
+  FUZZ_EXPECT(again.take(other));
+  if (again.bytes != skeleton.bytes) return;  // a smaller number
+  const auto filled = pattern->fill(other, again);
+  if (filled == nullptr) return;
+  const auto analysed = analyze(other, kTextBytesMax);
+  FUZZ_EXPECT(filled->kind == analysed->kind);
+  FUZZ_EXPECT(filled->canonical == analysed->canonical);
+  FUZZ_EXPECT(filled->reasons == analysed->reasons);
+  FUZZ_EXPECT(filled->hint_off == analysed->hint_off);
+  FUZZ_EXPECT(filled->hint_ttl_ms == analysed->hint_ttl_ms);
+  const Verdict one = resolve(*filled, catalog(), test::kPath);
+  const Verdict two = resolve(*analysed, catalog(), test::kPath);
+  FUZZ_EXPECT(one.reasons == two.reasons);
+  FUZZ_EXPECT(one.dependencies.size() == two.dependencies.size());
+  for (size_t i = 0; i < one.dependencies.size(); ++i) {
+    FUZZ_EXPECT(one.dependencies[i].root == two.dependencies[i].root);
+    FUZZ_EXPECT(one.dependencies[i].why_any == two.dependencies[i].why_any);
+    FUZZ_EXPECT(one.dependencies[i].values.literals == two.dependencies[i].values.literals);
+  }
+  FUZZ_EXPECT(one.effect == two.effect);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -73,6 +113,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static_cast<void>(is_ddl_tag(text));
 
   if (text.size() > kTextBytesMax) return 0;
+  expect_pattern_agrees(text, statement);
   const auto canonical = canonicalize(text);
   if (!canonical) return 0;
   FUZZ_EXPECT(statement->canonical == *canonical || statement->reasons.front() == Reason::kSyntax);

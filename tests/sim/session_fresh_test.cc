@@ -391,6 +391,84 @@ TEST_CASE("a row limit is PostgreSQL's business") {
   CHECK(w.proxy.bypasses(Reason::kRowLimit) >= 2);
 }
 
+TEST_CASE("a row limit with a Sync behind it is answered here, outside a block") {
+  World w;
+  WireClient& a = w.session();
+  const char* list = "SELECT id, v FROM bench ORDER BY id";
+  const auto ask = [&](uint32_t max_rows) {
+    a.parse("", list).bind("", "").execute("", max_rows).sync();
+    w.run();
+    return a.take();
+  };
+  const std::string two = "1 2 D:1,10 D:2,20 s Z:I";
+  const std::string all = "1 2 D:1,10 D:2,20 D:3,30 C:SELECT 3 Z:I";
+  CHECK(ask(2) == two);
+  CHECK(w.hits() == 0);
+  CHECK(ask(2) == two);
+  CHECK(w.hits() == 1);
+  // Another limit, or none, is another answer.
+  CHECK(ask(1) == "1 2 D:1,10 s Z:I");
+  CHECK(ask(0) == all);
+  CHECK(ask(10) == all);
+  CHECK(w.hits() == 1);
+  CHECK(ask(10) == all);
+  CHECK(ask(0) == all);
+  CHECK(ask(1) == "1 2 D:1,10 s Z:I");
+  CHECK(w.hits() == 4);
+  // A write ends them all.
+  CHECK(w.ask(a, "UPDATE bench SET v = 11 WHERE id = 1") == "C:UPDATE 1 Z:I");
+  CHECK(ask(2) == "1 2 D:1,11 D:2,20 s Z:I");
+  CHECK(w.hits() == 4);
+}
+
+TEST_CASE("a row limit in a block, or with anything but Sync behind it, goes to PostgreSQL") {
+  World w;
+  WireClient& a = w.session();
+  const char* list = "SELECT id, v FROM bench ORDER BY id";
+  for (int round = 0; round < 2; ++round) {
+    CHECK(w.ask(a, "BEGIN") == "C:BEGIN Z:T");
+    a.parse("", list).bind("", "").execute("", 2).sync();
+    w.run();
+    CHECK(a.take() == "1 2 D:1,10 D:2,20 s Z:T");
+    // The portal is there still.
+    a.execute("", 2).sync();
+    w.run();
+    CHECK(a.take() == "D:3,30 C:SELECT 1 Z:T");
+    CHECK(w.ask(a, "COMMIT") == "C:COMMIT Z:I");
+    a.parse("", list).bind("", "").execute("", 2).flush_please();
+    w.run();
+    CHECK(a.take() == "1 2 D:1,10 D:2,20 s");
+    a.execute("", 2).sync();
+    w.run();
+    CHECK(a.take() == "D:3,30 C:SELECT 1 Z:I");
+    // The Sync comes later: too late to be known.
+    a.parse("", list).bind("", "").execute("", 2);
+    w.run();
+    a.sync();
+    w.run();
+    CHECK(a.take() == "1 2 D:1,10 D:2,20 s Z:I");
+  }
+  CHECK(w.hits() == 0);
+  CHECK(w.proxy.bypasses(Reason::kRowLimit) >= 4);
+}
+
+TEST_CASE("after a limited answer given here, the portal is gone as it is at PostgreSQL") {
+  World w;
+  WireClient& a = w.session();
+  a.parse("s", "SELECT id, v FROM bench ORDER BY id").sync();
+  w.run();
+  CHECK(a.take() == "1 Z:I");
+  for (int round = 0; round < 3; ++round) {
+    a.bind("", "s").execute("", 1).sync();
+    w.run();
+    CHECK(a.take() == "2 D:1,10 s Z:I");
+  }
+  CHECK(w.hits() == 2);
+  a.execute("", 1).sync();
+  w.run();
+  CHECK(a.take().starts_with("E:34000"));
+}
+
 TEST_CASE("an answer with a notice, or with a ParameterStatus, is not kept") {
   World w;
   WireClient& a = w.session();

@@ -112,6 +112,44 @@ def test_asyncpg_pool(play):
     asyncio.run(asyncio.wait_for(go(), 40))
 
 
+def test_asyncpg_fetchrow_and_fetchval_hit(play):
+    """They ask for one row at most, and their Sync ends the portal: such an answer is complete."""
+    row_sql = "SELECT id, name FROM item WHERE id = $1"
+    value_sql = "SELECT name FROM item WHERE id > $1 ORDER BY id"  # more rows than are asked for
+
+    async def hot(connection, what, *question):
+        for _ in range(100):
+            before = play.metrics().hits
+            await what(*question)
+            if play.metrics().hits > before:
+                return
+        raise AssertionError(f"no hit: {question}; {play.metrics().bypasses}")
+
+    async def go():
+        connection = await asyncpg.connect(play.url())
+        try:
+            await hot(connection, connection.fetchrow, row_sql, 35)
+            await hot(connection, connection.fetchval, value_sql, 35)
+            with play.expect(hits=20, misses=0, bypasses=0):
+                for _ in range(10):
+                    assert tuple(await connection.fetchrow(row_sql, 35)) == (35, "item 35")
+                    assert await connection.fetchval(value_sql, 35) == "item 36"
+            # All rows are another answer than the first of them.
+            assert len(await connection.fetch(value_sql, 35)) > 1
+            assert await connection.fetchval(value_sql, 35) == "item 36"
+            await connection.execute("UPDATE item SET name = 'other' WHERE id = 36")
+            assert await connection.fetchval(value_sql, 35) == "other"
+            async with connection.transaction():  # there the portal lives on
+                before = play.metrics()
+                for _ in range(3):
+                    assert await connection.fetchval(value_sql, 35) == "other"
+                assert play.metrics().hits == before.hits
+        finally:
+            await connection.close()
+
+    asyncio.run(asyncio.wait_for(go(), 40))
+
+
 # -- psycopg 3 ----------------------------------------------------------------------------------
 
 

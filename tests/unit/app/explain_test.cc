@@ -97,11 +97,10 @@ TEST_CASE("explain: the entry is judged as a hit would judge it") {
   Stage stage("SELECT * FROM doctors");
   const query::Oid root = stage.facts.verdict->roots().at(0);
   const std::vector<uint32_t> slots{stage.domain.tokens().slot_of(freshness::any_tag(root))};
-  auto entry = std::make_shared<cache::Entry>();
-  REQUIRE(freshness::capture(stage.domain.tokens(), slots, entry->stamp));
-  entry->expires_ns = 5'000'000;
-  entry->hits = 3;
-  stage.facts.entry = entry;
+  freshness::Stamp stamp;
+  REQUIRE(freshness::capture(stage.domain.tokens(), slots, stamp));
+  stage.facts.entry = cache::Entry::make({.key = {}, .stamp = stamp, .expires_ns = 5'000'000});
+  stage.facts.entry->hits = 3;
   stage.facts.entry_scopes = 2;
   CHECK(stage.said("entry")[0].starts_with("fresh|one of 2"));
   CHECK(stage.said("entry.hits") == values("3"));

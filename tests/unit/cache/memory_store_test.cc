@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <string>
@@ -22,15 +23,16 @@ Key key_of(const std::string& text) { return {text, hash128(text)}; }
 struct Shop {
   TokenTable table{10, kBase};
 
-  [[nodiscard]] std::shared_ptr<Entry> entry(const std::string& key, size_t body_bytes,
-                                             const std::vector<uint32_t>& slots = {1}) const {
-    auto made = std::make_shared<Entry>();
-    made->key = key;
-    made->hash = hash128(key);
-    made->table = &table;
-    for (const uint32_t slot : slots) made->stamp.push_back({slot, table.token(slot)});
-    made->body = SharedBytes::copy_of(std::string(body_bytes, 'b'));
-    return made;
+  [[nodiscard]] EntryRef entry(const std::string& key, size_t body_bytes,
+                               const std::vector<uint32_t>& slots = {1}) const {
+    return entry_under(key, hash128(key), body_bytes, slots);
+  }
+  [[nodiscard]] EntryRef entry_under(const std::string& key, const Hash128& hash, size_t body_bytes,
+                                     const std::vector<uint32_t>& slots = {1}) const {
+    freshness::Stamp stamp;
+    for (const uint32_t slot : slots) stamp.push_back({slot, table.token(slot)});
+    const std::string body(body_bytes, 'b');
+    return Entry::make({.key = {key, hash}, .stamp = stamp, .table = &table, .body = body});
   }
 };
 
@@ -45,8 +47,7 @@ TEST_CASE("finds what was inserted, by its whole key") {
   CHECK(store.find(key_of("a")) == a);
   // Another key with the same hash is another key.
   CHECK(store.find({"b", hash128("a")}) == nullptr);
-  auto b = shop.entry("b", 100);
-  b->hash = hash128("a");
+  const auto b = shop.entry_under("b", hash128("a"), 100);
   REQUIRE(store.insert(b));
   CHECK(store.find({"b", hash128("a")}) == b);
   CHECK(store.find(key_of("a")) == a);
@@ -68,6 +69,50 @@ TEST_CASE("an entry of the same key replaces the old one; remove knows them apar
   CHECK(store.find(key_of("a")) == nullptr);
   CHECK(store.stats().bytes == 0);
   CHECK(store.stats().removals == 1);
+}
+
+TEST_CASE("an entry is one piece of memory with all its parts") {
+  const Shop shop;
+  const freshness::Stamp stamp = {{7, 70}, {9, 90}, {9, 90}};
+  const EntryRef entry = Entry::make({.key = key_of("the key"),
+                                      .stamp = stamp,
+                                      .table = &shop.table,
+                                      .body = "description rows",
+                                      .description_bytes = 11,
+                                      .shape = 5,
+                                      .stored_ns = 1,
+                                      .expires_ns = 2,
+                                      .upstream_ns = 3});
+  CHECK(entry->key() == "the key");
+  CHECK(entry->hash == hash128("the key"));
+  CHECK(std::equal(stamp.begin(), stamp.end(), entry->stamp().begin(), entry->stamp().end()));
+  CHECK(entry->table == &shop.table);
+  CHECK(entry->body() == "description rows");
+  CHECK(entry->has_description());
+  CHECK(entry->shape == 5);
+  CHECK(entry->expires_ns - entry->stored_ns == 1);
+  CHECK(entry->upstream_ns == 3);
+  CHECK(entry.bytes().view().data() == reinterpret_cast<const char*>(entry.get()));
+  const EntryRef bare = Entry::make({});
+  CHECK(bare->key().empty());
+  CHECK(bare->body().empty());
+  CHECK(bare->stamp().empty());
+  CHECK(EntryRef() == nullptr);
+}
+
+TEST_CASE("the tables grow with what is in them, and all is found again") {
+  const Shop shop;
+  MemoryStore store(64 << 20, 1);
+  const auto slot_of = [](int i) { return static_cast<uint32_t>(2 + i % 900); };
+  for (int i = 0; i < 5000; ++i) store.insert(shop.entry(name("k", i), 10, {0, slot_of(i)}));
+  for (int i = 0; i < 5000; ++i) REQUIRE(store.find(key_of(name("k", i))) != nullptr);
+  store.remove_slot(&shop.table, slot_of(17));
+  for (int i = 0; i < 5000; ++i) {
+    const bool freed = slot_of(i) == slot_of(17);
+    REQUIRE((store.find(key_of(name("k", i))) == nullptr) == freed);
+  }
+  store.clear();
+  CHECK(store.stats().entries == 0);
 }
 
 TEST_CASE("what is larger than a shard's share is refused") {
@@ -96,8 +141,8 @@ TEST_CASE("bytes stay below the bound, whatever is inserted") {
 TEST_CASE("an entry is charged for its body, key and places") {
   const Shop shop;
   const auto small = shop.entry("k", 10, {1});
-  CHECK(shop.entry("k", 1010, {1})->charge() == small->charge() + 1000);
-  CHECK(shop.entry("k", 10, {1, 2, 3})->charge() > small->charge() + 200);
+  CHECK(shop.entry("k", 1034, {1})->charge() == small->charge() + 1024);
+  CHECK(shop.entry("k", 10, {1, 2, 3})->charge() > small->charge() + 100);
 }
 
 #ifndef PGFRESH_WEAK_HASH  // where every key looks as if it had been evicted a short while ago
@@ -189,7 +234,7 @@ TEST_CASE("an entry outlives its removal in the hands of a reader") {
   store.insert(shop.entry("a", 100));
   const EntryRef held = store.find(key_of("a"));
   store.clear();
-  CHECK(held->body.size() == 100);
+  CHECK(held->body().size() == 100);
 }
 
 // For the thread sanitizer as much as for the checks.
@@ -205,20 +250,17 @@ TEST_CASE("readers, fillers and events at once") {
       const std::string key = name("k", static_cast<int>((random >> 33) % 500));
       if (const EntryRef entry = store.find(key_of(key))) {
         found.fetch_add(1, std::memory_order_relaxed);
-        if (entry->key != key || entry->body.view().substr(0, key.size()) != key) std::abort();
-        if (freshness::judge(table, entry->stamp) != freshness::Judgement::kFresh) {
+        if (entry->key() != key || entry->body().substr(0, key.size()) != key) std::abort();
+        if (freshness::judge(table, entry->stamp()) != freshness::Judgement::kFresh) {
           store.remove(*entry);
         }
         continue;
       }
-      auto made = std::make_shared<Entry>();
-      made->key = key;
-      made->hash = hash128(key);
-      made->table = &table;
       const auto slot = static_cast<uint32_t>(1 + (random >> 40) % 50);
-      made->stamp = {{0, table.token(0)}, {slot, table.token(slot)}};
-      made->body = SharedBytes::joined(key, std::string((random >> 50) % 3000, 'x'));
-      store.insert(std::move(made));
+      const freshness::Stamp stamp = {{0, table.token(0)}, {slot, table.token(slot)}};
+      const std::string body = key + std::string((random >> 50) % 3000, 'x');
+      store.insert(
+          Entry::make({.key = {key, hash128(key)}, .stamp = stamp, .table = &table, .body = body}));
     }
   };
   std::vector<std::thread> threads;

@@ -65,15 +65,68 @@ TEST_CASE("fetch: what was recorded becomes the entry") {
   CHECK(fetch.append("abc", 6));
   CHECK(fetch.append("def", 6));
   CHECK_FALSE(fetch.append("g", 6));
-  const auto entry = std::move(fetch).finish(150, 1000);
-  CHECK(entry->key == "key");
-  CHECK(entry->body.view() == "abcdef");
-  CHECK(entry->stamp == freshness::Stamp{{1, 2}});
+  const cache::EntryRef entry = fetch.finish(150, 1000);
+  CHECK(entry->key() == "key");
+  CHECK(entry->body() == "abcdef");
+  REQUIRE(entry->stamp().size() == 1);
+  CHECK(entry->stamp().front() == freshness::SlotToken{1, 2});
   CHECK(entry->upstream_ns == 50);
   CHECK(entry->stored_ns == 150);
   CHECK(entry->expires_ns == 1000);
   CHECK(entry->description_bytes == 3);
   CHECK(entry->shape == 4);
+}
+
+TEST_CASE("fetch: the pool lends it again as new, its flight ended") {
+  FetchPool pool;
+  cache::Flights flights(1);
+  int woken = 0;
+  std::unique_ptr<cache::Flights::Wait> wait;
+  {
+    const FetchRef fetch = pool.lend();
+    fetch->key = "key";
+    fetch->hash = hash128("key");
+    fetch->stamp = {{1, 2}};
+    fetch->shape = 7;
+    fetch->of_description = true;
+    fetch->answer_sequence = 3;
+    CHECK(fetch->append(std::string(1000, 'x'), 2000));
+    std::unique_ptr<cache::Flights::Wait> none;
+    REQUIRE(flights.join(
+                {fetch->key, fetch->hash}, fetch->stamp, [] {}, fetch->lead, none) ==
+            cache::Flights::Part::kLead);
+    cache::Flights::Lead other;
+    REQUIRE(flights.join(
+                {fetch->key, fetch->hash}, fetch->stamp, [&] { ++woken; }, other, wait) ==
+            cache::Flights::Part::kWait);
+  }
+  CHECK(woken == 1);
+  CHECK(flights.in_flight() == 0);
+  REQUIRE(pool.idle() == 1);
+  const FetchRef again = pool.lend();
+  CHECK(pool.idle() == 0);
+  CHECK(again->key.empty());
+  CHECK(again->body.empty());
+  CHECK(again->body.capacity() >= 1000);
+  CHECK(again->stamp.empty());
+  CHECK(again->shape == 0);
+  CHECK(again->answer_sequence == 0);
+  CHECK_FALSE(again->of_description);
+  CHECK_FALSE(again->lead);
+}
+
+TEST_CASE("fetch: the pool keeps no large buffers, nor many") {
+  FetchPool pool;
+  {
+    const FetchRef large = pool.lend();
+    CHECK(large->append(std::string(100'000, 'x'), 1 << 20));
+  }
+  CHECK(pool.idle() == 0);
+  std::vector<FetchRef> many;
+  for (int i = 0; i < 1000; ++i) many.push_back(pool.lend());
+  many.clear();
+  CHECK(pool.idle() > 0);
+  CHECK(pool.idle() < 1000);
 }
 
 }  // namespace

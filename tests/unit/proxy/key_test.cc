@@ -23,9 +23,10 @@ wire::BindMessage bind(std::string_view parameters, size_t count, std::string_vi
   return message;
 }
 
-std::string execution(std::string_view oids, const wire::BindMessage& message) {
+std::string execution(std::string_view oids, const wire::BindMessage& message,
+                      uint32_t max_rows = 0) {
   std::string key = key_prefix(scope(1), "select 1");
-  append_execution(key, oids, message);
+  append_execution(key, oids, message, max_rows);
   return key;
 }
 
@@ -45,6 +46,13 @@ TEST_CASE("key: parameter types, parameters and result formats tell apart") {
       execution("", bind("one", 1, "")), execution("", bind("two", 1, "")),
       execution(kFourBytes, bind("one", 1, "")), execution("", bind("one", 1, kBinary))};
   CHECK(keys.size() == 4);
+}
+
+TEST_CASE("key: row limits tell apart") {
+  const std::set<std::string> keys = {execution("", bind("", 0, "")),
+                                      execution("", bind("", 0, ""), 1),
+                                      execution("", bind("", 0, ""), 2)};
+  CHECK(keys.size() == 3);
 }
 
 TEST_CASE("key: no part runs into the next") {

@@ -53,5 +53,40 @@ TEST_CASE("memo: bounded in bytes") {
   CHECK(memo.size() > 100);
 }
 
+TEST_CASE("memo: texts that differ in constants only are parsed twice, then filled in") {
+  Counters counters;
+  Memo memo(counters);
+  for (int i = 1; i <= 100; ++i) {
+    const std::string text = "SELECT * FROM t WHERE id = " + std::to_string(i);
+    const MemoRef made = memo.find_or_analyze(text, kTextMax, 1000);
+    CHECK(made->statement().text == text);
+    CHECK(made->statement().kind == query::Kind::kSelect);
+    CHECK(made->statement().canonical == "select * from t where id = " + std::to_string(i));
+  }
+  CHECK(memo.patterns() == 1);
+  CHECK(counters.get(Counter::kPatternHits) == 98);
+  CHECK(counters.get(Counter::kMemoMisses) == 100);
+  // What no pattern can be made of is remembered, too.
+  for (int i = 0; i < 10; ++i) {
+    static_cast<void>(memo.find_or_analyze("SET x = " + std::to_string(i), kTextMax, 1000));
+  }
+  CHECK(memo.patterns() == 2);
+  CHECK(counters.get(Counter::kPatternHits) == 98);
+}
+
+TEST_CASE("memo: patterns have a bound") {
+  Counters counters;
+  Memo memo(counters);
+  for (int i = 0; i < 10'000; ++i) {
+    const std::string name = "t" + std::to_string(i);
+    for (const char* value : {"1", "2"}) {
+      const std::string text = "SELECT a FROM " + name + " WHERE id = " + value;
+      static_cast<void>(memo.find_or_analyze(text, kTextMax, 10));
+    }
+  }
+  CHECK(memo.patterns() > 0);
+  CHECK(memo.patterns() <= 4096);
+}
+
 }  // namespace
 }  // namespace pgfresh::proxy
