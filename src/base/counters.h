@@ -45,6 +45,8 @@ namespace pgfresh {
   X(kCarried, "carried_total", "ends of transactions whose events pgfresh publishes")              \
   X(kNoticesBroken, "inband_notices_broken_total", "in-band notices that could not be read")       \
   X(kProbes, "settings_probes_total", "times a session's settings were read")                      \
+  X(kSettingsFollowed, "settings_followed_total",                                                  \
+    "changes of settings that needed no reading afterwards")                                       \
   X(kDdlSeen, "ddl_seen_total", "command tags of DDL seen on the wire")                            \
   X(kMemoHits, "memo_hits_total", "query texts already analysed")                                  \
   X(kMemoMisses, "memo_misses_total", "query texts analysed")                                      \

@@ -285,7 +285,7 @@ Reason why_not_cached(const query::Relation& relation) {
   if (relation.kind != 'r' && relation.kind != 'p') return Reason::kRelationKind;
   if (relation.persistence != 'p') return Reason::kUnlogged;
   if (relation.foreign_member) return Reason::kRelationKind;
-  if (relation.row_security) return Reason::kRowSecurity;
+  if (relation.row_security && !relation.policies_proven) return Reason::kRowSecurity;
   if (!relation.watched) return Reason::kNotWatched;
   return Reason::kNone;
 }

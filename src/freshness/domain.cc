@@ -2,6 +2,8 @@
 // the same lock: who reads a generation and then fetches finds that snapshot or a later one.
 #include "freshness/domain.h"
 
+#include "query/policy.h"
+
 namespace pgfresh::freshness {
 
 std::shared_ptr<const query::Catalog> Domain::catalog() const {
@@ -9,10 +11,21 @@ std::shared_ptr<const query::Catalog> Domain::catalog() const {
   return catalog_;
 }
 
+std::shared_ptr<const query::PolicyBook> Domain::policies() const {
+  const std::lock_guard lock(catalog_mutex_);
+  return policies_;
+}
+
 void Domain::publish_catalog(std::shared_ptr<const query::Catalog> catalog) {
   const uint64_t generation = catalog == nullptr ? 0 : catalog->generation();
   {
     const std::lock_guard lock(catalog_mutex_);
+    if (catalog != nullptr) {
+      const uint64_t before = policies_ ? policies_->settings_signature() : 0;
+      policies_ = catalog->share_policies();
+      // In front of the generation: who sees the new snapshot sees that its scope is outdated.
+      if (policies_->settings_signature() != before) bump_settings_epoch();
+    }
     catalog_.swap(catalog);
     catalog_generation_.store(generation, std::memory_order_release);
   }

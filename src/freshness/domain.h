@@ -73,9 +73,13 @@ class Domain {
   }
   [[nodiscard]] std::shared_ptr<const query::Catalog> catalog() const;
   void publish_catalog(std::shared_ptr<const query::Catalog> catalog);  // null: none is known
+  // Those of the last snapshot, also when that has been withdrawn; null before the first one. Asked
+  // for after settings_epoch(), it is not older than that.
+  [[nodiscard]] std::shared_ptr<const query::PolicyBook> policies() const;
 
   // Changes whenever settings may have changed behind a session's back (configuration reload,
-  // ALTER ROLE … SET): what was probed under another epoch is not believed.
+  // ALTER ROLE … SET), or others are to be read: what was probed under another epoch is not
+  // believed.
   [[nodiscard]] uint64_t settings_epoch() const {
     return settings_epoch_.load(std::memory_order_acquire);
   }
@@ -137,6 +141,7 @@ class Domain {
   std::shared_ptr<const query::Catalog> catalog_;
   mutable std::mutex backends_mutex_;
   std::unordered_set<uint32_t> backends_;
+  std::shared_ptr<const query::PolicyBook> policies_;
 };
 
 }  // namespace pgfresh::freshness

@@ -33,6 +33,10 @@ std::string key_prefix(const Scope& scope, std::string_view canonical) {
   return key;
 }
 
+void change_scope(std::string& key, const Scope& scope) {
+  key.replace(0, sizeof scope.id, reinterpret_cast<const char*>(&scope.id), sizeof scope.id);
+}
+
 void append_plain_execution(std::string& key) {
   key += static_cast<char>(Part::kExecution);
   append_sized(key, {});

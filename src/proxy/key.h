@@ -13,6 +13,9 @@ namespace pgfresh::proxy {
 // Scope and text; the scope by its id, which stands for its bytes in this process.
 [[nodiscard]] std::string key_prefix(const Scope& scope, std::string_view canonical);
 
+// Makes `key`, which begins with a key_prefix(), one of this scope. Allocates nothing.
+void change_scope(std::string& key, const Scope& scope);
+
 // No parameters, every column in text: what a simple Query asks for.
 void append_plain_execution(std::string& key);
 

@@ -30,8 +30,11 @@ const Resolution& MemoText::resolve(const Scope& scope, const freshness::Domain&
                                     const query::Catalog& catalog) {
   Resolution* place = nullptr;
   for (Resolution& resolution : resolutions_) {
-    if (resolution.scope_id != scope.id || resolution.domain != &domain) continue;
-    if (resolution.verdict.catalog_generation == catalog.generation()) return resolution;
+    if (resolution.parse_id != scope.parse_id || resolution.domain != &domain) continue;
+    if (resolution.verdict.catalog_generation == catalog.generation()) {
+      if (resolution.scope_id != scope.id) take_scope(resolution, scope);
+      return resolution;
+    }
     place = &resolution;
   }
   if (place == nullptr) {
@@ -42,6 +45,7 @@ const Resolution& MemoText::resolve(const Scope& scope, const freshness::Domain&
     }
   }
   Resolution made;
+  made.parse_id = scope.parse_id;
   made.scope_id = scope.id;
   made.domain = &domain;
   made.verdict = query::resolve(*statement_, catalog, scope.search_path);
@@ -61,6 +65,15 @@ const Resolution& MemoText::resolve(const Scope& scope, const freshness::Domain&
   }
   *place = std::move(made);
   return *place;
+}
+
+// Scopes that differ in custom settings alone have verdict and dependencies in common.
+void MemoText::take_scope(Resolution& resolution, const Scope& scope) {
+  resolution.scope_id = scope.id;
+  if (!resolution.verdict.cacheable()) return;
+  change_scope(resolution.key_prefix, scope);
+  change_scope(resolution.plain_key, scope);
+  resolution.plain_hash = hash128(resolution.plain_key);
 }
 
 MemoRef Memo::find_or_analyze(std::string_view text, uint32_t text_bytes_max,

@@ -29,7 +29,8 @@ namespace pgfresh::proxy {
 
 // What a text is for one scope and one catalog snapshot.
 struct Resolution {
-  uint64_t scope_id = 0;
+  uint64_t parse_id = 0;  // the scope's
+  uint64_t scope_id = 0;  // whose keys they are
   const freshness::Domain* domain = nullptr;
   query::Verdict verdict;
   uint64_t schema_token = 0;  // of the snapshot: the stamp's first pair
@@ -59,6 +60,8 @@ class MemoText {
                                           const query::Catalog& catalog);
 
  private:
+  static void take_scope(Resolution& resolution, const Scope& scope);
+
   std::shared_ptr<const query::Statement> statement_;
   uint64_t hash_;
   bool speaks_of_inband_;

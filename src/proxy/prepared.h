@@ -25,8 +25,8 @@ struct PreparedStatement {
   // inject_check): executing it is refused as PostgreSQL would have refused it.
   bool outdated = false;
   // PostgreSQL folds constants under the settings in force at Parse. Where the scope was known
-  // then: its id; else 0, and `doubts` and `epoch` tell whether it can still be the same.
-  uint64_t scope_id = 0;
+  // then: its parse_id; else 0, and `doubts` and `epoch` tell whether it can still be the same.
+  uint64_t parse_id = 0;
   uint64_t doubts = 0;
   uint64_t epoch = 0;
 };

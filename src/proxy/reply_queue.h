@@ -57,6 +57,16 @@ class ReplyQueue {
   [[nodiscard]] bool full() const { return items_.size() >= limits::kOutstandingMax; }
   [[nodiscard]] const ReplyItem& front() const { return items_.front(); }
   [[nodiscard]] const ReplyItem& back() const { return items_.back(); }
+  // Some message of the client's in front of `sequence` has still to be carried out.
+  [[nodiscard]] bool owes_results_before(uint64_t sequence) const {
+    for (const ReplyItem& item : items_) {
+      if (item.sequence >= sequence) break;
+      const bool runs = item.asked == Asked::kQuery || item.asked == Asked::kExecute ||
+                        item.asked == Asked::kSync;
+      if (runs && item.purpose != Purpose::kSetup) return true;
+    }
+    return false;
+  }
   [[nodiscard]] uint64_t last_sequence() const { return next_sequence_ - 1; }
 
   // A message is being sent. Returns its sequence number; while the server skips to the next Sync

@@ -4,16 +4,19 @@
 #include <array>
 #include <charconv>
 
+#include "query/policy.h"
+
 namespace pgfresh::proxy {
 namespace {
 
-// Scopes kept in the table; each is a few hundred bytes: 4 MB.
-constexpr size_t kScopesMax = 10'000;
+// Scopes kept in the table, of about a kilobyte each: 50 MB. An application whose users are told
+// apart by a custom setting has one for each of them.
+constexpr size_t kScopesMax = 50'000;
 
 // Settings that can change the bytes or the meaning of an answer (PostgreSQL manual, "Client
 // Connection Defaults", "Version and Platform Compatibility"), and those of extensions that
-// operators or index scans read (pg_trgm, pgvector). Other settings that only extension functions
-// read are not here: such functions are STABLE or VOLATILE and never cached.
+// operators or index scans read (pg_trgm, pgvector). What else extensions have, and what policies
+// read, comes from the catalog (query/policy.h).
 constexpr std::array kKeyed = {
     std::string_view{"client_encoding"},
     std::string_view{"DateStyle"},
@@ -43,32 +46,34 @@ constexpr std::array kKeyed = {
     std::string_view{"pg_trgm.strict_word_similarity_threshold"},
     std::string_view{"hnsw.ef_search"},
     std::string_view{"ivfflat.probes"},
+    std::string_view{"restrict_nonsystem_relation_kind"},
     std::string_view{"default_transaction_isolation"},
     std::string_view{"pgfresh.inband"},
     std::string_view{"pgfresh.cache"},
     std::string_view{"pgfresh.max_age"},
 };
 
+// Custom settings a session may speak of besides those the catalog names.
+constexpr size_t kNamesMax = 16;
+
 // Columns in front of the settings.
 enum Column : size_t { kSessionUser, kCurrentUser, kSchemas, kTemporary, kFixedColumns };
 
 constexpr char kSeparator = '\x1f';
 
-std::string make_probe_sql() {
-  std::string sql =
-      "SELECT session_user, current_user, "
-      "pg_catalog.array_to_string(pg_catalog.current_schemas(true), pg_catalog.chr(31)), "
-      "CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.=) 0 THEN false ELSE "
-      "EXISTS (SELECT 1 FROM pg_catalog.pg_class c WHERE c.relnamespace "
-      "OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) OR "
-      "EXISTS (SELECT 1 FROM pg_catalog.pg_type t WHERE t.typnamespace "
-      "OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) END";
-  for (const std::string_view name : kKeyed) {
-    sql += ", pg_catalog.current_setting('";
-    sql += name;
-    sql += "', true)";
-  }
-  return sql;
+constexpr std::string_view kProbeHead =
+    "SELECT session_user, current_user, "
+    "pg_catalog.array_to_string(pg_catalog.current_schemas(true), pg_catalog.chr(31)), "
+    "CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.=) 0 THEN false ELSE "
+    "EXISTS (SELECT 1 FROM pg_catalog.pg_class c WHERE c.relnamespace "
+    "OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) OR "
+    "EXISTS (SELECT 1 FROM pg_catalog.pg_type t WHERE t.typnamespace "
+    "OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) END";
+
+void append_setting(std::string& sql, std::string_view name) {
+  sql += ", pg_catalog.current_setting('";
+  sql += name;
+  sql += "', true)";
 }
 
 // An extension's settings are unknown to a session until it has loaded the extension; then they
@@ -86,6 +91,15 @@ void append_field(std::string& bytes, std::string_view field) {
   bytes += std::to_string(field.size());
   bytes += ':';
   bytes += field;
+}
+
+// The last part of a scope's bytes.
+void write_custom(Scope& scope) {
+  scope.bytes.resize(scope.parse_bytes);
+  for (const auto& [name, value] : scope.custom) {
+    append_field(scope.bytes, name);
+    append_field(scope.bytes, value);
+  }
 }
 
 // Encodings whose multi-byte characters contain no ASCII byte, and which PostgreSQL therefore
@@ -121,10 +135,14 @@ int64_t read_age_ms(std::string_view text) {
 
 }  // namespace
 
-std::string_view probe_sql() {
-  static const std::string sql = make_probe_sql();
+std::string probe_sql(const std::vector<std::string>& custom) {
+  std::string sql(kProbeHead);
+  for (const std::string_view name : kKeyed) append_setting(sql, name);
+  for (const std::string& name : custom) append_setting(sql, name);
   return sql;
 }
+
+bool is_probe(std::string_view sql) { return sql.starts_with(kProbeHead); }
 
 const std::vector<std::string_view>& keyed_settings() {
   static const std::vector<std::string_view> names(kKeyed.begin(), kKeyed.end());
@@ -136,8 +154,9 @@ bool is_keyed_setting(std::string_view name) {
 }
 
 std::optional<ProbeAnswer> read_probe(std::string_view database,
-                                      const std::vector<std::optional<std::string_view>>& row) {
-  if (row.size() != kFixedColumns + kKeyed.size()) return std::nullopt;
+                                      const std::vector<std::optional<std::string_view>>& row,
+                                      const std::vector<std::string>& custom) {
+  if (row.size() != kFixedColumns + kKeyed.size() + custom.size()) return std::nullopt;
   ProbeAnswer answer;
   Scope& scope = answer.scope;
   append_field(scope.bytes, database);
@@ -167,6 +186,13 @@ std::optional<ProbeAnswer> read_probe(std::string_view database,
     if (name == "pgfresh.cache") scope.cache_off = value == "off" || value == "false";
     if (name == "pgfresh.max_age") scope.max_age_ms = read_age_ms(value);
   }
+  scope.parse_bytes = scope.bytes.size();
+  for (size_t i = 0; i < custom.size(); ++i) {
+    // One that is not set is not the same as one set to nothing: current_setting() tells.
+    const auto& value = row[kFixedColumns + kKeyed.size() + i];
+    if (value) scope.custom.emplace_back(custom[i], *value);
+  }
+  write_custom(scope);
   return answer;
 }
 
@@ -198,16 +224,73 @@ std::vector<ScopePart> parts_of(const Scope& scope) {
         if (!value.empty()) parts.push_back({std::string(kKeyed[field - 4]), value});
     }
   }
+  for (const auto& [name, value] : scope.custom) parts.push_back({name, value});
   return parts;
+}
+
+Scope with_settings(const Scope& scope, const std::vector<CustomSetting>& changes) {
+  Scope made = scope;
+  made.id = 0;
+  for (const CustomSetting& change : changes) {
+    const auto at = std::lower_bound(
+        made.custom.begin(), made.custom.end(), change.first,
+        [](const CustomSetting& each, const std::string& name) { return each.first < name; });
+    if (at != made.custom.end() && at->first == change.first) {
+      at->second = change.second;
+    } else {
+      made.custom.insert(at, change);
+    }
+  }
+  write_custom(made);
+  return made;
+}
+
+std::vector<std::string> custom_names_of_options(std::string_view options) {
+  std::vector<std::string> names;
+  std::string word;
+  bool value_of_c = false;
+  const auto take = [&] {
+    std::string_view setting = word;
+    if (value_of_c) {
+      value_of_c = false;
+    } else if (setting == "-c") {
+      value_of_c = true;
+      return;
+    } else if (setting.starts_with("-c") || setting.starts_with("--")) {
+      setting.remove_prefix(2);
+    } else {
+      return;
+    }
+    std::string name(setting.substr(0, setting.find('=')));
+    for (char& c : name) {
+      if (c == '-') c = '_';
+      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + ('a' - 'A'));
+    }
+    if (query::is_custom_setting(name)) names.push_back(std::move(name));
+  };
+  for (size_t i = 0; i <= options.size(); ++i) {
+    const bool ends =
+        i == options.size() || options[i] == ' ' || (options[i] >= '\t' && options[i] <= '\r');
+    if (ends) {
+      if (!word.empty()) take();
+      word.clear();
+    } else {
+      if (options[i] == '\\' && i + 1 < options.size()) ++i;
+      word += options[i];
+    }
+  }
+  return names;
 }
 
 ScopeRef ScopeTable::intern(Scope scope) {
   const std::lock_guard lock(mutex_);
   if (const auto found = scopes_.find(scope.bytes); found != scopes_.end()) return found->second;
-  if (scopes_.size() >= kScopesMax) {
-    std::erase_if(scopes_, [](const auto& item) { return item.second.use_count() == 1; });
-  }
+  if (scopes_.size() >= kScopesMax) make_room();
   scope.id = next_id_++;
+  std::string parsed_under = scope.bytes.substr(0, scope.parse_bytes);
+  // Then prepared statements are parsed once more before they are looked up again.
+  if (parse_ids_.size() >= kScopesMax) parse_ids_.clear();
+  scope.parse_id = parse_ids_.try_emplace(std::move(parsed_under), scope.id).first->second;
   auto shared = std::make_shared<const Scope>(std::move(scope));
   if (scopes_.size() < kScopesMax) scopes_.emplace(shared->bytes, shared);
   return shared;
@@ -224,9 +307,115 @@ std::vector<ScopeRef> ScopeTable::all() const {
   return scopes;
 }
 
+// The older half of those that no session holds.
+void ScopeTable::make_room() {
+  std::vector<uint64_t> idle;
+  for (const auto& [bytes, scope] : scopes_) {
+    if (scope.use_count() == 1) idle.push_back(scope->id);
+  }
+  if (idle.empty()) return;
+  const auto middle = idle.begin() + static_cast<std::ptrdiff_t>(idle.size() / 2);
+  std::nth_element(idle.begin(), middle, idle.end());
+  const uint64_t newest = *middle;
+  std::erase_if(scopes_, [newest](const auto& item) {
+    return item.second.use_count() == 1 && item.second->id <= newest;
+  });
+}
+
 size_t ScopeTable::size() const {
   const std::lock_guard lock(mutex_);
   return scopes_.size();
 }
+
+// ── What one session knows ───────────────────────────────────────────────────────────────────────
+
+void ScopeTracker::forget_transaction() {
+  before_.reset();
+  after_commit_.reset();
+  failed_ = false;
+}
+
+void ScopeTracker::doubt() {
+  ++doubts_;
+  forget_transaction();
+  if (state_ == State::kProbing) {
+    doubted_ = true;
+  } else {
+    state_ = State::kUnknown;
+  }
+}
+
+void ScopeTracker::probe_sent(uint64_t epoch, Place place) {
+  forget_transaction();
+  state_ = State::kProbing;
+  in_block_ = place == Place::kBlock;
+  doubted_ = false;
+  epoch_ = epoch;
+}
+
+void ScopeTracker::probe_answered(ScopeRef scope) {
+  scope_ = std::move(scope);
+  state_ = doubted_ ? State::kUnknown : State::kKnown;
+}
+
+void ScopeTracker::follow(ScopeRef now, ScopeRef after_commit, uint64_t sequence) {
+  follow_here(std::move(now), std::move(after_commit));
+  follow_sequence_ = sequence;
+  state_ = State::kFollowing;
+  end_ = End::kNone;
+}
+
+void ScopeTracker::follow_here(ScopeRef now, ScopeRef after_commit) {
+  if (!before_) before_ = scope_;
+  scope_ = std::move(now);
+  after_commit_ = std::move(after_commit);
+}
+
+void ScopeTracker::ready(char status, uint64_t sequence) {
+  const End end = std::exchange(end_, End::kNone);
+  // That of a BEGIN of our own in front of it.
+  if (state_ == State::kFollowing && sequence < follow_sequence_) return;
+  if (status == 'I') {
+    end_transaction(end);
+    return;
+  }
+  if (state_ != State::kFollowing) return;
+  // Behind an error the block can only end, or go back to a savepoint.
+  if (!failed_) {
+    state_ = State::kKnown;
+  } else if (status != 'E') {
+    doubt();
+  }
+}
+
+void ScopeTracker::end_transaction(End end) {
+  if (std::exchange(in_block_, false)) {
+    doubt();
+    return;
+  }
+  if (!before_) return;
+  const bool under_way = state_ == State::kFollowing;
+  if (end == End::kRollback || (under_way && failed_)) {
+    scope_ = before_;
+  } else if (end == End::kCommit || under_way) {
+    if (after_commit_) scope_ = after_commit_;
+  } else {
+    doubt();
+    return;
+  }
+  if (under_way) state_ = State::kKnown;
+  forget_transaction();
+}
+
+void ScopeTracker::speak_of(std::string lower_name) {
+  if (std::find(names_.begin(), names_.end(), lower_name) != names_.end()) return;
+  if (names_.size() >= kNamesMax) {
+    crowded_ = true;
+    return;
+  }
+  names_.push_back(std::move(lower_name));
+}
+
+void ScopeTracker::block_ended_here(End end) { end_transaction(end); }
 
 }  // namespace pgfresh::proxy

@@ -43,6 +43,30 @@ void ServerLink::inject_query(std::string_view sql, Purpose purpose) {
   replies_.push(Asked::kQuery, purpose);
 }
 
+void ServerLink::inject_probe(std::string_view sql) {
+  static constexpr std::string_view kName = "pgfresh probe";
+  std::string statement = "S" + std::string(kName);
+  statement.push_back('\0');
+  std::string bind(kName);
+  bind.push_back('\0');
+  std::string execute = bind + std::string(4, '\0');  // no row limit
+  bind += bind + std::string(6, '\0');                // no parameters, every column in text
+  std::string portal = "P" + std::string(kName);
+  portal.push_back('\0');
+  std::string bytes;
+  // One that failed half-way may have left its statement behind.
+  wire::write_message(bytes, 'C', statement);
+  wire::write_parse(bytes, kName, sql, {});
+  wire::write_message(bytes, 'B', bind);
+  wire::write_message(bytes, 'E', execute);
+  wire::write_message(bytes, 'C', portal);
+  wire::write_message(bytes, 'C', statement);
+  bytes += std::string_view("S\0\0\0\4", 5);
+  inject(bytes);
+  segment_open_ = false;
+  replies_.push(Asked::kSync, Purpose::kProbe);
+}
+
 void ServerLink::inject_parse(const PreparedRef& statement, Purpose purpose) {
   if (replies_.skipping()) return;  // it would be skipped too, and must not be taken for known
   std::string message;

@@ -39,6 +39,9 @@ class ServerLink {
 
   // Sends a message of our own whose answer the client does not see. Flushes what stands before.
   void inject_query(std::string_view sql, Purpose purpose);
+  // By the extended protocol and under a name of its own, so that it disturbs neither the unnamed
+  // statement nor a portal. One item of the reply queue stands for all of it. REQUIRES: at_rest().
+  void inject_probe(std::string_view sql);
   void inject_parse(const PreparedRef& statement, Purpose purpose);
   void inject_close_unnamed();
   void inject_sync();

@@ -12,7 +12,8 @@
 // The code is in files by what moves it: session.cc (life and death, input, output),
 // session_login.cc, session_client.cc (messages of the client; the simple protocol),
 // session_extended.cc (the extended one), session_forward.cc (sending on), session_server.cc
-// (messages of PostgreSQL), session_cache.cc (may this be answered here?).
+// (messages of PostgreSQL), session_cache.cc (may this be answered here?), session_scope.cc (the
+// session's settings).
 //
 // Invariants
 //  - held_ is empty whenever something has been forwarded behind it.
@@ -180,7 +181,8 @@ class Session {
   void take_flush(const wire::Frame& frame);
   void forward_query(const wire::Frame& frame, MemoText* text);
   void forward_blind(const wire::Frame& frame, Asked asked);
-  void forward_execute(const wire::Frame& frame, MemoText* text);
+  void forward_execute(const wire::Frame& frame, MemoText* text, const PreparedRef& bound = nullptr,
+                       const wire::BindMessage* bind = nullptr);
   void forward_held();
   void forward_one(const Held& held);
   // `text`: of the statement that is, or may be, begun by what is sent now; null: not known.
@@ -189,8 +191,10 @@ class Session {
   [[nodiscard]] bool would_carry(const MemoText* text) const;
   void ensure_on_server(const PreparedRef& prepared, std::string_view name);
   [[nodiscard]] bool concerns_prepared(const MemoText& text) const;
+  void materialize_before(const MemoText& text);
   void materialize_prepared();
-  void note_sent(MemoText* text, uint64_t sequence);
+  void note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bound = nullptr,
+                 const wire::BindMessage* bind = nullptr);
   void note_scope(PreparedStatement& prepared) const;
   void note_effect(query::Effect effect, uint64_t sequence);
   [[nodiscard]] bool needs_check(const PreparedRef& prepared) const;
@@ -226,8 +230,6 @@ class Session {
   void take_notice(const wire::Frame& frame);
   void take_notice_part(const wire::Frame& frame);
   void take_check_reply(const wire::Frame& frame);
-  void take_probe_reply(const wire::Frame& frame);
-  void take_probe_row();
   void open_slots_of(std::string_view payload);
   void open_slot(uint32_t slot);
   void forward_to_client(const wire::Frame& frame);
@@ -246,7 +248,6 @@ class Session {
                                          int64_t now_ns, int64_t hint_ttl_ms);
   [[nodiscard]] Reason session_reason(const Question& question, const Scope& scope, uint64_t epoch);
   [[nodiscard]] bool caching() const;
-  [[nodiscard]] bool wants_probe();
   void note_miss(MemoText& text);
   void bypass(MemoText& text, Reason reason);
   void explain_bypass(MemoText& text, const query::Verdict& verdict);
@@ -264,7 +265,34 @@ class Session {
   void record(const wire::Frame& frame, uint64_t sequence);
   void finish_fetch();
   void drop_fetch(Reason reason);
+
+  // session_scope.cc
+  struct FollowedChange {
+    std::string name;
+    std::string value;
+    bool local = false;
+  };
+  struct Following {
+    ScopeRef now;  // null: nothing that matters has changed
+    ScopeRef after_commit;
+    std::vector<FollowedChange> changes;
+  };
+  [[nodiscard]] bool wants_probe();
   void send_probe();
+  void take_probe_reply(const wire::Frame& frame);
+  void take_probe_row();
+  void note_startup_settings();
+  [[nodiscard]] std::optional<std::vector<FollowedChange>> understood_changes(
+      const query::Statement& statement, const query::Catalog& catalog, std::string_view oids,
+      const wire::BindMessage* bind);
+  [[nodiscard]] std::optional<Following> following(const query::Statement& statement,
+                                                   std::string_view oids,
+                                                   const wire::BindMessage* bind);
+  [[nodiscard]] bool answer_setting(const query::Statement& statement, bool extended);
+  void reply_setting(const query::Statement& statement, const std::vector<FollowedChange>& changes,
+                     bool extended);
+  [[nodiscard]] bool follow_settings(const query::Statement& statement, std::string_view oids,
+                                     const wire::BindMessage* bind, uint64_t sequence);
 
   // Constant after construction.
   Worker& worker_;
@@ -309,7 +337,6 @@ class Session {
   bool waited_ = false;            // the message in hand has waited once; it does not wait again
   bool probed_ = false;            // … has caused one probe; it does not cause another
   std::string probe_row_;          // its DataRow, while it comes in parts
-  bool portal_suspended_ = false;  // a probe, a simple query, would destroy it
   bool unmarked_ = false;          // pgfresh.inband spoken of, or off: writes may bring no notices
   bool carrying_ = false;          // Domain::end_carrying() is owed
   bool server_said_last_ = false;  // PostgreSQL has told the client why it ends
@@ -317,6 +344,7 @@ class Session {
   enum class NoticePart : uint8_t { kNone, kCollecting, kForwarding, kSwallowing };
   NoticePart notice_part_ = NoticePart::kNone;
   std::optional<ProbeAnswer> probe_answer_;
+  std::vector<std::string> probe_names_;  // the custom settings a probe under way asks for
   LastVerdict last_;
 
   int64_t connected_ns_ = 0;

@@ -47,23 +47,6 @@ Reason Session::standing_reason(const query::Statement& statement) const {
   return Reason::kNone;
 }
 
-// One probe for one message, and only while nothing it could disturb is going on. In a block too:
-// what was SET in it counts there, and is doubted again when the block ends.
-bool Session::wants_probe() {
-  return !probed_ && scope_.needs_probe(domain_->settings_epoch()) &&
-         transaction_.server_status() != 'E' && server_->at_rest() && !portal_suspended_;
-}
-
-void Session::send_probe() {
-  worker_.counters().add(Counter::kProbes);
-  probed_ = true;
-  scope_.probe_sent(domain_->settings_epoch(), transaction_.server_status() == 'I'
-                                                   ? ScopeTracker::Place::kIdle
-                                                   : ScopeTracker::Place::kBlock);
-  server_->inject_query(probe_sql(), Purpose::kProbe);
-  block(Block::kProbe);
-}
-
 const Resolution* Session::resolve(MemoText& text) {
   const Scope* scope = scope_.known(domain_->settings_epoch());
   const query::Catalog* catalog = worker_.catalog(*domain_);
@@ -123,6 +106,10 @@ Session::Answer Session::ask_cache(const Question& question) {
     if (resolution != nullptr && reason != Reason::kNone && is_for_rows(question)) {
       explain_bypass(question.text, resolution->verdict);
     }
+    // The snapshot may be newer than the epoch, and read settings that the scope does not hold.
+    if (reason == Reason::kNone && domain_->settings_epoch() != epoch) {
+      reason = Reason::kSessionUnknown;
+    }
   }
   if (reason == Reason::kNone && question.prepared != nullptr &&
       takes_time_of_day(question.prepared->parameter_oids)) {
@@ -149,12 +136,12 @@ Reason Session::session_reason(const Question& question, const Scope& scope, uin
   if (unmarked_) return Reason::kSessionOpaque;
   if (transaction_.is_implicit() && !scope.reads_committed) return Reason::kTransaction;
   PreparedStatement* prepared = question.prepared;
-  if (prepared == nullptr || prepared->scope_id == scope.id) return Reason::kNone;
+  if (prepared == nullptr || prepared->parse_id == scope.parse_id) return Reason::kNone;
   // Parsed before the scope was known: the same one, unless something came in between.
   const bool same =
-      prepared->scope_id == 0 && prepared->doubts == scope_.doubts() && prepared->epoch == epoch;
+      prepared->parse_id == 0 && prepared->doubts == scope_.doubts() && prepared->epoch == epoch;
   if (!same) return Reason::kStale;
-  prepared->scope_id = scope.id;
+  prepared->parse_id = scope.parse_id;
   return Reason::kNone;
 }
 

@@ -207,6 +207,7 @@ void Session::forward_blind(const wire::Frame& frame, Asked asked) {
 // the message has been dealt with, or put back until the session's settings are known.
 bool Session::answer_control(const wire::Frame& frame, MemoText& text, bool extended) {
   const query::Statement& statement = text.statement();
+  if (!statement.setting_changes.empty()) return answer_setting(statement, extended);
   switch (statement.kind) {
     case query::Kind::kBegin: {
       if (!caching() || transaction_.status() != 'I' || !server_->at_rest() ||
@@ -232,6 +233,9 @@ bool Session::answer_control(const wire::Frame& frame, MemoText& text, bool exte
     case query::Kind::kRollback:
       if (!transaction_.deferred()) return false;
       static_cast<void>(transaction_.take_deferred());
+      scope_.block_ended_here(statement.kind == query::Kind::kCommit
+                                  ? ScopeTracker::End::kCommit
+                                  : ScopeTracker::End::kRollback);
       worker_.counters().add(Counter::kLocalBlocks);
       worker_.counters().add(Counter::kTransactions);
       reply_command(statement.kind == query::Kind::kCommit ? kCommitTag : kRollbackTag, extended);

@@ -13,6 +13,8 @@ constexpr std::string_view kSelectNothingTag{
     "SELECT 0\0",
     14};
 
+constexpr size_t kHeaderBytes = 5;
+
 // Statements whose description may be at hand.
 bool describes_here(query::Kind kind) {
   return kind == query::Kind::kSelect || kind == query::Kind::kShowLast;
@@ -37,13 +39,14 @@ bool Session::may_hold(const MemoText& text) const {
     case query::Kind::kCommit:
     case query::Kind::kRollback:
       return caching();
+    case query::Kind::kSession:
+      return caching() && transaction_.deferred() && !text.statement().setting_changes.empty();
     case query::Kind::kEmpty:
     case query::Kind::kSavepoint:
     case query::Kind::kWrite:
     case query::Kind::kShow:
     case query::Kind::kNotify:
     case query::Kind::kDeallocate:
-    case query::Kind::kSession:
     case query::Kind::kDdl:
     case query::Kind::kMany:
     case query::Kind::kUnknown:
@@ -135,6 +138,7 @@ void Session::take_parse(const wire::Frame& frame) {
     return;
   }
   probed_ = false;
+  materialize_before(*text);
   PreparedRef prepared =
       prepared_.define(message->statement, std::move(text), message->parameter_oids);
   if (prepared == nullptr) {  // no room: PostgreSQL alone will know it
@@ -160,7 +164,7 @@ void Session::note_scope(PreparedStatement& prepared) const {
   prepared.epoch = domain_->settings_epoch();
   prepared.doubts = scope_.doubts();
   const Scope* scope = scope_.known(prepared.epoch);
-  prepared.scope_id = scope != nullptr ? scope->id : 0;
+  prepared.parse_id = scope != nullptr ? scope->parse_id : 0;
 }
 
 void Session::take_bind(const wire::Frame& frame) {
@@ -180,6 +184,7 @@ void Session::take_bind(const wire::Frame& frame) {
     return;
   }
   if (check_first(prepared, frame)) return;
+  if (prepared) materialize_before(*prepared->text);
   forward_held();
   before_forward(prepared ? prepared->text.get() : nullptr);
   ensure_on_server(prepared, message->statement);
@@ -269,12 +274,12 @@ void Session::take_execute(const wire::Frame& frame) {
       forward_execute(frame, &text);
       return;
   }
-  if (answer_control(frame, text, /*extended=*/true)) return;
+  if (message->max_rows == 0 && answer_control(frame, text, /*extended=*/true)) return;
   if (text.statement().kind == query::Kind::kSelect && message->max_rows != 0 &&
       !ends_portal_now()) {
     bypass(text, Reason::kRowLimit);
   } else if (text.statement().kind == query::Kind::kSelect) {
-    const auto bind_message = wire::read_bind(bind->raw.substr(5));
+    const auto bind_message = wire::read_bind(bind->raw.substr(kHeaderBytes));
     PGFRESH_CHECK(bind_message.has_value());
     const Wanted wanted =
         held_portal_description() != nullptr ? Wanted::kDescribedRows : Wanted::kRows;
@@ -294,18 +299,28 @@ void Session::take_execute(const wire::Frame& frame) {
   if (text.statement().kind != query::Kind::kSelect) bypass(text, Reason::kNotSelect);
   if (check_first(prepared, frame)) return;
   if (fetch_) fetch_->prepared = prepared;
+  if (text.statement().setting_changes.empty()) {
+    forward_held();
+    forward_execute(frame, &text);
+    return;
+  }
+  // What it sets may be in the Bind, whose bytes go with it.
+  const std::string kept(held_bind()->raw);
+  const auto bind_message = wire::read_bind(std::string_view(kept).substr(kHeaderBytes));
+  PGFRESH_CHECK(bind_message.has_value());
   forward_held();
-  forward_execute(frame, &text);
+  forward_execute(frame, &text, prepared, &*bind_message);
 }
 
-void Session::forward_execute(const wire::Frame& frame, MemoText* text) {
+void Session::forward_execute(const wire::Frame& frame, MemoText* text, const PreparedRef& bound,
+                              const wire::BindMessage* bind) {
   before_forward(text);
   if (text != nullptr && concerns_prepared(*text)) materialize_prepared();
   const uint64_t sequence = server_->sent(Asked::kExecute);
   if (fetch_ && fetch_->answer_sequence == 0) fetch_->answer_sequence = sequence;
   time_answer(sequence);
   server_->outbox().add(frame.bytes);
-  note_sent(text, sequence);
+  note_sent(text, sequence, bound, bind);
 }
 
 void Session::take_close(const wire::Frame& frame) {

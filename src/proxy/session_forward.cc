@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "proxy/session.h"
+#include "query/policy.h"
 
 namespace pgfresh::proxy {
 namespace {
@@ -42,7 +43,8 @@ bool may_reset_settings(const query::Statement& statement) {
     case query::Kind::kSession:
     case query::Kind::kMany:
     case query::Kind::kUnknown:
-      return contains_word(statement.text, "reset") || contains_word(statement.text, "discard");
+      return query::contains_word(statement.text, "reset") ||
+             query::contains_word(statement.text, "discard");
     case query::Kind::kEmpty:
     case query::Kind::kSelect:
     case query::Kind::kBegin:
@@ -180,10 +182,19 @@ void Session::ensure_on_server(const PreparedRef& prepared, std::string_view nam
 bool Session::concerns_prepared(const MemoText& text) const {
   const query::Statement& statement = text.statement();
   if (speaks_of_statements(statement)) return true;
-  const bool may_set = statement.kind == query::Kind::kSession ||
+  // A custom setting alone does not change how a text is parsed.
+  const bool custom_alone = !statement.setting_changes.empty() &&
+                            query::is_custom_setting(statement.setting_changes.front().name);
+  const bool may_set = (statement.kind == query::Kind::kSession && !custom_alone) ||
                        statement.kind == query::Kind::kMany ||
                        statement.kind == query::Kind::kUnknown;
   return may_set && transaction_.server_status() == 'I';
+}
+
+// The same for a text whose Parse or Bind is about to be sent, in a segment of its own: there a
+// statement that no longer parses does not fail the client's.
+void Session::materialize_before(const MemoText& text) {
+  if (held_.empty() && server_->at_rest() && concerns_prepared(text)) materialize_prepared();
 }
 
 void Session::materialize_prepared() {
@@ -199,7 +210,9 @@ void Session::materialize_prepared() {
   if (injected && alone) server_->inject_sync();
 }
 
-void Session::note_sent(MemoText* text, uint64_t sequence) {
+// `bound`, `bind`: of an Execute behind a Bind that was looked at.
+void Session::note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bound,
+                        const wire::BindMessage* bind) {
   if (text == nullptr) {
     server_->doubt_inband();
     note_effect(query::Effect::kChangesSession, sequence);
@@ -207,6 +220,10 @@ void Session::note_sent(MemoText* text, uint64_t sequence) {
   }
   const query::Statement& statement = text->statement();
   if (may_reset_settings(statement)) server_->doubt_inband();
+  const std::string_view oids =
+      bound ? std::string_view(bound->parameter_oids) : std::string_view();
+  if (follow_settings(statement, oids, bind, sequence)) return;
+  if (statement.kind != query::Kind::kSelect) scope_.sent_more_than_reads();
   if (statement.kind == query::Kind::kBegin) {
     const Scope* scope = domain_ ? scope_.known(domain_->settings_epoch()) : nullptr;
     const bool committed =
@@ -218,13 +235,16 @@ void Session::note_sent(MemoText* text, uint64_t sequence) {
                             sequence);
     return;
   }
-  if (statement.kind == query::Kind::kSavepoint) scope_.block_undone();
+  if (statement.kind == query::Kind::kSavepoint && statement.canonical.starts_with("rollback")) {
+    scope_.rolled_back_to_savepoint();
+  }
   note_effect(effect_of(*text), sequence);
   note_deallocation(statement);
 }
 
 void Session::note_effect(query::Effect effect, uint64_t sequence) {
   if (effect == query::Effect::kPureRead) return;
+  scope_.sent_more_than_reads();
   transaction_.sent_write(sequence);
   if (unmarked_ && domain_ != nullptr) {
     // No notice may come for what this writes: nobody is served until it is settled.

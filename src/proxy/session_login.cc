@@ -239,6 +239,7 @@ void Session::login_done() {
     domain_->add_backend(server_->key.pid);
     domain_->settler().wanted();
   }
+  note_startup_settings();
   unblock(Block::kLogin);
 }
 

@@ -44,12 +44,14 @@ bool is_refusal_of_name(const wire::Frame& frame) {
   return notice && notice->sqlstate == "42P05";
 }
 
-// DDL that event triggers do not see: roles, databases, server settings (PostgreSQL manual, "Event
-// Trigger Firing Matrix").
+// DDL that event triggers do not see: roles, databases, server settings, event triggers, REASSIGN
+// OWNED (src/include/tcop/cmdtaglist.h).
 bool escapes_event_triggers(std::string_view tag) {
   return tag.find("ROLE") != std::string_view::npos ||
          tag.find("DATABASE") != std::string_view::npos ||
          tag.find("SYSTEM") != std::string_view::npos ||
+         tag.find("EVENT TRIGGER") != std::string_view::npos ||
+         tag.find("REASSIGN") != std::string_view::npos ||
          tag.find("TABLESPACE") != std::string_view::npos;
 }
 
@@ -166,7 +168,6 @@ void Session::take_reply(const wire::Frame& frame) {
       replies.pop();
       break;
     case 's':
-      portal_suspended_ = true;
       if (fetch_ && fetch_->row_limited && fetch_->answer_sequence == sequence) {
         record(frame, sequence);
         if (fetch_) finish_fetch();
@@ -243,6 +244,8 @@ void Session::take_command_complete(const wire::Frame& frame) {
   const Purpose purpose = replies.front().purpose;
   if (replies.front().asked == Asked::kExecute) replies.pop();
   const auto tag = wire::read_command_tag(frame.body());
+  if (tag == "COMMIT") scope_.end_seen(ScopeTracker::End::kCommit);
+  if (tag == "ROLLBACK") scope_.end_seen(ScopeTracker::End::kRollback);
   if (tag && query::is_ddl_tag(*tag) && domain_ != nullptr) {
     worker_.counters().add(Counter::kDdlSeen);
     open_slot(domain_->tokens().slot_of(freshness::schema_tag()));
@@ -267,6 +270,7 @@ void Session::take_command_complete(const wire::Frame& frame) {
 
 void Session::take_error(const wire::Frame& frame) {
   drop_fetch(Reason::kNotQuiet);
+  scope_.error_seen();
   ReplyQueue& replies = server_->replies();
   const ReplyItem item = replies.front();
   if (item.asked == Asked::kParseAgain && is_refusal_of_name(frame)) {
@@ -316,13 +320,12 @@ void Session::take_ready(const wire::Frame& frame) {
   }
   replies.pop();
   settle(transaction_.ready(*status, sequence));
+  scope_.ready(*status, sequence);
   if (purpose == Purpose::kInband) {
     server_->inband_answered(sequence);
     return;
   }
   if (*status == 'I') {
-    scope_.block_undone();
-    portal_suspended_ = false;
     worker_.counters().add(Counter::kTransactions);
     portals_.clear();
     done_portal_.reset();
@@ -401,48 +404,6 @@ void Session::open_slot(uint32_t slot) {
     slot = domain_->tokens().slot_of(freshness::schema_tag());
   }
   if (transaction_.hold_open(slot)) domain_->tokens().open(slot);
-}
-
-// ── The probe ────────────────────────────────────────────────────────────────────────────────────
-
-void Session::take_probe_row() {
-  const std::string message = std::exchange(probe_row_, {});
-  const std::string database(startup_.get("database").empty() ? startup_.get("user")
-                                                              : startup_.get("database"));
-  const auto row = wire::read_data_row(std::string_view(message).substr(kHeaderBytes));
-  if (row) probe_answer_ = read_probe(database, *row);
-}
-
-void Session::take_probe_reply(const wire::Frame& frame) {
-  switch (frame.type) {
-    case 'D':
-      // A row comes in parts when it does not lie whole in what was read.
-      if (frame.size > limits::kBackendWholeMax) return;
-      if (frame.first || is_whole(frame)) probe_row_.clear();
-      probe_row_.append(frame.bytes);
-      if (frame.last || is_whole(frame)) take_probe_row();
-      return;
-    case 'E':
-      // A cancel request of the client's met it, or a time-out: nothing has been learnt.
-      scope_.doubt();
-      return;
-    case 'Z': {
-      const ReplyItem item = server_->replies().front();
-      server_->replies().pop();
-      settle(transaction_.ready(wire::read_ready(frame.body()).value_or('I'), item.sequence));
-      if (probe_answer_ && probe_answer_->unmarked) unmarked_ = true;
-      if (probe_answer_ && !probe_answer_->opaque) {
-        scope_.probe_answered(worker_.shared().scopes.intern(std::move(probe_answer_->scope)));
-      } else {
-        scope_.probe_answered_opaque();
-      }
-      probe_answer_.reset();
-      unblock(Block::kProbe);
-      return;
-    }
-    default:
-      return;
-  }
 }
 
 }  // namespace pgfresh::proxy

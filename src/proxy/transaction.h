@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -36,8 +37,18 @@ class Transaction {
   // BEGIN was answered by the proxy; `text` is sent before anything else goes to the server.
   void defer(std::string text) { deferred_begin_ = std::move(text); }
   [[nodiscard]] bool deferred() const { return !deferred_begin_.empty(); }
+  // A statement that sets something until the end of the block, and is sent with its BEGIN.
+  // REQUIRES: deferred().
+  void defer_setting(std::string_view sql) {
+    deferred_begin_.append("; ").append(sql);
+    settings_deferred_ = true;
+  }
+  [[nodiscard]] bool settings_deferred() const { return settings_deferred_; }
   // COMMIT or ROLLBACK of a block nothing of which was sent, or the text is being sent now.
-  [[nodiscard]] std::string take_deferred() { return std::exchange(deferred_begin_, {}); }
+  [[nodiscard]] std::string take_deferred() {
+    settings_deferred_ = false;
+    return std::exchange(deferred_begin_, {});
+  }
 
   // A message with this sequence number was sent, and it may do more than read.
   void sent_write(uint64_t sequence) { wrote_sequence_ = sequence; }
@@ -102,7 +113,8 @@ class Transaction {
   freshness::Carried carried_;
   uint64_t wrote_sequence_ = 0;  // of the last message sent that may do more than read
   uint64_t ended_sequence_ = 0;  // of the last ReadyForQuery that said idle
-  std::string deferred_begin_;
+  std::string deferred_begin_;   // and what is sent with it
+  bool settings_deferred_ = false;
   std::unordered_set<uint32_t> open_slots_;
 };
 

@@ -18,6 +18,7 @@
 #include "pg_query.h"
 #include "query/canonical.h"
 #include "query/scan.h"
+#include "query/setting_reader.h"
 #include "query/shape.h"
 #include "query/shape_collector.h"
 #include "query/statement.h"
@@ -184,6 +185,7 @@ Kind take_rest(std::string_view type, const Part& part) {
 
 Kind take_statement(std::string_view type, const object& body, const Part& part) {
   if (type == "SelectStmt") {
+    part.out.setting_changes = changes_of_select(body);
     part.collector.statement(type, body);
     return Kind::kSelect;
   }
@@ -206,6 +208,7 @@ Kind take_statement(std::string_view type, const object& body, const Part& part)
   if (is_one_of(type, {"DeclareCursorStmt", "FetchStmt", "ClosePortalStmt"})) {
     return take_cursor(type, body, part);
   }
+  if (type == "VariableSetStmt") part.out.setting_changes = changes_of_set(body);
   return take_rest(type, part);
 }
 
@@ -252,7 +255,10 @@ bool take_tree(const element& root, Statement& out, SelectShape& shape,
     out.kind = out.kind == Kind::kEmpty ? kind : Kind::kMany;
     deallocates = deallocates || kind == Kind::kDeallocate;
   }
-  if (out.kind == Kind::kMany) out.deallocates_all = deallocates;
+  if (out.kind == Kind::kMany) {
+    out.deallocates_all = deallocates;
+    out.setting_changes.clear();
+  }
   return true;
 }
 

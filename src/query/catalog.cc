@@ -85,6 +85,13 @@ Catalog::NamedSafety Catalog::function_safety(const std::vector<std::string>& se
   return worst(functions_, search_path, schema, name);
 }
 
+bool Catalog::is_builtin_alone(const std::vector<std::string>& search_path,
+                               std::string_view name) const {
+  return std::none_of(search_path.begin(), search_path.end(), [&](const std::string& schema) {
+    return schema != "pg_catalog" && functions_.contains(qualified(schema, name));
+  });
+}
+
 Catalog::NamedSafety Catalog::operator_safety(const std::vector<std::string>& search_path,
                                               std::string_view schema,
                                               std::string_view name) const {

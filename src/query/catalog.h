@@ -22,6 +22,9 @@ namespace pgfresh::query {
 
 using Oid = uint32_t;
 
+class PolicyBook;
+struct Statement;
+
 struct Attribute {
   std::string name;
   int16_t number = 0;
@@ -41,12 +44,15 @@ struct Relation {
   Oid root = 0;  // of its partition or inheritance tree; itself when it has none
   std::string schema;
   std::string name;
-  char kind = 'r';              // pg_class.relkind
-  char persistence = 'p';       // pg_class.relpersistence
-  bool row_security = false;    // of any member of the tree
-  bool watched = false;         // our ENABLE ALWAYS triggers on every member of the tree
-  bool foreign_member = false;  // a member of the tree is a foreign or unlogged table
-  bool unsafe_types = false;    // an attribute's type is not safe, see Catalog::Type
+  char kind = 'r';         // pg_class.relkind
+  char persistence = 'p';  // pg_class.relpersistence
+  // Of this relation itself: PostgreSQL applies the policies of the table that is named, to the
+  // rows of its partitions and children too, and not those of the children.
+  bool row_security = false;
+  bool policies_proven = false;  // under a search_path of public: for people to see
+  bool watched = false;          // our ENABLE ALWAYS triggers on every member of the tree
+  bool foreign_member = false;   // a member of the tree is a foreign or unlogged table
+  bool unsafe_types = false;     // an attribute's type is not safe, see Catalog::Type
   std::vector<Attribute> attributes;
   std::vector<KeyColumn> key_columns;  // of the tree, in the order of pgfresh.watch()
 };
@@ -120,6 +126,9 @@ class Catalog {
   // the session changed. Judged by the words in the functions' bodies.
   [[nodiscard]] bool writes_may_change_session() const { return writes_may_change_session_; }
   [[nodiscard]] const std::unordered_map<Oid, Relation>& relations() const { return relations_; }
+  // Policies of row-level security, and what they read.
+  [[nodiscard]] const PolicyBook& policies() const { return *policies_; }
+  [[nodiscard]] std::shared_ptr<const PolicyBook> share_policies() const { return policies_; }
   // The worst safety over every function (aggregate, window function, procedure) of that name in
   // the schemas of the path, or in `schema` alone when that is not empty. `found` is false when
   // there is none.
@@ -135,6 +144,9 @@ class Catalog {
   };
   [[nodiscard]] NamedSafety function_safety(const std::vector<std::string>& search_path,
                                             std::string_view schema, std::string_view name) const;
+  // No schema of the path but pg_catalog has a function of that name.
+  [[nodiscard]] bool is_builtin_alone(const std::vector<std::string>& search_path,
+                                      std::string_view name) const;
   // The worst over every operator of that name in the path; `schema` as above.
   [[nodiscard]] NamedSafety operator_safety(const std::vector<std::string>& search_path,
                                             std::string_view schema, std::string_view name) const;
@@ -173,6 +185,7 @@ class Catalog {
   std::vector<std::string> equality_schemas_;  // see foreign_equality()
   std::unordered_map<Oid, Type> types_;
   std::unordered_map<std::string, Oid> type_names_;
+  std::shared_ptr<const PolicyBook> policies_;
 };
 
 }  // namespace pgfresh::query

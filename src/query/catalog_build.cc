@@ -17,8 +17,10 @@
 
 #include "query/catalog.h"
 #include "query/catalog_names.h"
+#include "query/policy.h"
 #include "query/reviewed.h"
 #include "query/shape.h"
+#include "query/statement.h"
 #include "query/view_tree.h"
 
 namespace pgfresh::query {
@@ -115,6 +117,7 @@ class CatalogBuilder {
   std::unordered_set<Oid> projecting_operators_;
   std::unordered_set<std::string> planar_;  // names with an overload that does not
   std::vector<std::pair<Oid, std::optional<ViewTree>>> views_;
+  PolicyBookBuilder policies_;
   bool meta_seen_ = false;
 };
 
@@ -167,6 +170,14 @@ bool CatalogBuilder::take_row(const Row& row) {
       return take_names(row, kind.front() == 'f');
     case 'y':
       return take_type(row);
+    case 'p':
+      return policies_.take_policy(row);
+    case 'q':
+      return policies_.take_function(row);
+    case 'g':
+      return policies_.take_setting(row);
+    case 'x':
+      return policies_.take_extension(row);
     default:
       return false;
   }
@@ -354,12 +365,17 @@ bool CatalogBuilder::take_type(const Row& row) {
 std::shared_ptr<Catalog> CatalogBuilder::finish(uint64_t generation, uint64_t schema_token) {
   catalog_->generation_ = generation;
   catalog_->schema_token_ = schema_token;
+  catalog_->policies_ = policies_.finish();
   judge_types();
   judge_projections();
   judge_relations();
   build_trees();
   build_key_columns();
   judge_views();
+  for (auto& [oid, relation] : catalog_->relations_) {
+    if (!relation.row_security) continue;
+    relation.policies_proven = policies_proven(*catalog_, relation, {"pg_catalog", "public"});
+  }
   return catalog_;
 }
 
@@ -392,7 +408,6 @@ void CatalogBuilder::build_trees() {
     for (const Oid oid : members) {
       const Relation* member = catalog_->relation(oid);
       whole.watched = whole.watched && member != nullptr && member->watched;
-      whole.row_security = whole.row_security || (member != nullptr && member->row_security);
       whole.foreign_member = whole.foreign_member || member == nullptr || member->foreign_member;
       whole.unsafe_types = whole.unsafe_types || member == nullptr || member->unsafe_types;
     }
@@ -401,7 +416,6 @@ void CatalogBuilder::build_trees() {
       if (member == catalog_->relations_.end()) continue;
       member->second.root = whole.root;
       member->second.watched = whole.watched;
-      member->second.row_security = whole.row_security;
       member->second.foreign_member = whole.foreign_member;
       member->second.unsafe_types = whole.unsafe_types;
     }

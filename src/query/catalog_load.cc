@@ -19,6 +19,11 @@
 //   o  schema, code, [[oid, name] …]: operators, by the function beneath
 //   y  oid, schema, name, typtype, code, part, relation: types; code = origin, I/O volatility,
 //      checks and casts harmless; part = element of an array, base of a domain, subtype of a range
+//   p  relation, SELECT FROM relation WHERE the condition of a policy that shows rows
+//   q  schema, function, body, code, settings: functions declared by users, where there is any
+//      policy; code = s (text) or b (parsed at its declaration), d (runs as its owner) or -
+//   g  setting: read by a function, given to a role or database, or defined by an extension
+//   x  the first word of the names of an extension's settings
 // Temporary objects and TOAST tables are left out: a session that has temporary objects gets no
 // hits at all.
 
@@ -156,6 +161,24 @@ bad_check AS (
   WHERE c.oid >= 16384 AND (p.provolatile <> 'i' OR p.oid IN (SELECT oid FROM suspect))
     AND NOT EXISTS (SELECT FROM member m WHERE m.objid = c.oid
                     AND m.classid = 'pg_catalog.pg_opclass'::regclass)),
+extension_setting(extension, name) AS (VALUES
+  ('vector', 'hnsw.iterative_scan'),
+  ('vector', 'hnsw.max_scan_tuples'), ('vector', 'hnsw.scan_mem_multiplier'),
+  ('vector', 'ivfflat.iterative_scan'),
+  ('vector', 'ivfflat.max_probes'), ('postgis', 'postgis.backend'),
+  ('pg_bigm', 'pg_bigm.similarity_limit'),
+  ('pg_bigm', 'pg_bigm.gin_key_limit'), ('pg_bigm', 'pg_bigm.enable_recheck')),
+given_setting(name) AS (
+  SELECT pg_catalog.split_part(s.setting, '=', 1)
+  FROM pg_catalog.pg_db_role_setting r, pg_catalog.unnest(r.setconfig) AS s(setting)
+  WHERE r.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database d
+                              WHERE d.datname = pg_catalog.current_database()))
+  UNION
+  SELECT m[1] FROM body b, LATERAL pg_catalog.regexp_matches(b.text,
+    'current_setting\s*\(\s*''([A-Za-z_][A-Za-z0-9_$]*(?:\.[A-Za-z_][A-Za-z0-9_$]*)+)''', 'g') AS m
+  UNION
+  SELECT s.name FROM extension_setting s JOIN pg_catalog.pg_extension e
+    ON e.extname = s.extension),
 relation AS MATERIALIZED (
   SELECT c.oid, ns.nspname, c.relname, c.relkind, c.relpersistence, c.relrowsecurity, ns.system
   FROM pg_catalog.pg_class c JOIN ns ON ns.oid = c.relnamespace
@@ -239,6 +262,34 @@ FROM pg_catalog.pg_type t JOIN ns ON ns.oid = t.typnamespace
      LEFT JOIN pg_catalog.pg_type el ON el.typarray = t.oid
      LEFT JOIN member m ON m.objid = t.oid AND m.classid = 'pg_catalog.pg_type'::regclass
 WHERE NOT (ns.system AND (t.typrelid <> 0 OR coalesce(el.typrelid, 0) <> 0))
+UNION ALL
+SELECT 'p', p.polrelid::text,
+  pg_catalog.format('SELECT FROM %I.%I WHERE %s', ns.nspname, c.relname,
+    pg_catalog.pg_get_expr(p.polqual, p.polrelid)),
+  NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
+     JOIN ns ON ns.oid = c.relnamespace
+WHERE p.polcmd IN ('*', 'r') AND p.polqual IS NOT NULL
+UNION ALL
+SELECT 'q', ns.nspname, p.proname,
+  CASE WHEN l.lanname <> 'sql' OR p.prokind <> 'f' THEN NULL
+       WHEN p.prosqlbody IS NULL THEN p.prosrc
+       ELSE pg_catalog.pg_get_function_sqlbody(p.oid) END,
+  CASE WHEN p.prosqlbody IS NULL THEN 's' ELSE 'b' END
+  || CASE WHEN p.prosecdef THEN 'd' ELSE '-' END,
+  pg_catalog.array_to_json(p.proconfig)::text, NULL, NULL, NULL, NULL
+FROM pg_catalog.pg_proc p JOIN ns ON ns.oid = p.pronamespace
+     JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+WHERE p.oid >= 16384 AND ns.nspname <> 'pgfresh' AND EXISTS (SELECT FROM pg_catalog.pg_policy)
+UNION ALL
+SELECT DISTINCT 'g', pg_catalog.lower(g.name), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM given_setting g
+UNION ALL
+SELECT 'x', w.word, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM (SELECT pg_catalog.lower(e.extname) FROM pg_catalog.pg_extension e
+      UNION
+      SELECT pg_catalog.split_part(s.name, '.', 1) FROM extension_setting s
+        JOIN pg_catalog.pg_extension e ON e.extname = s.extension) AS w(word)
 )sql";
 
 // What no event trigger tells, and, for databases without event triggers, a sum over the row

@@ -147,6 +147,8 @@ void for_each_constant(SelectShape& shape, Visit visit) {
 
 // Statements whose grammar was looked through for constants that matter.
 bool may_teach(const Statement& statement) {
+  // What set_config() sets may be a literal.
+  if (!statement.setting_changes.empty()) return false;
   switch (statement.kind) {
     case Kind::kSelect:
       return statement.shape != nullptr;
@@ -286,6 +288,7 @@ bool Pattern::holds_for_another(const Skeleton& skeleton) const {
   const auto analysed = analyze(other, other.size());
   return filled->kind == analysed->kind && filled->canonical == analysed->canonical &&
          filled->grouped == analysed->grouped && filled->query_id == analysed->query_id &&
+         analysed->setting_changes.empty() &&
          filled->reasons == analysed->reasons && filled->hint_off == analysed->hint_off &&
          filled->hint_ttl_ms == analysed->hint_ttl_ms && analysed->shape != nullptr &&
          *filled->shape == *analysed->shape;

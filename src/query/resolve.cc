@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <memory>
+#include <set>
+#include <utility>
 
+#include "query/policy.h"
 #include "query/reviewed.h"
 #include "query/shape.h"
 #include "query/statement.h"
@@ -21,21 +24,52 @@ bool is_system_schema(std::string_view schema) {
   return schema == "pg_catalog" || schema == "information_schema" || schema.starts_with("pg_toast");
 }
 
+// Where a shape stands: what a policy's condition, or a function that it calls, learns of the
+// asking session is in the cache key (policy.h).
+enum class Place : uint8_t { kQuery, kPolicy, kFunction };
+
+using Names = std::vector<std::string>;
+
+// What of a statement's policies has been looked into, so that each is once.
+struct Seen {
+  std::set<std::pair<Oid, const Names*>> guarded;  // and the search_path they were met under
+  std::set<std::pair<const SqlFunction*, const Names*>> functions;
+};
+
+// Where names are looked up: those of this text, and those of functions it calls that have no
+// search_path of their own. Not owned.
+struct Paths {
+  const Names& text;
+  const Names& run;
+};
+
+// Of texts that name everything in full.
+const Names& qualified_path() {
+  static const Names path = {"pg_catalog"};
+  return path;
+}
+
 class Resolver {
  public:
-  Resolver(const SelectShape& shape, const Catalog& catalog,
-           const std::vector<std::string>& search_path, Verdict& verdict)
+  Resolver(const SelectShape& shape, const Catalog& catalog, const Paths& paths, Place place,
+           Seen& seen, Verdict& verdict)
       : shape_(shape),
         catalog_(catalog),
-        search_path_(search_path),
+        search_path_(paths.text),
+        run_path_(paths.run),
+        place_(place),
+        seen_(seen),
         verdict_(verdict),
-        keys_(shape, catalog, search_path) {}
+        keys_(shape, catalog, paths.text) {}
+
+  void run_policies(const Relation& relation) { judge_policies(relation); }
 
   void run() {
     for (const Name& table : shape_.tables) about(table).judge_table(table);
     about({});
     const bool clean = verdict_.reasons.empty();
-    if (shape_.tables.empty() || (verdict_.dependencies.empty() && clean)) refuse(Reason::kNoTable);
+    const bool reads_nothing = shape_.tables.empty() || (verdict_.dependencies.empty() && clean);
+    if (place_ == Place::kQuery && reads_nothing) refuse(Reason::kNoTable);
     for (const FunctionUse& use : shape_.functions) about(use.name).judge_function(use);
     for (const Name& name : shape_.operators) about(name).judge_operator(name);
     for (const CastUse& cast : shape_.casts) about(cast.type).judge_cast(cast);
@@ -74,13 +108,19 @@ class Resolver {
     return catalog_.function_safety(search_path_, name.schema, name.name);
   }
 
+  [[nodiscard]] bool is_in_several(std::string_view name) const;
   void judge_table(const Name& table);
   // `name`: as the statement itself names it; null: read by a view or a function.
   void judge_relation(const Relation& relation, const Name* name);
   void judge_view(Oid oid);
   void judge_view_calls(const View& view);
   void judge_plain_table(const Relation& relation);
+  void judge_policies(const Relation& relation);
+  void look_into(const Statement& statement, const Paths& paths, Place place, Verdict& verdict);
   void judge_function(const FunctionUse& use);
+  [[nodiscard]] bool told_by_key(const FunctionUse& use) const;
+  [[nodiscard]] bool judge_body(const FunctionUse& use);
+  [[nodiscard]] bool builtin_alone(const Name& name) const;
   void apply(Safety safety, bool in_from);
   void judge_operator(const Name& name);
   void apply_to_operator(Safety safety);
@@ -97,7 +137,10 @@ class Resolver {
 
   const SelectShape& shape_;
   const Catalog& catalog_;
-  const std::vector<std::string>& search_path_;
+  const Names& search_path_;
+  const Names& run_path_;
+  const Place place_;
+  Seen& seen_;
   Verdict& verdict_;
   KeyFinder keys_;
   Projection projection_ = Projection::kNone;
@@ -107,9 +150,19 @@ class Resolver {
   std::string object_;                         // what the next reason is about
 };
 
+// Which one a function means depends on its owner's rights to the schemas of the function's path.
+bool Resolver::is_in_several(std::string_view name) const {
+  return std::count_if(search_path_.begin(), search_path_.end(), [&](const std::string& schema) {
+           return catalog_.find_relation(schema, name) != nullptr;
+         }) > 1;
+}
+
 void Resolver::judge_table(const Name& table) {
   if (table.schema.starts_with("pg_temp")) return refuse(Reason::kUnlogged);
   const Relation* relation = find(table);
+  if (place_ == Place::kFunction && table.schema.empty() && is_in_several(table.name)) {
+    refuse(Reason::kUnknownTable);
+  }
   if (relation == nullptr) {
     // A temporary table, a slip, or a view too new for this snapshot.
     refuse(Reason::kUnknownTable);
@@ -126,7 +179,8 @@ void Resolver::judge_relation(const Relation& relation, const Name* name) {
     case 'r':
     case 'p':
       judge_plain_table(relation);
-      if (name != nullptr) {
+      // A policy is asked for each row, and a function's parameters are not the statement's.
+      if (name != nullptr && place_ == Place::kQuery) {
         keys_.add(*name, relation, verdict_);
       } else {
         verdict_.depend_on_any(relation, AnyReason::kNotLookedAt);
@@ -144,8 +198,8 @@ void Resolver::judge_relation(const Relation& relation, const Name* name) {
 // A view counts as what it reads: whatever stands against its definition, or against anything
 // beneath, stands against the statement. Whose rights the definition is carried out with does not
 // matter: the caller is in the key, the view's owner and options change with schema(D), and what is
-// read with either's rights is judged without looking at rights. Row-level security beneath a view
-// is the owner's, who is not in the key; judge_plain_table() must not let it pass.
+// read with either's rights is judged without looking at rights: of row-level security, too, all
+// policies count, whoever they are for (policy.h).
 void Resolver::judge_view(Oid oid) {
   if (std::find(views_.begin(), views_.end(), oid) != views_.end()) return;
   views_.push_back(oid);
@@ -183,11 +237,38 @@ void Resolver::judge_plain_table(const Relation& relation) {
     refuse(Reason::kRelationKind);
   }
   if (!relation.watched) refuse(Reason::kNotWatched);
-  if (relation.row_security) {
-    refuse(Reason::kRowSecurity);
-    if (catalog_.writes_may_change_session()) raise_to(Effect::kChangesSession);
-  }
+  if (relation.row_security) judge_policies(relation);
   if (relation.unsafe_types) refuse(Reason::kUnsafeType);
+}
+
+// The rows a policy shows depend on the key, on this table and on what the policy reads. Asked of
+// every occurrence of the table, also in views: all policies count, whoever they are for.
+void Resolver::judge_policies(const Relation& relation) {
+  if (!seen_.guarded.insert({relation.oid, &run_path_}).second) return;
+  const PolicyBook::Conditions* conditions = catalog_.policies().conditions(relation.oid);
+  if (conditions == nullptr) return;  // no policy: no rows, or all of them to the owner
+  Verdict verdict;
+  verdict.effect = Effect::kPureRead;
+  for (const auto& condition : *conditions) {
+    look_into(*condition, {qualified_path(), run_path_}, Place::kPolicy, verdict);
+  }
+  for (const Dependency& each : verdict.dependencies) {
+    verdict_.depend_on_any(*catalog_.relation(each.relation), AnyReason::kNotLookedAt);
+  }
+  raise_to(verdict.effect);
+  if (verdict.reasons.empty()) return;
+  refuse(Reason::kRowSecurity);
+  for (const Reason reason : verdict.reasons) refuse(reason);
+  if (catalog_.writes_may_change_session()) raise_to(Effect::kChangesSession);
+}
+
+// Judges one more statement as a part of this one.
+void Resolver::look_into(const Statement& statement, const Paths& paths, Place place,
+                         Verdict& verdict) {
+  for (const Reason reason : statement.reasons) add_reason(verdict.reasons, reason);
+  if (statement.shape == nullptr) return add_reason(verdict.reasons, Reason::kSyntax);
+  raise(verdict.effect, statement.shape->effect_floor);
+  Resolver(*statement.shape, catalog_, paths, place, seen_, verdict).run();
 }
 
 void Resolver::apply(Safety safety, bool in_from) {
@@ -218,9 +299,51 @@ void Resolver::apply(Safety safety, bool in_from) {
   }
 }
 
+bool Resolver::builtin_alone(const Name& name) const {
+  if (!name.schema.empty()) return name.schema == "pg_catalog";
+  return catalog_.is_builtin_alone(search_path_, name.name);
+}
+
+// Functions of PostgreSQL's own that tell what the key holds, or who is a member of what, which
+// ends every entry when it changes.
+bool Resolver::told_by_key(const FunctionUse& use) const {
+  if (!builtin_alone(use.name)) return false;
+  const std::string& name = use.name.name;
+  if (name == "current_database" || name == "current_schema" || name == "pg_has_role") return true;
+  if (name != "current_setting" || shape_.settings_computed) return false;
+  return std::all_of(
+      shape_.settings_read.begin(), shape_.settings_read.end(),
+      [&](const std::string& setting) { return catalog_.policies().reads_setting(setting); });
+}
+
+// A function in SQL is what its body is. False: there is none of that name to be looked into.
+bool Resolver::judge_body(const FunctionUse& use) {
+  const std::string* home = nullptr;
+  for (const std::string& schema : search_path_) {
+    if (!use.name.schema.empty()) break;
+    if (!catalog_.function_safety({}, schema, use.name.name).found) continue;
+    if (home != nullptr) return false;  // which one is meant needs the types of its arguments
+    home = &schema;
+  }
+  if (home == nullptr) home = &use.name.schema;
+  const std::vector<SqlFunction>* overloads = catalog_.policies().functions(*home, use.name.name);
+  if (overloads == nullptr) return false;
+  const bool all_known = std::all_of(overloads->begin(), overloads->end(),
+                                     [](const SqlFunction& each) { return each.body != nullptr; });
+  if (!all_known) return false;
+  for (const SqlFunction& function : *overloads) {
+    const Names& run = function.own_path ? function.path : run_path_;
+    if (!seen_.functions.insert({&function, &run}).second) continue;
+    look_into(*function.body, {function.qualified ? qualified_path() : run, run}, Place::kFunction,
+              verdict_);
+  }
+  return true;
+}
+
 void Resolver::judge_function(const FunctionUse& use) {
   const Catalog::NamedSafety found = find_function(use.name);
   if (found.found) {
+    if (place_ != Place::kQuery && (told_by_key(use) || judge_body(use))) return;
     if (reads_clock(use.name.name, use.argument_count)) refuse(Reason::kTimeFunction);
     projection_ = std::max(projection_, found.projection);
     return apply(found.safety, use.in_from);
@@ -255,7 +378,9 @@ void Resolver::judge_cast(const CastUse& cast) {
     // A domain's CHECK, a declared cast; PostgreSQL's own types do nothing but read and write text.
     if (!is_system_schema(type->schema)) raise_as_suspected();
   }
-  if (type->date_time && !gives_no_string(cast)) refuse(Reason::kTimeLiteral);
+  // What a function is given may be any string.
+  const bool open = place_ == Place::kFunction || !gives_no_string(cast);
+  if (type->date_time && open) refuse(Reason::kTimeLiteral);
 }
 
 bool Resolver::gives_no_string(const CastUse& cast) const {
@@ -426,7 +551,9 @@ Verdict resolve(const Statement& statement, const Catalog& catalog,
   if (statement.shape == nullptr) return verdict;
   verdict.effect = statement.shape->effect_floor;
   verdict.time_parameters = statement.shape->parameters;
-  Resolver(*statement.shape, catalog, search_path, verdict).run();
+  Seen seen;
+  Resolver(*statement.shape, catalog, {search_path, search_path}, Place::kQuery, seen, verdict)
+      .run();
   // What is not one SELECT is refused for that alone; the rest would only be noise.
   if (statement.kind != Kind::kSelect) {
     verdict.reasons = statement.reasons;
@@ -441,6 +568,16 @@ std::vector<Cause> causes_of(const Statement& statement) {
     add_cause(causes, {reason, reason == Reason::kUnparsable ? statement.parse_error : ""});
   }
   return causes;
+}
+
+bool policies_proven(const Catalog& catalog, const Relation& relation,
+                     const std::vector<std::string>& search_path) {
+  const SelectShape nothing;
+  Verdict verdict;
+  Seen seen;
+  Resolver(nothing, catalog, {search_path, search_path}, Place::kPolicy, seen, verdict)
+      .run_policies(relation);
+  return verdict.cacheable();
 }
 
 }  // namespace pgfresh::query

@@ -92,6 +92,8 @@ struct SelectShape {
   std::set<FieldUse> fields;
   std::set<RangeName> ranges;
   std::map<std::string, Definition> defined;  // column names that the statement itself may make
+  std::set<std::string> settings_read;        // by current_setting('name'), in lower case
+  bool settings_computed = false;             // current_setting() of something that is no literal
 
   // Of all there is: it is what tells whether constants have been looked at (pattern.h).
   friend bool operator==(const SelectShape&, const SelectShape&) = default;

@@ -74,6 +74,7 @@ class ShapeCollector {
   void note_range(const Object& body, std::string_view field);
   void note_call(const Object& body, bool in_from);
   void note_parameter_cast(const Object& cast, const Object& parameter);
+  void note_setting(const Object& call);
   void note_field(const std::string& qualifier, const std::string& name);
   void note_values(const Object& body);
   // The name PostgreSQL gives a result column without one; empty for a plain column, which keeps

@@ -242,12 +242,26 @@ void ShapeCollector::note_call(const Object& body, bool in_from) {
   if (!name) return unreviewed();
   shape_.functions.insert({*name, count(body, "args"), in_from});
   if (name->name == "timezone") note_zone(body);
+  if (name->name == "current_setting") note_setting(body);
   if (!looks_like_cast(body)) return;
   CastUse cast;
   cast.type = *name;
   cast.by_call = true;
   require_all(body, "args", cast);
   shape_.casts.push_back(std::move(cast));
+}
+
+// Whether the name is that of PostgreSQL's own function is for the catalog to say.
+void ShapeCollector::note_setting(const Object& call) {
+  const auto list = member(call, "args");
+  simdjson::dom::array arguments;
+  if (!list || list->get(arguments) != simdjson::SUCCESS || arguments.size() == 0) return;
+  const std::optional<std::string> name = string_literal(*arguments.begin());
+  if (!name) {
+    shape_.settings_computed = true;
+    return;
+  }
+  shape_.settings_read.insert(lower_ascii(*name));
 }
 
 void ShapeCollector::note_field(const std::string& qualifier, const std::string& name) {

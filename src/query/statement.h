@@ -12,6 +12,7 @@
 #include "pgfresh/reason.h"
 #include "query/catalog.h"
 #include "query/key_value.h"
+#include "query/setting_change.h"
 
 namespace pgfresh::query {
 
@@ -67,10 +68,11 @@ struct Statement {
   std::string canonical;          // see canonicalize(); the text itself where that gave nothing
   std::string grouped;            // see grouped_form(); cut to kGroupedBytesMax
   uint64_t query_id = 0;          // of all texts with this grouped form; 63 bits
-  bool hint_off = false;          // /* pgfresh: off */
-  std::optional<int64_t> hint_ttl_ms;        // /* pgfresh: ttl=30s */
-  std::vector<Reason> reasons;               // what the text alone says against caching
-  std::string parse_error;                   // kUnparsable: PostgreSQL's message, if it gave one
+  std::vector<SettingChange> setting_changes;  // all it does, unless that is more or unknown
+  bool hint_off = false;                       // /* pgfresh: off */
+  std::optional<int64_t> hint_ttl_ms;          // /* pgfresh: ttl=30s */
+  std::vector<Reason> reasons;                 // what the text alone says against caching
+  std::string parse_error;                     // kUnparsable: PostgreSQL's message, if it gave one
   std::shared_ptr<const SelectShape> shape;  // null when the text was not parsed; see pattern.h
 };
 
@@ -150,6 +152,10 @@ struct Verdict {
 
 [[nodiscard]] Verdict resolve(const Statement& statement, const Catalog& catalog,
                               const std::vector<std::string>& search_path);
+
+// Whether row-level security stands against caching what reads the relation.
+[[nodiscard]] bool policies_proven(const Catalog& catalog, const Relation& relation,
+                                   const std::vector<std::string>& search_path);
 
 // PostgreSQL's tokens without comments and white space, one blank where two tokens would run
 // together, unquoted words in lower case, constants kept to the letter, no semicolon at the end.

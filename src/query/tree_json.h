@@ -70,4 +70,35 @@ struct Node {
   return out;
 }
 
+// 'text' or 'text'::text; nullopt: anything else.
+[[nodiscard]] inline std::optional<std::string> string_literal(
+    const simdjson::dom::element& value) {
+  std::optional<Node> found = unwrap(value);
+  if (found && found->type == "TypeCast") {
+    simdjson::dom::object target;
+    const auto type = member(found->body, "typeName");
+    const auto argument = member(found->body, "arg");
+    if (!type || !argument || type->get(target) != simdjson::SUCCESS) return std::nullopt;
+    const auto names = strings(target, "names");
+    if (!names || names->empty() || names->back() != "text" || member(target, "arrayBounds")) {
+      return std::nullopt;
+    }
+    found = unwrap(*argument);
+  }
+  const auto constant =
+      found && found->type == "A_Const" ? member(found->body, "sval") : std::nullopt;
+  simdjson::dom::object string;
+  if (!constant || constant->get(string) != simdjson::SUCCESS) return std::nullopt;
+  return text(string, "sval");
+}
+
+// As PostgreSQL compares the names of settings.
+[[nodiscard]] inline std::string lower_ascii(std::string_view name) {
+  std::string lower(name);
+  for (char& c : lower) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + ('a' - 'A'));
+  }
+  return lower;
+}
+
 }  // namespace pgfresh::query

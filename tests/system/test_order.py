@@ -432,3 +432,17 @@ def test_writes_are_seen_with_notices_switched_off(play, how):
         other.query(sql)
         wire.query(f"UPDATE item SET name = '{turn}' WHERE id = {number}")
         assert rows(other.query(sql)) == rows(wire.query(sql)) == [[b"%d" % turn]]
+
+
+def test_setting_in_front_of_which_a_statement_no_longer_parses(play):
+    """PostgreSQL is told of a statement that was accepted here before the settings change; that it
+    no longer parses is no fault of the SET."""
+    sql = "SELECT id FROM fleeting WHERE id = 1"
+    play.sql("CREATE TABLE fleeting (id int PRIMARY KEY); SELECT pgfresh.watch('fleeting')")
+    warm(play, sql)
+    wire = awake(play)
+    assert types(ask(wire, parse(sql, "p") + describe("S", "p") + sync())) == "1tTZ"
+    play.sql("DROP TABLE fleeting")
+    asked = parse("SET DateStyle = 'German'") + bind() + execute() + sync()
+    assert types(ask(wire, asked)) == "12SCZ"
+    assert types(ask(wire, bind("p") + execute() + sync())) == "EZ"

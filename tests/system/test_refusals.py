@@ -25,7 +25,6 @@ REFUSED = [
     ("system_table", "SELECT name FROM item WHERE EXISTS (SELECT FROM pg_roles)"),
     ("not_watched", "SELECT name FROM plain WHERE id = 1"),
     ("not_watched", "SELECT i.name FROM item i JOIN plain p USING (id) WHERE id = 1"),
-    ("row_security", "SELECT secret FROM guarded"),
     ("volatile_function", "SELECT random() FROM item WHERE id = 1"),
     ("volatile_function", "SELECT name FROM item ORDER BY random() LIMIT 1"),
     ("volatile_function", "SELECT clock_timestamp() FROM item WHERE id = 1"),

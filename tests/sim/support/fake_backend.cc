@@ -244,17 +244,18 @@ void FakeBackend::take(const wire::Frame& frame) {
   }
   if (frame.type == 'd') return;  // of a COPY that has ended
   const std::string_view body = frame.body();
+  // A probe comes in several messages, which are noted as one.
+  if (frame.type != 'S') quiet_ = body.find("pgfresh probe") != std::string_view::npos;
   if (frame.type != 'S' && skipping_) return;
   switch (frame.type) {
     case 'Q': {
       const auto sql = wire::read_query(body);
-      server_.note("Q " + std::string(sql == proxy::probe_sql() ? "probe" : *sql));
+      note("Q " + std::string(*sql));
       statements_.erase("");
       portals_.erase("");
       auto script = std::make_shared<Script>();
       script->statements = split_statements(*sql);
       if (script->statements.empty()) out_ += wire::kEmptyQuery;
-      if (sql == proxy::probe_sql()) script->statements = {std::string(*sql)};
       run_script(std::move(script));
       return;
     }
@@ -277,7 +278,7 @@ void FakeBackend::take(const wire::Frame& frame) {
       take_sync();
       return;
     case 'H':
-      server_.note("H");
+      note("H");
       flush();
       return;
     case 'X':
@@ -345,12 +346,17 @@ void FakeBackend::take_copy(const wire::Frame& frame) {
   if (copy.simple) run_script(std::exchange(script_, nullptr));
 }
 
+void FakeBackend::note(std::string line) {
+  if (!quiet_) server_.note(std::move(line));
+}
+
 // ── Extended protocol ────────────────────────────────────────────────────────────────────────────
 
 void FakeBackend::take_parse(std::string_view body) {
   const auto message = wire::read_parse(body);
   const std::string name(message->statement);
-  server_.note("P " + name + (name.empty() ? "" : " ") + std::string(message->query));
+  if (proxy::is_probe(message->query)) server_.note("Q probe");
+  note("P " + name + (name.empty() ? "" : " ") + std::string(message->query));
   if (!name.empty() && statements_.contains(name)) {
     fail_segment("42P05", "prepared statement already exists");
     return;
@@ -371,7 +377,7 @@ void FakeBackend::take_parse(std::string_view body) {
 }
 
 void FakeBackend::take_bind(std::string_view body) {
-  server_.note("B");
+  note("B");
   const auto message = wire::read_bind(body);
   const auto statement = statements_.find(std::string(message->statement));
   if (statement == statements_.end()) {
@@ -403,7 +409,7 @@ void FakeBackend::take_bind(std::string_view body) {
 
 void FakeBackend::take_describe(std::string_view body) {
   const auto target = wire::read_target(body);
-  server_.note(std::string("D ") + target->kind);
+  note(std::string("D ") + target->kind);
   if (target->kind == 'S') {
     const auto statement = statements_.find(std::string(target->name));
     if (statement == statements_.end()) {
@@ -427,7 +433,7 @@ void FakeBackend::take_describe(std::string_view body) {
 
 void FakeBackend::take_execute(std::string_view body) {
   const auto message = wire::read_execute(body);
-  server_.note("E");
+  note("E");
   if (canceled_) {
     canceled_ = false;
     fail_segment("57014", "canceling statement due to user request");
@@ -485,7 +491,7 @@ void FakeBackend::continue_portal(Portal& portal, uint32_t max_rows) {
 
 void FakeBackend::take_close(std::string_view body) {
   const auto target = wire::read_target(body);
-  server_.note(std::string("C ") + target->kind);
+  note(std::string("C ") + target->kind);
   if (target->kind == 'S') {
     statements_.erase(std::string(target->name));
   } else {
@@ -495,7 +501,8 @@ void FakeBackend::take_close(std::string_view body) {
 }
 
 void FakeBackend::take_sync() {
-  server_.note("S");
+  note("S");
+  quiet_ = false;
   skipping_ = false;
   if (block_ == 'I') {
     commit([this] { reply_ready(); });

@@ -114,7 +114,11 @@ class FakeBackend final : public Stream::Events, public std::enable_shared_from_
                                                    const Continue& then);
   [[nodiscard]] FakeOutcome begin(const std::vector<std::string>& tokens);
   [[nodiscard]] FakeOutcome set(const std::vector<std::string>& tokens);
-  [[nodiscard]] FakeOutcome probe() const;
+  [[nodiscard]] FakeOutcome set_config(const std::vector<std::string>& tokens,
+                                       const std::vector<std::optional<std::string>>& parameters);
+  void change_setting(const std::string& name, const std::string& value, bool local);
+  [[nodiscard]] FakeOutcome probe(std::string_view sql) const;
+  void note(std::string line);
   [[nodiscard]] FakeOutcome describe(const std::string& sql, size_t& parameters) const;
   void keep_events(size_t count);
   void commit(const Continue& then);
@@ -154,8 +158,10 @@ class FakeBackend final : public Stream::Events, public std::enable_shared_from_
   uint64_t transactions_ = 0;
   FakeDatabase::Transaction tx_;
   std::map<std::string, std::string> settings_;
-  std::map<std::string, std::string> settings_before_;  // of the transaction
+  std::map<std::string, std::string> settings_before_;                // of the transaction
+  std::map<std::string, std::optional<std::string>> settings_local_;  // what COMMIT restores
   bool temporary_ = false;
+  bool quiet_ = false;  // a probe's messages are not noted
   std::map<std::string, Statement> statements_;
   std::map<std::string, Portal> portals_;
   std::optional<Copy> copy_;

@@ -41,12 +41,24 @@ bool is_control(const std::vector<std::string>& tokens) {
   return std::find(words.begin(), words.end(), tokens[0]) != words.end();
 }
 
+// SELECT set_config('name', 'value', true), the value a word or $1.
+bool is_set_config(const std::vector<std::string>& tokens) {
+  return tokens.size() > 10 && tokens[0] == "select" &&
+         (tokens[1] == "set_config" || tokens[1] == "pg_catalog.set_config");
+}
+
 }  // namespace
 
 FakeOutcome FakeBackend::describe(const std::string& sql, size_t& parameters) const {
   parameters = 0;
   const std::vector<std::string> tokens = fake_tokens(sql);
-  if (sql == proxy::probe_sql() || tokens.empty()) return {};
+  if (proxy::is_probe(sql) || tokens.empty()) return {};
+  if (is_set_config(tokens)) {
+    parameters = tokens[7] == "$1" ? 1 : 0;
+    FakeOutcome outcome;
+    outcome.columns = {{"set_config", 25}};
+    return outcome;
+  }
   if (is_control(tokens)) {
     FakeOutcome outcome;
     if (tokens[0] == "show") outcome.columns = {{tokens[1], 25}};
@@ -59,13 +71,14 @@ std::optional<FakeOutcome> FakeBackend::run(
     const std::string& sql, const std::vector<std::optional<std::string>>& parameters,
     const Continue& then) {
   if (settings_before_.empty()) settings_before_ = settings_;
-  if (sql == proxy::probe_sql()) return probe();
+  if (proxy::is_probe(sql)) return probe(sql);
   const std::vector<std::string> tokens = fake_tokens(sql);
   if (tokens.empty()) return FakeOutcome{};
   const bool ends = tokens[0] == "rollback" || tokens[0] == "commit" || tokens[0] == "end" ||
                     tokens[0] == "abort";
   if (block_ == 'E' && !ends) return failure("25P02", "current transaction is aborted");
   if (is_control(tokens)) return control(tokens, then);
+  if (is_set_config(tokens)) return set_config(tokens, parameters);
   if (tokens.size() > 2 && tokens[0] == "create" && tokens[1] == "temp") {
     temporary_ = true;
     return done("CREATE TABLE");
@@ -169,22 +182,51 @@ FakeOutcome FakeBackend::set(const std::vector<std::string>& tokens) {
     settings_.erase(name);
     return done("RESET");
   }
+  const bool local = tokens[1] == "local";
+  const size_t at = local ? 2 : 1;
   std::string value;
-  for (size_t i = 3; i < tokens.size(); ++i) {
+  for (size_t i = at + 2; i < tokens.size(); ++i) {
     if (tokens[i] != "'") value += tokens[i];
   }
-  settings_[name] = value;
+  if (value == "refused") return failure("22023", "invalid value");
+  change_setting(setting_name(tokens[at]), value, local);
   FakeOutcome outcome = done("SET");
   outcome.parameter_status = name == "TimeZone";
   return outcome;
 }
 
-FakeOutcome FakeBackend::probe() const {
+FakeOutcome FakeBackend::set_config(const std::vector<std::string>& tokens,
+                                    const std::vector<std::optional<std::string>>& parameters) {
+  const bool bound = tokens[7] == "$1";
+  const std::string value = bound ? parameters.at(0).value_or("") : tokens[8];
+  change_setting(tokens[4], value, tokens[tokens.size() - 2] == "true");
+  FakeOutcome outcome = done("SELECT 1");
+  outcome.columns = {{"set_config", 25}};
+  outcome.rows.push_back({value});
+  return outcome;
+}
+
+void FakeBackend::change_setting(const std::string& name, const std::string& value, bool local) {
+  if (!local) {
+    settings_local_.erase(name);
+  } else if (!settings_local_.contains(name)) {
+    const auto before = settings_.find(name);
+    settings_local_[name] =
+        before == settings_.end() ? std::nullopt : std::optional(before->second);
+  }
+  settings_[name] = value;
+}
+
+FakeOutcome FakeBackend::probe(std::string_view sql) const {
   FakeOutcome outcome = done("SELECT 1");
   const std::string user(startup_.get("user"));
   FakeRow row = {user, user, "pg_catalog\x1fpublic", temporary_ ? "t" : "f"};
-  for (const std::string_view name : proxy::keyed_settings()) {
-    const auto setting = settings_.find(std::string(name));
+  constexpr std::string_view kAsks = "current_setting('";
+  while (true) {
+    const size_t at = sql.find(kAsks);
+    if (at == std::string_view::npos) break;
+    sql.remove_prefix(at + kAsks.size());
+    const auto setting = settings_.find(std::string(sql.substr(0, sql.find('\''))));
     row.push_back(setting == settings_.end() ? std::nullopt : std::optional(setting->second));
   }
   for (size_t i = 0; i < row.size(); ++i) {
@@ -198,6 +240,14 @@ FakeOutcome FakeBackend::probe() const {
 void FakeBackend::commit(const Continue& then) {
   portals_.clear();
   settings_before_.clear();
+  for (const auto& [name, value] : settings_local_) {
+    if (value) {
+      settings_[name] = *value;
+    } else {
+      settings_.erase(name);
+    }
+  }
+  settings_local_.clear();
   ++transactions_;
   const bool wrote = tx_.xid != 0;
   std::vector<std::string> events = server_.database().commit(tx_);
@@ -219,6 +269,7 @@ void FakeBackend::roll_back() {
   ++transactions_;
   server_.database().rollback(tx_);
   if (!settings_before_.empty()) settings_ = std::exchange(settings_before_, {});
+  settings_local_.clear();
   portals_.clear();
   block_ = 'I';
 }

@@ -439,6 +439,9 @@ SqlRows FakeDatabase::catalog_rows() const {
          attributes_of(name)});
     add({"k", std::to_string(oid), "{id}", "{1}", "[1]"});
   }
+  // A policy that is not in force: what it reads is known to sessions all the same.
+  add({"p", std::to_string(tables_.begin()->second),
+       "SELECT FROM public.bench WHERE (current_setting('app.tenant'::text, true) = 'x'::text)"});
   add({"f", "pg_catalog", "bi---", R"([[2147, "count"], [2108, "sum"]])"});
   add({"o", "pg_catalog", "bi---", R"([[410, "="], [412, "<"]])"});
   add({"y", "20", "pg_catalog", "int8", "b", "b--"});

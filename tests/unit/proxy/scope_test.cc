@@ -41,8 +41,12 @@ Row with(std::string_view name, std::string_view value) {
   return row;
 }
 
+std::optional<ProbeAnswer> probe(std::string_view database, const Row& row) {
+  return read_probe(database, row, {});
+}
+
 TEST_CASE("scope: an ordinary probe") {
-  const auto answer = read_probe("shop", ordinary_row());
+  const auto answer = probe("shop", ordinary_row());
   REQUIRE(answer);
   CHECK_FALSE(answer->opaque);
   CHECK(answer->scope.search_path == std::vector<std::string>{"pg_catalog", "public"});
@@ -52,7 +56,7 @@ TEST_CASE("scope: an ordinary probe") {
 }
 
 TEST_CASE("scope: an extension's setting counts as its default before the extension is loaded") {
-  const auto bytes = [](const Row& row) { return read_probe("shop", row)->scope.bytes; };
+  const auto bytes = [](const Row& row) { return probe("shop", row)->scope.bytes; };
   const std::string plain = bytes(ordinary_row());
   CHECK(bytes(with("pg_trgm.similarity_threshold", "0.3")) == plain);
   CHECK(bytes(with("ivfflat.probes", "1")) == plain);
@@ -63,19 +67,19 @@ TEST_CASE("scope: an extension's setting counts as its default before the extens
 TEST_CASE("scope: a row of another width is no answer") {
   Row row = ordinary_row();
   row.pop_back();
-  CHECK_FALSE(read_probe("shop", row));
-  CHECK_FALSE(read_probe("shop", {}));
+  CHECK_FALSE(probe("shop", row));
+  CHECK_FALSE(probe("shop", {}));
 }
 
 TEST_CASE("scope: database, users and every keyed setting tell scopes apart") {
-  const std::string bytes = read_probe("shop", ordinary_row())->scope.bytes;
-  CHECK(read_probe("other", ordinary_row())->scope.bytes != bytes);
+  const std::string bytes = probe("shop", ordinary_row())->scope.bytes;
+  CHECK(probe("other", ordinary_row())->scope.bytes != bytes);
   for (size_t column = 0; column < ordinary_row().size(); ++column) {
     if (column == 3) continue;  // temporary objects make it opaque instead
     Row row = ordinary_row();
     row[column] = "something else";
     CAPTURE(column);
-    CHECK(read_probe("shop", row)->scope.bytes != bytes);
+    CHECK(probe("shop", row)->scope.bytes != bytes);
   }
 }
 
@@ -86,27 +90,27 @@ TEST_CASE("scope: fields do not run into each other") {
   Row other = ordinary_row();
   other[0] = "a";
   other[1] = "bc";
-  CHECK(read_probe("shop", one)->scope.bytes != read_probe("shop", other)->scope.bytes);
+  CHECK(probe("shop", one)->scope.bytes != probe("shop", other)->scope.bytes);
 }
 
 TEST_CASE("scope: what makes a session opaque") {
   Row temporary = ordinary_row();
   temporary[3] = "t";
-  CHECK(read_probe("shop", temporary)->opaque);
+  CHECK(probe("shop", temporary)->opaque);
   temporary[3] = std::nullopt;
-  CHECK(read_probe("shop", temporary)->opaque);
-  CHECK(read_probe("shop", with("client_encoding", "SJIS"))->opaque);
-  CHECK(read_probe("shop", with("standard_conforming_strings", "off"))->opaque);
-  CHECK(read_probe("shop", with("pgfresh.inband", "off"))->opaque);
-  CHECK_FALSE(read_probe("shop", with("client_encoding", "LATIN1"))->opaque);
+  CHECK(probe("shop", temporary)->opaque);
+  CHECK(probe("shop", with("client_encoding", "SJIS"))->opaque);
+  CHECK(probe("shop", with("standard_conforming_strings", "off"))->opaque);
+  CHECK(probe("shop", with("pgfresh.inband", "off"))->opaque);
+  CHECK_FALSE(probe("shop", with("client_encoding", "LATIN1"))->opaque);
 }
 
 TEST_CASE("scope: isolation, hints and ages") {
-  CHECK_FALSE(read_probe("shop", with("default_transaction_isolation", "serializable"))
-                  ->scope.reads_committed);
-  CHECK(read_probe("shop", with("pgfresh.cache", "off"))->scope.cache_off);
+  CHECK_FALSE(
+      probe("shop", with("default_transaction_isolation", "serializable"))->scope.reads_committed);
+  CHECK(probe("shop", with("pgfresh.cache", "off"))->scope.cache_off);
   const auto age = [](std::string_view text) {
-    return read_probe("shop", with("pgfresh.max_age", text))->scope.max_age_ms;
+    return probe("shop", with("pgfresh.max_age", text))->scope.max_age_ms;
   };
   CHECK(age("2s") == 2000);
   CHECK(age("2") == 2000);
@@ -118,7 +122,7 @@ TEST_CASE("scope: isolation, hints and ages") {
 
 TEST_CASE("scope: the probe asks for every keyed setting, and names no schema but pg_catalog") {
   for (const std::string_view name : keyed_settings()) {
-    CHECK(probe_sql().find("'" + std::string(name) + "'") != std::string_view::npos);
+    CHECK(probe_sql({}).find("'" + std::string(name) + "'") != std::string_view::npos);
     CHECK(is_keyed_setting(name));
   }
   CHECK_FALSE(is_keyed_setting("application_name"));
@@ -139,14 +143,14 @@ TEST_CASE("scope table: equal bytes share a scope, others do not") {
 TEST_CASE("scope table: bounded, and an id is never used twice") {
   ScopeTable table;
   uint64_t last = 0;
-  for (int i = 0; i < 25'000; ++i) {
+  for (int i = 0; i < 120'000; ++i) {
     Scope scope;
     scope.bytes = std::to_string(i);
     const ScopeRef made = table.intern(std::move(scope));
     CHECK(made->id > last);
     last = made->id;
   }
-  CHECK(table.size() <= 10'000);
+  CHECK(table.size() <= 50'000);
 }
 
 TEST_CASE("scope tracker: what is known, until it is doubted or the epoch changes") {
@@ -182,6 +186,155 @@ TEST_CASE("scope tracker: opaque until something changes") {
   CHECK(tracker.reason() == Reason::kSessionOpaque);
   tracker.doubt();
   CHECK(tracker.needs_probe(1));
+}
+
+// ── Custom settings ──────────────────────────────────────────────────────────────────────────────
+
+Row with_custom(std::vector<std::optional<std::string_view>> values) {
+  Row row = ordinary_row();
+  row.insert(row.end(), values.begin(), values.end());
+  return row;
+}
+
+TEST_CASE("scope: custom settings are asked for, and tell scopes apart") {
+  const std::vector<std::string> names = {"app.role", "app.tenant"};
+  CHECK(probe_sql(names).find("current_setting('app.tenant', true)") != std::string::npos);
+  CHECK(is_probe(probe_sql(names)));
+  CHECK_FALSE(is_probe("SELECT session_user, current_user"));
+  const auto bytes = [&](std::optional<std::string_view> role,
+                         std::optional<std::string_view> tenant) {
+    return read_probe("shop", with_custom({role, tenant}), names)->scope.bytes;
+  };
+  CHECK(bytes("a", "b") != bytes("b", "a"));
+  CHECK(bytes("a", std::nullopt) != bytes(std::nullopt, "a"));
+  CHECK(bytes("", std::nullopt) != bytes(std::nullopt, std::nullopt));  // as current_setting() says
+  CHECK(bytes(std::nullopt, std::nullopt) == probe("shop", ordinary_row())->scope.bytes);
+  CHECK_FALSE(read_probe("shop", with_custom({"a"}), names));
+}
+
+TEST_CASE("scope: a followed setting comes to the same bytes as a probed one") {
+  const std::vector<std::string> names = {"app.role", "app.tenant"};
+  const Scope none = read_probe("shop", with_custom({std::nullopt, std::nullopt}), names)->scope;
+  const Scope both = read_probe("shop", with_custom({"x", "7"}), names)->scope;
+  const Scope one = with_settings(none, {{"app.tenant", "6"}});
+  CHECK(with_settings(one, {{"app.role", "x"}, {"app.tenant", "7"}}).bytes == both.bytes);
+  CHECK(one.bytes != both.bytes);
+  CHECK(one.parse_bytes == both.parse_bytes);
+  ScopeTable table;
+  const ScopeRef first = table.intern(one);
+  const ScopeRef second = table.intern(both);
+  CHECK(first->id != second->id);
+  CHECK(first->parse_id == second->parse_id);
+}
+
+TEST_CASE("scope: the names in a startup packet's options") {
+  using Names = std::vector<std::string>;
+  CHECK(custom_names_of_options("-c app.tenant=7") == Names{"app.tenant"});
+  CHECK(custom_names_of_options("  -cApp.Tenant=a\\ b\t--my-app.user-id=3 -c work_mem=1MB") ==
+        Names{"app.tenant", "my_app.user_id"});
+  CHECK(custom_names_of_options("-c").empty());
+  CHECK(custom_names_of_options("-B 7 -c geqo=off app.x=1").empty());
+}
+
+ScopeRef a_scope(uint64_t id) {
+  Scope scope;
+  scope.id = id;
+  return std::make_shared<const Scope>(scope);
+}
+
+// In a session whose scope is 1.
+ScopeTracker a_tracker() {
+  ScopeTracker tracker;
+  tracker.probe_sent(1, ScopeTracker::Place::kIdle);
+  tracker.probe_answered(a_scope(1));
+  return tracker;
+}
+
+uint64_t known_id(const ScopeTracker& tracker) {
+  const Scope* scope = tracker.known(1);
+  return scope == nullptr ? 0 : scope->id;
+}
+
+using End = ScopeTracker::End;
+
+TEST_CASE("following: outside a block, what holds after the commit holds") {
+  ScopeTracker tracker = a_tracker();
+  tracker.follow(a_scope(2), a_scope(3), 7);
+  CHECK(known_id(tracker) == 0);
+  CHECK_FALSE(tracker.needs_probe(1));
+  tracker.ready('I', 7);
+  CHECK(known_id(tracker) == 3);
+}
+
+TEST_CASE("following: an error outside a block changes nothing") {
+  ScopeTracker tracker = a_tracker();
+  tracker.follow(a_scope(2), a_scope(3), 7);
+  tracker.error_seen();
+  tracker.ready('I', 7);
+  CHECK(known_id(tracker) == 1);
+}
+
+TEST_CASE("following: in a block, until its end") {
+  for (const End end : {End::kCommit, End::kRollback, End::kNone}) {
+    ScopeTracker tracker = a_tracker();
+    tracker.follow(a_scope(2), a_scope(1), 7);  // SET LOCAL
+    tracker.ready('T', 6);                      // of the BEGIN in front of it
+    CHECK(known_id(tracker) == 0);
+    tracker.ready('T', 7);
+    CHECK(known_id(tracker) == 2);
+    tracker.follow(a_scope(4), a_scope(3), 8);  // SET
+    tracker.ready('T', 8);
+    CHECK(known_id(tracker) == 4);
+    tracker.end_seen(end);
+    tracker.ready('I', 9);
+    CHECK(known_id(tracker) == (end == End::kCommit ? 3 : end == End::kRollback ? 1 : 0));
+    CHECK(tracker.needs_probe(1) == (end == End::kNone));
+  }
+}
+
+TEST_CASE("following: a failed block that is rolled back") {
+  ScopeTracker tracker = a_tracker();
+  tracker.follow(a_scope(2), a_scope(3), 7);
+  tracker.error_seen();
+  tracker.ready('E', 7);
+  CHECK(known_id(tracker) == 0);
+  tracker.end_seen(End::kRollback);
+  tracker.ready('I', 8);
+  CHECK(known_id(tracker) == 1);
+}
+
+TEST_CASE("following: what else is sent behind it, savepoints and probes make it doubtful") {
+  ScopeTracker tracker = a_tracker();
+  tracker.follow(a_scope(2), a_scope(3), 7);
+  tracker.sent_more_than_reads();
+  tracker.ready('I', 7);
+  CHECK(tracker.needs_probe(1));
+
+  tracker = a_tracker();
+  tracker.follow(a_scope(2), a_scope(3), 7);
+  tracker.ready('T', 7);
+  tracker.rolled_back_to_savepoint();
+  CHECK(tracker.needs_probe(1));
+
+  tracker = a_tracker();
+  tracker.follow(a_scope(2), a_scope(3), 7);
+  tracker.ready('T', 7);
+  tracker.doubt();
+  tracker.probe_sent(1, ScopeTracker::Place::kBlock);
+  tracker.probe_answered(a_scope(4));
+  CHECK(known_id(tracker) == 4);
+  tracker.end_seen(End::kCommit);
+  tracker.ready('I', 8);
+  CHECK(tracker.needs_probe(1));
+}
+
+TEST_CASE("names spoken of are few") {
+  ScopeTracker tracker;
+  for (int i = 0; i < 3; ++i) tracker.speak_of("app.a");
+  CHECK(tracker.names_spoken_of().size() == 1);
+  for (int i = 0; i < 40; ++i) tracker.speak_of("app.n" + std::to_string(i));
+  CHECK(tracker.names_spoken_of().size() == 16);
+  CHECK(tracker.crowded());
 }
 
 }  // namespace

@@ -237,6 +237,7 @@ class CatalogFixture {
     Table secured;
     secured.row_security = "true";
     table(1011, "secured", {{"id", kInt8}}, secured);
+    row({"p", "1011", "SELECT FROM public.secured WHERE (random() < 0.5)"});
     Table unlogged;
     unlogged.persistence = 'u';
     table(1012, "unlogged", {{"id", kInt8}}, unlogged);
