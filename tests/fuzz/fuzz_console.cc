@@ -1,6 +1,6 @@
 // The console's language and the courtesies of drivers under any text. Oracles: a command that was
-// understood is understood again in the spelling of the audit log; what is not understood gets
-// advice; a session's desk is asked and described alike.
+// understood has a spelling for the audit log; what is not understood gets advice; a session's desk
+// is asked and described alike.
 //
 // Input: a text.
 #include <string>
