@@ -14,8 +14,9 @@
 //   v  view, its stored tree (see view_tree.h)
 //   f  schema, code, [[oid, name] …]: functions; code = origin (g: an extension's that takes a
 //      geography), volatility (a user's that takes a timetz is no better than stable, for a time
-//      that becomes one reads the clock), suspected of changing the session, may return a string
-//      (t), a time of day (z) or anything (a), can be called on a row; each one letter or '-'
+//      that becomes one reads the clock; one whose default arguments are computed is volatile),
+//      suspected of changing the session, may return a string (t), a time of day (z) or anything
+//      (a), can be called on a row; each one letter or '-'
 //   o  schema, code, [[oid, name] …]: operators, by the function beneath
 //   y  oid, schema, name, typtype, code, part, relation: types; code = origin, I/O volatility,
 //      checks and casts harmless; part = element of an array, base of a domain, subtype of a range
@@ -114,6 +115,15 @@ kind_of_type AS MATERIALIZED (
                           ON s.oid = c.castsource AND s.typtype = 'c'
                         WHERE c.castcontext = 'i') AS rowish
   FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_type e ON e.typarray = t.oid),
+bad_default AS (
+  SELECT p.oid FROM pg_catalog.pg_proc p
+  WHERE p.oid >= 16384 AND p.proargdefaults IS NOT NULL
+    AND (p.proargdefaults::text ~ 'SQLVALUEFUNCTION|COERCEVIAIO|NEXTVALUE|SUBLINK'
+         OR EXISTS (
+           SELECT FROM pg_catalog.regexp_matches(p.proargdefaults::text, ':(?:op)?funcid (\d+)', 'g')
+                       AS f
+             LEFT JOIN pg_catalog.pg_proc d ON d.oid = f[1]::oid
+           WHERE d.provolatile IS DISTINCT FROM 'i'))),
 geography AS (
   SELECT t.oid FROM pg_catalog.pg_type t
        JOIN member m ON m.objid = t.oid AND m.classid = 'pg_catalog.pg_type'::regclass
@@ -123,7 +133,8 @@ proc AS MATERIALIZED (
          CASE WHEN p.oid < 16384 THEN 'b' WHEN m.objid IS NULL THEN 'u'
               WHEN geography.oid = ANY (p.proargtypes) THEN 'g' ELSE 'e' END
          || CASE greatest(s.worst, CASE p.provolatile WHEN 'v' THEN 3 WHEN 's' THEN 2 ELSE 1 END,
-                          CASE WHEN p.oid >= 16384 AND 1266 = ANY (p.proargtypes) THEN 2 END)
+                          CASE WHEN p.oid >= 16384 AND 1266 = ANY (p.proargtypes) THEN 2 END,
+                          CASE WHEN p.oid IN (SELECT oid FROM bad_default) THEN 3 END)
               WHEN 3 THEN 'v' WHEN 2 THEN 's' ELSE 'i' END
          || CASE WHEN p.oid >= 16384 AND p.oid IN (SELECT oid FROM suspect) THEN 's' ELSE '-' END
          || CASE WHEN r.stringy AND r.timely THEN 'a' WHEN r.stringy THEN 't'

@@ -54,6 +54,11 @@ CREATE VIEW quickly AS SELECT id FROM quick;
 CREATE MATERIALIZED VIEW matter AS SELECT 1 AS id;
 CREATE VIEW mattering AS SELECT id FROM matter;
 CREATE FUNCTION peeking() RETURNS bigint LANGUAGE sql STABLE AS $$ SELECT count(*) FROM plain $$;
+CREATE FUNCTION since(at timestamptz DEFAULT now()) RETURNS text LANGUAGE sql IMMUTABLE AS
+  $$ SELECT extract(epoch FROM $1)::text $$;
+CREATE FUNCTION plain_default(a int DEFAULT 2 + 1, b text DEFAULT 'x') RETURNS text LANGUAGE sql
+  IMMUTABLE AS $$ SELECT b || a $$;
+CREATE FUNCTION zoned(at timetz) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT $1::text $$;
 CREATE VIEW peeked AS SELECT peeking() FROM item;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO anna;
 """
@@ -149,6 +154,7 @@ CACHED = [
     ("SELECT nullif(name, ''), greatest(price, 1), least(price, 2), name IS DISTINCT FROM 'x', "
      "price BETWEEN SYMMETRIC 5 AND 1 FROM item WHERE id = 1", [ITEM]),
     ("SELECT greeting(), name FROM item WHERE id = 1", [ITEM]),
+    ("SELECT plain_default(), name FROM item WHERE id = 1", [ITEM]),
     ("SELECT md5(name), encode(sha256(name::bytea), 'hex'), hashtext(name) FROM item WHERE id = 1", [ITEM]),
     ("SELECT name, n FROM item, generate_series(1, 2) WITH ORDINALITY g(n, o) WHERE id = 1", [ITEM]),
 ]
@@ -175,6 +181,8 @@ REFUSED = [
     ("time_function", "SELECT open_at AT TIME ZONE 'Europe/Berlin' FROM odd"),
     ("time_literal", "SELECT (doc ->> 'day')::date FROM odd"),
     ("time_literal", "SELECT x.d::date FROM (SELECT note AS d FROM odd WHERE id = 9) x"),
+    ("volatile_function", "SELECT since(), name FROM item WHERE id = 1"),
+    ("unsafe_function", "SELECT zoned(open_at) FROM odd"),
     ("time_literal", "SELECT x.d FROM odd, jsonb_to_record(doc) AS x(d date)"),
     ("unsafe_function", "SELECT jsonb_populate_record(o, doc) FROM odd o"),
     ("volatile_function", "SELECT gen_random_uuid(), name FROM item WHERE id = 1"),
