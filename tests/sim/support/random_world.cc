@@ -166,7 +166,7 @@ void RandomWorld::disturb() {
     disturb_feed();
   } else if (choice < 90) {
     disturb_server();
-  } else if (choice < 97) {
+  } else if (choice < 98 || !kills_) {
     freeze_somebody();
   } else {
     kill_somebody();
@@ -274,6 +274,7 @@ void RandomWorld::kill_somebody() {
   dead_.push_back(std::move(proxy));
   proxy = std::make_unique<ProxyNode>(time_, postgres_, node_options(random_, fault_, publishing_),
                                       random_.next());
+  proxy->domain().settler().wanted();
   ++happened_["kill"];
 }
 
