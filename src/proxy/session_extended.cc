@@ -274,7 +274,9 @@ void Session::take_execute(const wire::Frame& frame) {
       forward_execute(frame, &text);
       return;
   }
-  if (message->max_rows == 0 && answer_control(frame, text, /*extended=*/true)) return;
+  // A row limit would end set_config() otherwise; BEGIN and the like have no rows.
+  const bool limited = message->max_rows != 0 && !text.statement().setting_changes.empty();
+  if (!limited && answer_control(frame, text, /*extended=*/true)) return;
   if (text.statement().kind == query::Kind::kSelect && message->max_rows != 0 &&
       !ends_portal_now()) {
     bypass(text, Reason::kRowLimit);
