@@ -146,8 +146,7 @@ void ConsoleBackend::flush_tree(freshness::Domain& domain, query::Oid root,
   for (const uint32_t slot : slots) tokens.open(slot);
   daemon_.store().remove_if([&](const cache::Entry& entry) {
     const auto stamp = entry.stamp();
-    return entry.table == &tokens &&
-           std::any_of(stamp.begin(), stamp.end(), [&](const auto& pair) {
+    return entry.table == &tokens && std::any_of(stamp.begin(), stamp.end(), [&](const auto& pair) {
              return std::find(slots.begin(), slots.end(), pair.slot) != slots.end();
            });
   });

@@ -361,8 +361,7 @@ void Session::tell_notifications() {
   while (events_ != nullptr && state_ != State::kLost) {
     const std::unique_ptr<PGnotify, FreePg> notify(PQnotifies(connection_.get()));
     if (notify == nullptr) return;
-    events_->on_notification(notify->relname, notify->extra,
-                             static_cast<uint32_t>(notify->be_pid));
+    events_->on_notification(notify->relname, notify->extra, static_cast<uint32_t>(notify->be_pid));
   }
 }
 

@@ -29,9 +29,9 @@ struct Fetch {
   Hash128 hash;
   freshness::Stamp stamp;
   const freshness::TokenTable* table = nullptr;
-  cache::Flights::Lead lead;       // wakes those who wait when it ends; it points to key and stamp
-  PreparedRef prepared;            // extended protocol; else null
-  QueryStatRef stat;               // null: of_description
+  cache::Flights::Lead lead;  // wakes those who wait when it ends; it points to key and stamp
+  PreparedRef prepared;       // extended protocol; else null
+  QueryStatRef stat;          // null: of_description
   uint64_t query_id = 0;
   uint64_t describe_sequence = 0;  // of the Describe whose RowDescription is the answer's; or 0
   uint64_t answer_sequence = 0;    // of the Query or Execute

@@ -288,10 +288,9 @@ bool Pattern::holds_for_another(const Skeleton& skeleton) const {
   const auto analysed = analyze(other, other.size());
   return filled->kind == analysed->kind && filled->canonical == analysed->canonical &&
          filled->grouped == analysed->grouped && filled->query_id == analysed->query_id &&
-         analysed->setting_changes.empty() &&
-         filled->reasons == analysed->reasons && filled->hint_off == analysed->hint_off &&
-         filled->hint_ttl_ms == analysed->hint_ttl_ms && analysed->shape != nullptr &&
-         *filled->shape == *analysed->shape;
+         analysed->setting_changes.empty() && filled->reasons == analysed->reasons &&
+         filled->hint_off == analysed->hint_off && filled->hint_ttl_ms == analysed->hint_ttl_ms &&
+         analysed->shape != nullptr && *filled->shape == *analysed->shape;
 }
 
 std::shared_ptr<const SelectShape> Pattern::fill_keys(std::string_view text,

@@ -73,7 +73,7 @@ struct Statement {
   std::optional<int64_t> hint_ttl_ms;          // /* pgfresh: ttl=30s */
   std::vector<Reason> reasons;                 // what the text alone says against caching
   std::string parse_error;                     // kUnparsable: PostgreSQL's message, if it gave one
-  std::shared_ptr<const SelectShape> shape;  // null when the text was not parsed; see pattern.h
+  std::shared_ptr<const SelectShape> shape;    // null when the text was not parsed; see pattern.h
 };
 
 // Why a result depends on every change of a table (any(R)), not on some keys of it alone.

@@ -99,7 +99,8 @@ TEST_CASE("explain: the entry is judged as a hit would judge it") {
   const std::vector<uint32_t> slots{stage.domain.tokens().slot_of(freshness::any_tag(root))};
   freshness::Stamp stamp;
   REQUIRE(freshness::capture(stage.domain.tokens(), slots, stamp));
-  stage.facts.entry = cache::Entry::make({.key = {}, .stamp = stamp, .body = {}, .expires_ns = 5'000'000});
+  stage.facts.entry =
+      cache::Entry::make({.key = {}, .stamp = stamp, .body = {}, .expires_ns = 5'000'000});
   stage.facts.entry->hits = 3;
   stage.facts.entry_scopes = 2;
   CHECK(stage.said("entry")[0].starts_with("fresh|one of 2"));
