@@ -205,8 +205,9 @@ void FakePostgres::lose_control(std::string_view why) {
   for (const auto& control : controls_) control->lose(why);
 }
 
-void FakePostgres::hold_control(bool words, bool statements) {
+void FakePostgres::hold_control(bool words, bool statements, const Loop* of) {
   for (const auto& control : controls_) {
+    if (of != nullptr && &control->home != of) continue;
     control->hold_words = control->hold_words || (words && !control->lost);
     control->hold_statements = control->hold_statements || (statements && !control->lost);
   }

@@ -63,7 +63,8 @@ class FakePostgres {
 
   // Control connections, in order of their making.
   struct Control;
-  void hold_control(bool words, bool statements);  // of every connection there is
+  // Of every connection there is, or of those made from `of`.
+  void hold_control(bool words, bool statements, const Loop* of = nullptr);
   void release_control();
   // One held word of each connection gets through; the rest stays held.
   void trickle_control();

@@ -13,6 +13,11 @@ constexpr int64_t kStalenessMs = 60;
 constexpr int kReadersPerProxy = 4;
 constexpr size_t kPipesMax = 200;
 
+// One that only another proxy's clients can suffer from.
+bool publishers_fault(Fault fault) {
+  return fault == Fault::kDeadBeats || fault == Fault::kCarryForEver || fault == Fault::kKeepEvents;
+}
+
 // `share` of the proxies that publish: 0 none, 1 all, 2 some.
 NodeOptions node_options(Random& random, Fault fault, uint64_t share) {
   NodeOptions options;
@@ -21,7 +26,7 @@ NodeOptions node_options(Random& random, Fault fault, uint64_t share) {
   options.feed.audit_ms = 1500;
   options.feed.reconnect_ms_min = 2;
   options.feed.reconnect_ms_max = 40;
-  options.settings.single_flight_wait_ms = 5 + static_cast<int64_t>(random.below(40));
+  options.settings.single_flight_wait_ms = 1 + static_cast<int64_t>(random.below(12));
   options.settings.ttl_ms = random.one_in(3) ? 100 : 300'000;
   if (share != 0 && (share == 1 || random.one_in(2))) {
     options.feed.publish = freshness::Publish::kProxy;
@@ -41,7 +46,7 @@ RandomWorld::RandomWorld(uint64_t seed, Fault fault)
       writers_rest_(3 + random_.below(40)),
       calm_(random_.below(10)),
       schema_changes_(random_.one_in(3)),
-      kills_(random_.one_in(4) || fault == Fault::kDeadBeats),
+      kills_(random_.one_in(4) || publishers_fault(fault)),
       publishing_(fault == Fault::kNone ? random_.below(4) % 3 : 1),
       judge_(time_, kStalenessMs * kNsPerMs) {
   time_.set_chooser([this](size_t count) { return static_cast<size_t>(random_.below(count)); });
@@ -50,7 +55,8 @@ RandomWorld::RandomWorld(uint64_t seed, Fault fault)
   postgres_.set_notifications(fault != Fault::kNoNotifications);
   postgres_.database().set_event_triggers(random_.one_in(2));
   postgres_.database().set_quirk(kRows + 1, Quirk::kError);
-  const uint64_t proxies = 1 + random_.below(3);
+  // Who lacks a follower is not found out.
+  const uint64_t proxies = publishers_fault(fault) ? 3 : 1 + random_.below(3);
   for (uint64_t i = 0; i < proxies; ++i) {
     const NodeOptions options = node_options(random_, fault, publishing_);
     few_slots_ = few_slots_ || options.slot_bits == 2;
@@ -103,7 +109,9 @@ void RandomWorld::run(uint64_t steps) {
   for (uint64_t i = 0; i < steps && judge_.violations().empty(); ++i) {
     do_what_is_due(time_.now_ns());
     if (fault_ == Fault::kDeadBeats && i % 50 == 0) postgres_.repeat_beats();
-    if (kills_ && i % 5 == 0 && random_.one_in(300) && somebody_has_events()) kill_somebody();
+    if (kills_ && i % 5 == 0 && random_.one_in(fault_ == Fault::kNone ? 40 : 5) &&
+        somebody_has_events())
+      kill_somebody();
     if (fault_ == Fault::kCarryForEver) {
       for (const auto& proxy : proxies_) proxy->domain().set_carry_lease(INT64_MAX);
     }
@@ -208,7 +216,10 @@ void RandomWorld::disturb_feed() {
     ++happened_["feed lost"];
     return;
   }
-  postgres_.hold_control(random_.one_in(2), random_.one_in(2));
+  // Everybody's, or one proxy's: then the others go on without it.
+  const Loop* of = nullptr;
+  if (random_.one_in(2)) of = &proxies_[random_.below(proxies_.size())]->control_loop();
+  postgres_.hold_control(random_.one_in(2), random_.one_in(2), of);
   const int64_t held_ms = some_ms();
   feed_held_until_ns_ = std::max(feed_held_until_ns_, time_.now_ns() + held_ms * kNsPerMs);
   later(held_ms, [this] {
