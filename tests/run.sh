@@ -89,7 +89,7 @@ if [ "$mode" = full ]; then
   targets="unit_tests sim_tests"
   build build-asan -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_SANITIZE=address,undefined
   doctest build-asan/tests/unit_tests
-    doctest build-asan/tests/sim_tests # 60 worlds: instrumented code is slow
+  doctest build-asan/tests/sim_tests # 60 worlds: instrumented code is slow
   say "with hashes of four bits, where everything collides"
   targets="pgfresh"
   build build-weak -DCMAKE_BUILD_TYPE=Release -DPGFRESH_WEAK_HASH=ON

@@ -257,6 +257,7 @@ class Examination : public std::enable_shared_from_this<Examination> {
     facts.database = std::move(database);
     facts.staleness_ms = daemon_.options().feed.staleness_ms;
     facts.cache_on = daemon_.cache_mode() == proxy::CacheMode::kOn;
+    facts.triggers_notify = daemon_.options().feed.publish == freshness::Publish::kTrigger;
     return facts;
   }
 

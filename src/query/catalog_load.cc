@@ -317,9 +317,17 @@ SELECT pg_catalog.concat_ws(' ',
    FROM pg_catalog.pg_auth_members),
   (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, setdatabase::int8 * 31 + setrole::int8))
    FROM pg_catalog.pg_db_role_setting),
+  -- What was granted and taken back since the last look has left no other trace: the numbers of
+  -- rows written in pg_authid, pg_auth_members and pg_db_role_setting.
+  (SELECT sum(pg_catalog.pg_stat_get_tuples_inserted(s.oid)
+     + pg_catalog.pg_stat_get_tuples_updated(s.oid) + pg_catalog.pg_stat_get_tuples_deleted(s.oid))
+   FROM (VALUES (1260::oid), (1261), (2964)) AS s(oid)),
   (SELECT sum(pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', c.relname, c.relnamespace,
      c.relkind, c.relpersistence, c.relrowsecurity, c.relforcerowsecurity, c.relowner, c.relacl,
-     c.relispartition), c.oid::int8)) FROM pg_catalog.pg_class c
+     c.relispartition,
+     CASE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger
+       WHERE evtname = 'pgfresh_ddl_end' AND evtenabled IN ('A', 'O')) THEN c.xmin::text END),
+     c.oid::int8)) FROM pg_catalog.pg_class c
    WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')),
   (SELECT sum(pg_catalog.hashint8extended(a.xmin::text::int8, a.attrelid::int8 * 2048 + a.attnum))
    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid

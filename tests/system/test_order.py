@@ -444,5 +444,5 @@ def test_setting_in_front_of_which_a_statement_no_longer_parses(play):
     assert types(ask(wire, parse(sql, "p") + describe("S", "p") + sync())) == "1tTZ"
     play.sql("DROP TABLE fleeting")
     asked = parse("SET DateStyle = 'German'") + bind() + execute() + sync()
-    assert types(ask(wire, asked)) == "12SCZ"
+    assert types(ask(wire, asked)) == "12CSZ"
     assert types(ask(wire, bind("p") + execute() + sync())) == "EZ"

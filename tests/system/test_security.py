@@ -453,6 +453,22 @@ def test_privileges_and_policies(play, through, do, undo):
     newcomer.look()
 
 
+@pytest.mark.parametrize("do, undo, who", [
+    ("GRANT s_grp TO s_bob", "REVOKE s_grp FROM s_bob", "s_bob"),
+    ("ALTER ROLE s_bob BYPASSRLS", "ALTER ROLE s_bob NOBYPASSRLS", "s_bob")])
+def test_given_and_taken_back_between_two_looks_at_the_catalog(play, do, undo, who):
+    """PostgreSQL has no event for either, and the catalog is as it was: what was answered in
+    between must not stay."""
+    twins = Twins(play, who, **LOGIN)
+    for _ in range(4):
+        play.sql(do)
+        for _ in range(4):
+            outcome(twins.app, MINE)
+        play.sql(undo)
+        wait_until(lambda: outcome(twins.app, MINE) == outcome(twins.direct, MINE),
+                   "what PostgreSQL shows", 15)
+
+
 def test_grant_then_revoke_before_anyone_looks(play):
     bob = Twins(play, "s_bob", **LOGIN)
     play.app().execute("REVOKE SELECT ON open_table FROM s_bob")

@@ -381,7 +381,7 @@ def test_healthcare(empty):
         install(empty)
         empty.server.psql(file=SQL / "healthcare" / "watch.sql", database=empty.database)
         assert empty.query("SELECT count(*), bool_and(complete) FROM pgfresh.status") == [
-            (16, True)]
+            (17, True)]
         before = empty.value("SELECT updated_at FROM doctors ORDER BY id LIMIT 1")
         [(kind, table, columns)] = empty.events(
             "UPDATE doctors SET rating = 4 WHERE id = md5('doctor 1')::uuid")
