@@ -125,6 +125,18 @@ std::string default_yaml(const Option& option) {
 
 }  // namespace
 
+namespace {
+
+// What is wrong may quote the file, and what it quotes may hold anything: it stays one line.
+std::string one_line(std::string text) {
+  for (char& c : text) {
+    if (c >= '\0' && c < ' ') c = '?';
+  }
+  return text;
+}
+
+}  // namespace
+
 std::string read_options_file(const std::string& path, Options& options) {
   std::ifstream file(path);
   if (!file) return path + ": cannot be read";
@@ -133,10 +145,10 @@ std::string read_options_file(const std::string& path, Options& options) {
   if (file.bad() || text.fail()) return path + ": cannot be read";
   try {
     const YAML::Node root = YAML::Load(text.str());
-    return FileReader(path, options).read(root);
+    return one_line(FileReader(path, options).read(root));
   } catch (const YAML::Exception& error) {
     const std::string line = error.mark.is_null() ? "" : ":" + std::to_string(error.mark.line + 1);
-    return path + line + ": not YAML: " + error.msg;
+    return one_line(path + line + ": not YAML: " + error.msg);
   }
 }
 

@@ -437,7 +437,7 @@ def same_soon(play, people, seconds):
 @pytest.mark.parametrize("do, undo", CHANGES + POLLED, ids=lambda text: text[:50])
 def test_privileges_and_policies(play, through, do, undo):
     people = [Twins(play, user, **LOGIN) for user in ("s_ann", "s_bob", "s_boss", "s_own")]
-    assert rise(play, lambda: [each.look() for each in people]) > 0
+    wait_until(lambda: rise(play, lambda: [each.look() for each in people]) > 0, "hits")
     polled = (do, undo) in POLLED
     admin = play.app()
     for sql in (do, undo):

@@ -167,6 +167,7 @@ TEST_CASE("errors name file, line, option, what is wrong and what is allowed") {
   CHECK(trouble("workers: 1\nworkers: 2\n").find("given twice") != std::string::npos);
   CHECK(trouble("cache.mode: on\ncache:\n  mode: on\n") == ":3: cache.mode: is given twice");
   CHECK(trouble("a: [1\n").find(": not YAML: ") != std::string::npos);
+  CHECK(trouble("\"a\\nb\": 1\n").find(":1: a?b: there is no such option") == 0);  // one line
   CHECK(trouble("- 1\n").find(":1: a section") == 0);
   CHECK(trouble("listen:\n  tcp: [nonsense]\n").find(":2: listen.tcp: \"nonsense\"") == 0);
   CHECK(trouble("upstream:\n  url: postgresql://h/?sslmode=sure\n").find(":2: upstream.url: ") ==
