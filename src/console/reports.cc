@@ -15,7 +15,10 @@ constexpr Type kFloat = Type::kFloat8;
 constexpr size_t kShownFirst = 100;
 
 // With three decimals: what a person reads.
-double milliseconds(uint64_t ns) { return static_cast<double>(ns / 1000) / 1000; }
+double milliseconds(uint64_t ns) {
+  const uint64_t us = ns / 1000;
+  return static_cast<double>(us) / 1000;
+}
 
 Value mean_ms(uint64_t ns, uint64_t count) {
   if (count == 0) return std::monostate();
@@ -24,7 +27,8 @@ Value mean_ms(uint64_t ns, uint64_t count) {
 
 Value percent(uint64_t part, uint64_t whole) {
   if (whole == 0) return std::monostate();
-  return static_cast<double>(part * 10'000 / whole) / 100;
+  const uint64_t hundredths = part * 10'000 / whole;
+  return static_cast<double>(hundredths) / 100;
 }
 
 Row row_of(const QueryRow& query) {

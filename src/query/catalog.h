@@ -23,7 +23,7 @@ namespace pgfresh::query {
 using Oid = uint32_t;
 
 class PolicyBook;
-struct Statement;
+struct Statement;  // NOLINT(bugprone-forward-declaration-namespace): of query/statement.h
 
 struct Attribute {
   std::string name;
