@@ -211,6 +211,7 @@ class Session {
   void reply_command(std::string_view tag, bool extended);
   static void append_last_description(std::string& out);
   void reply_show_last(bool extended);
+  void reply_rows(std::string_view description, std::string_view rows, bool extended);
   void reply_ready();
   [[nodiscard]] bool answer_statement(const wire::Frame& frame);
   [[nodiscard]] const Held* held_statement() const;

@@ -304,6 +304,11 @@ void Session::reply_show_last(bool extended) {
                                                             : std::optional(last_.detail)};
   wire::write_data_row(rows, values);
   wire::write_command_complete(rows, "SHOW");
+  reply_rows(description, rows, extended);
+}
+
+// One answer of pgfresh's own; flushed at once, for the bytes are the caller's.
+void Session::reply_rows(std::string_view description, std::string_view rows, bool extended) {
   if (extended) {
     reply_held(description, nullptr);
   } else {

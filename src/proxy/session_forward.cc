@@ -1,6 +1,7 @@
 // Sending a client's message on: what must go before it, what is noted of it, and how held messages
 // are answered when nothing has to be sent.
 #include <algorithm>
+#include <initializer_list>
 
 #include "base/check.h"
 #include "proxy/session.h"
@@ -9,17 +10,16 @@
 namespace pgfresh::proxy {
 namespace {
 
-// SQL that may use or drop prepared statements by name.
-bool speaks_of_statements(const query::Statement& statement) {
+// A text that may change the session, and holds one of these words.
+bool may_say(const query::Statement& statement, std::initializer_list<std::string_view> words) {
   switch (statement.kind) {
     case query::Kind::kDeallocate:
-      return true;
     case query::Kind::kSession:
     case query::Kind::kMany:
     case query::Kind::kUnknown:
-      return query::contains_word(statement.text, "deallocate") ||
-             query::contains_word(statement.text, "discard") ||
-             query::contains_word(statement.text, "execute");
+      return std::any_of(words.begin(), words.end(), [&](std::string_view word) {
+        return query::contains_word(statement.text, word);
+      });
     case query::Kind::kEmpty:
     case query::Kind::kSelect:
     case query::Kind::kBegin:
@@ -36,29 +36,15 @@ bool speaks_of_statements(const query::Statement& statement) {
   return true;
 }
 
+// SQL that may use or drop prepared statements by name.
+bool speaks_of_statements(const query::Statement& statement) {
+  return statement.kind == query::Kind::kDeallocate ||
+         may_say(statement, {"deallocate", "discard", "execute"});
+}
+
 // RESET ALL and DISCARD ALL return to what the startup packet said.
 bool may_reset_settings(const query::Statement& statement) {
-  switch (statement.kind) {
-    case query::Kind::kDeallocate:
-    case query::Kind::kSession:
-    case query::Kind::kMany:
-    case query::Kind::kUnknown:
-      return query::contains_word(statement.text, "reset") ||
-             query::contains_word(statement.text, "discard");
-    case query::Kind::kEmpty:
-    case query::Kind::kSelect:
-    case query::Kind::kBegin:
-    case query::Kind::kCommit:
-    case query::Kind::kRollback:
-    case query::Kind::kSavepoint:
-    case query::Kind::kWrite:
-    case query::Kind::kShowLast:
-    case query::Kind::kShow:
-    case query::Kind::kNotify:
-    case query::Kind::kDdl:
-      return false;
-  }
-  return true;
+  return may_say(statement, {"reset", "discard"});
 }
 
 }  // namespace

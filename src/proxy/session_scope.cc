@@ -269,16 +269,7 @@ void Session::reply_setting(const query::Statement& statement,
   std::string rows;
   wire::write_data_row(rows, values);
   wire::write_command_complete(rows, "SELECT 1");
-  if (extended) {
-    reply_held(description, nullptr);
-  } else {
-    prepared_.erase("");
-    done_portal_.reset();
-    client_out_.add(description);
-  }
-  client_out_.add(rows);
-  if (!extended) reply_ready();
-  flush();
+  reply_rows(description, rows, extended);
 }
 
 }  // namespace pgfresh::proxy
