@@ -142,6 +142,30 @@ OPTIONS = {
 }
 
 
+def entries() -> dict[str, bytes]:
+    """Entries of Redis, without their checksums: the target appends a right one behind byte 1."""
+
+    def header(plain_size: int, flags: int = 0, slot_bits: int = 20, key: int = 0) -> bytes:
+        return b"pgfE" + bytes([1, flags, slot_bits, 0]) + struct.pack("<I", key) + bytes(12) + struct.pack(
+            "<I", plain_size
+        )
+
+    key, body = b"select 1", msg("T", bytes(20)) + msg("D", row(b"1")) + msg("C", b"SELECT 1\0")
+    pairs = struct.pack("<IQIQ", 0, 1, 4711, 1 << 63)
+    counts = struct.pack("<IIII", 25, 2, len(key), len(body))
+    plain = struct.pack("<qqqQQ", 1, 2, 3, 4, 5) + counts + pairs + key + body
+    # A zstd frame of one raw block, as RFC 8878 has it.
+    frame = struct.pack("<IBB", 0xFD2FB528, 0x20, len(plain)) + struct.pack("<I", len(plain) << 3 | 1)[:3]
+    return {
+        "plain": b"\1" + header(len(plain)) + plain,
+        "packed": b"\1" + header(len(plain), flags=1) + frame + plain,
+        "short": b"\1" + header(len(plain)) + plain[:-1],
+        "huge": b"\1" + header(0xFFFFFFFF, flags=1) + frame + plain,
+        "wrong_checksum": b"\0" + header(len(plain)) + plain + bytes(8),
+        "sealed": b"\2" + header(len(plain), flags=2, key=1) + plain + bytes(16),
+    }
+
+
 def sessions() -> dict[str, bytes]:
     """What the random test of tests/sim plays, in other words: any bytes are a conversation."""
     numbers = random.Random(7)
@@ -165,6 +189,7 @@ def main() -> None:
     write("key", KEYS)
     write("console", CONSOLE)
     write("options", OPTIONS)
+    write("entry", entries())
     write("session", sessions())
 
 
