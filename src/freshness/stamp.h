@@ -7,14 +7,10 @@
 #include <vector>
 
 #include "freshness/token_table.h"
+#include "pgfresh/slot_token.h"
 
 namespace pgfresh::freshness {
 
-struct SlotToken {
-  uint32_t slot = 0;
-  uint64_t token = 0;
-  friend bool operator==(const SlotToken&, const SlotToken&) = default;
-};
 using Stamp = std::vector<SlotToken>;
 
 // The present tokens of `slots`. False, and `out` is empty, when one of them is open.
