@@ -12,7 +12,7 @@ set -eu
 
 build="g++ cmake ninja-build pkg-config ccache libuv1-dev libssl-dev libpq-dev libspdlog-dev
   libfmt-dev libyaml-cpp-dev libexpected-dev libxxhash-dev libpg-query-dev libsimdjson-dev
-  libprotobuf-c-dev libcivetweb-dev libzstd-dev doctest-dev"
+  libprotobuf-c-dev libcivetweb-dev libzstd-dev libhiredis-dev doctest-dev"
 run="postgresql-15 postgresql-client-15 postgresql-15-postgis-3 postgresql-15-postgis-3-scripts
   python3 python3-psycopg2 util-linux"
 test="git faketime clang clang-format clang-tidy libclang-rt-dev openssl procps python3-pytest

@@ -51,7 +51,18 @@ namespace pgfresh {
   X(kMemoHits, "memo_hits_total", "query texts already analysed")                                  \
   X(kMemoMisses, "memo_misses_total", "query texts analysed")                                      \
   X(kPatternHits, "pattern_hits_total",                                                            \
-    "of those, texts that differed from others in their constants only, and were not parsed")
+    "of those, texts that differed from others in their constants only, and were not parsed")       \
+  X(kRedisRequests, "redis_requests_total", "commands sent to Redis")                              \
+  X(kRedisAnswers, "redis_answers_total", "of those, answered within the budget")                  \
+  X(kRedisWaitNs, "redis_wait_nanoseconds_total", "what these answers took")                       \
+  X(kRedisTimeouts, "redis_timeouts_total", "commands not answered within the budget")             \
+  X(kRedisNotAsked, "redis_not_asked_total",                                                       \
+    "commands not sent: Redis was away or slow, or too much was under way")                        \
+  X(kRedisConnects, "redis_connects_total", "connections to Redis made")                           \
+  X(kRedisBreaks, "redis_breaks_total", "connections to Redis that broke or were given up")        \
+  X(kRedisTrips, "redis_trips_total", "times the circuit breaker opened")                          \
+  X(kRedisBytesSent, "redis_sent_bytes_total", "bytes sent to Redis")                              \
+  X(kRedisBytesReceived, "redis_received_bytes_total", "bytes received from Redis")
 
 enum class Counter : uint8_t {
 #define PGFRESH_COUNTER_ENUM(name, metric, help) name,

@@ -48,4 +48,8 @@ inline constexpr size_t kStampSlotsMax = 192;
 inline constexpr size_t kTablesMax = 64;
 inline constexpr size_t kKeyValuesMax = 64;
 
+// Items of one answer of Redis, and arguments of one command: the longest list asked for is that of
+// the entries an event killed, 256 at a time with their scores. 4096 × 72 bytes = 288 KB.
+inline constexpr size_t kRedisItemsMax = 4096;
+
 }  // namespace pgfresh::limits

@@ -26,24 +26,12 @@
 
 #include "cache/sealer.h"
 #include "freshness/stamp.h"
+#include "pgfresh/remote_store.h"
 
 struct ZSTD_CCtx_s;
 struct ZSTD_DCtx_s;
 
 namespace pgfresh::cache {
-
-// What travels; see cache/entry.h for the fields that an Entry has too.
-struct RemoteEntry {
-  std::string_view key;  // portable: means the same in every process
-  std::span<const freshness::SlotToken> stamp;
-  std::string_view body;
-  uint32_t description_bytes = 0;
-  uint64_t shape = 0;
-  uint64_t query_id = 0;
-  int64_t created_unix_ms = 0;
-  int64_t expires_unix_ms = 0;
-  int64_t upstream_ns = 0;
-};
 
 enum class Decoded : uint8_t {
   kEntry,

@@ -1,0 +1,114 @@
+#include "cache/resp.h"
+
+#include <hiredis/hiredis.h>
+
+#include <utility>
+
+#include "base/check.h"
+#include "base/limits.h"
+
+namespace pgfresh::cache {
+
+// What hiredis calls to make its objects: an answer is a RedisReply on the heap, its items lie in
+// their parent's vector, which has its size from the beginning. Null is how one refuses.
+struct ReplyBuilder {
+  static RedisReply* place(const redisReadTask* task) {
+    if (task->parent == nullptr) return new RedisReply;
+    auto* parent = static_cast<RedisReply*>(task->parent->obj);
+    return &parent->items[static_cast<size_t>(task->idx)];
+  }
+
+  static void* make_string(const redisReadTask* task, char* text, size_t size) noexcept {
+    auto* reader = static_cast<ReplyReader*>(task->privdata);
+    reader->bytes_ += size;
+    if (reader->bytes_ > reader->reply_bytes_max_) return nullptr;
+    RedisReply* reply = place(task);
+    reply->kind = task->type == REDIS_REPLY_ERROR    ? RedisReply::Kind::kError
+                  : task->type == REDIS_REPLY_STATUS ? RedisReply::Kind::kStatus
+                                                     : RedisReply::Kind::kString;
+    reply->text.assign(text, size);
+    return reply;
+  }
+
+  static void* make_array(const redisReadTask* task, int size) noexcept {
+    auto* reader = static_cast<ReplyReader*>(task->privdata);
+    if (size < 0) return nullptr;
+    reader->items_ += static_cast<size_t>(size);
+    if (reader->items_ > limits::kRedisItemsMax) return nullptr;
+    RedisReply* reply = place(task);
+    reply->kind = RedisReply::Kind::kArray;
+    reply->items.resize(static_cast<size_t>(size));
+    return reply;
+  }
+
+  static void* make_integer(const redisReadTask* task, long long number) noexcept {
+    RedisReply* reply = place(task);
+    reply->kind = RedisReply::Kind::kInteger;
+    reply->integer = number;
+    return reply;
+  }
+
+  static void* make_nil(const redisReadTask* task) noexcept { return place(task); }
+
+  // hiredis frees whole answers only.
+  static void free(void* reply) noexcept { delete static_cast<RedisReply*>(reply); }
+
+  static redisReplyObjectFunctions* functions() {
+    static redisReplyObjectFunctions table = {make_string, make_array, make_integer, make_nil,
+                                              free};
+    return &table;
+  }
+};
+
+void append_command(std::string& out, std::span<const std::string_view> arguments) {
+  PGFRESH_CHECK(!arguments.empty() && arguments.size() <= limits::kRedisItemsMax);
+  std::vector<const char*> texts;
+  std::vector<size_t> sizes;
+  texts.reserve(arguments.size());
+  sizes.reserve(arguments.size());
+  for (const std::string_view argument : arguments) {
+    texts.push_back(argument.data());
+    sizes.push_back(argument.size());
+  }
+  char* command = nullptr;
+  const int size = redisFormatCommandArgv(&command, static_cast<int>(arguments.size()),
+                                          texts.data(), sizes.data());
+  PGFRESH_CHECK(size > 0);
+  out.append(command, static_cast<size_t>(size));
+  redisFreeCommand(command);
+}
+
+void ReplyReader::FreeReader::operator()(redisReader* reader) const noexcept {
+  redisReaderFree(reader);
+}
+
+ReplyReader::ReplyReader(size_t reply_bytes_max)
+    : reply_bytes_max_(reply_bytes_max),
+      reader_(redisReaderCreateWithFunctions(ReplyBuilder::functions())) {
+  PGFRESH_CHECK(reader_ != nullptr);
+  reader_->privdata = this;
+}
+
+ReplyReader::~ReplyReader() = default;
+
+void ReplyReader::feed(std::string_view bytes) {
+  // Its failures are kept in the reader and told by next().
+  static_cast<void>(redisReaderFeed(reader_.get(), bytes.data(), bytes.size()));
+}
+
+ReplyReader::Read ReplyReader::next(RedisReply& reply) {
+  void* made = nullptr;
+  if (redisReaderGetReply(reader_.get(), &made) != REDIS_OK) return Read::kBroken;
+  if (made == nullptr) {
+    // A text that is announced and not whole lies in the reader's buffer.
+    const size_t unread = reader_->len - reader_->pos;
+    return unread > reply_bytes_max_ + limits::kRedisItemsMax ? Read::kBroken : Read::kMore;
+  }
+  const std::unique_ptr<RedisReply> owned(static_cast<RedisReply*>(made));
+  reply = std::move(*owned);
+  items_ = 0;
+  bytes_ = 0;
+  return Read::kReply;
+}
+
+}  // namespace pgfresh::cache
