@@ -80,7 +80,8 @@ class RemoteStore {
   virtual void put(const RemoteEntry& entry) = 0;
 
   // Single flight across the fleet: whoever holds the lock of a key and stamp is fetching it. It
-  // ends by unlock(), or by itself after `ttl_ms`.
+  // ends by unlock(), or by itself after `ttl_ms`. A question that is withdrawn gives back what it
+  // may have been given.
   [[nodiscard]] virtual std::unique_ptr<Pending> lock(std::string_view key,
                                                       std::span<const freshness::SlotToken> stamp,
                                                       int64_t ttl_ms, LockDone done) = 0;

@@ -27,7 +27,8 @@ struct CounterRow {
 
 // Of the one table, what has a label: the tier of a hit.
 constexpr std::string_view labels_of(Counter counter) {
-  return counter == Counter::kHitsL1 ? "{tier=\"l1\"}" : "";
+  if (counter == Counter::kHitsL1) return "{tier=\"l1\"}";
+  return counter == Counter::kHitsL2 ? "{tier=\"l2\"}" : "";
 }
 
 constexpr std::array kCounterRows = {
@@ -155,9 +156,11 @@ class Page {
 std::string full_name(std::string_view name) { return "pgfresh_" + std::string(name); }
 
 void add_counters(Page& page, const console::CounterTotals& totals) {
+  std::string last;
   for (const CounterRow& row : kCounterRows) {
     const std::string name = full_name(row.name);
-    page.head(name, "counter", row.help);
+    // Those that differ in labels alone stand behind one another.
+    if (std::exchange(last, name) != name) page.head(name, "counter", row.help);
     page.sample(name, row.labels, std::to_string(totals.get(row.counter)));
   }
   const std::string name = full_name("bypasses_total");

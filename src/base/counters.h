@@ -14,6 +14,7 @@ namespace pgfresh {
 // X(enumerator, metric name behind "pgfresh_", help)
 #define PGFRESH_COUNTERS(X)                                                                        \
   X(kHitsL1, "hits_total", "statements answered from the cache")                                   \
+  X(kHitsL2, "hits_total", "statements answered from the cache")                                   \
   X(kDescriptionHits, "description_hits_total", "Describe of a statement answered from the cache") \
   X(kMisses, "misses_total", "statements looked up and not found")                                 \
   X(kFills, "fills_total", "answers stored")                                                       \
@@ -22,6 +23,15 @@ namespace pgfresh {
   X(kFlightsLed, "flights_led_total", "fetches that others could wait for")                        \
   X(kFlightsJoined, "flights_joined_total", "readers that waited for another's fetch")             \
   X(kFlightsTimedOut, "flights_timed_out_total", "readers that waited too long and went alone")    \
+  X(kRemoteAsked, "l2_lookups_total", "look-ups in the second level")                              \
+  X(kRemoteFound, "l2_found_total", "of those, that brought an entry of use")                      \
+  X(kRemoteRefused, "l2_refused_total",                                                            \
+    "of those, that brought an entry of another key or stamp, expired or malformed")               \
+  X(kRemoteTimedOut, "l2_timed_out_total", "of those, that took longer than redis.budget")         \
+  X(kRemoteFailed, "l2_failed_total", "of those, that failed")                                     \
+  X(kRemoteSkipped, "l2_skipped_total", "look-ups left out because they would not pay")            \
+  X(kRemotePuts, "l2_puts_total", "answers handed to the second level")                            \
+  X(kFleetWaits, "l2_fleet_waits_total", "look-ups that waited for another proxy's fetch")         \
   X(kQueries, "queries_total", "simple queries and executes received")                             \
   X(kTransactions, "transactions_total", "transactions ended")                                     \
   X(kLocalBlocks, "local_blocks_total", "transaction blocks that never reached PostgreSQL")        \
@@ -51,7 +61,7 @@ namespace pgfresh {
   X(kMemoHits, "memo_hits_total", "query texts already analysed")                                  \
   X(kMemoMisses, "memo_misses_total", "query texts analysed")                                      \
   X(kPatternHits, "pattern_hits_total",                                                            \
-    "of those, texts that differed from others in their constants only, and were not parsed")       \
+    "of those, texts that differed from others in their constants only, and were not parsed")      \
   X(kRedisRequests, "redis_requests_total", "commands sent to Redis")                              \
   X(kRedisAnswers, "redis_answers_total", "of those, answered within the budget")                  \
   X(kRedisWaitNs, "redis_wait_nanoseconds_total", "what these answers took")                       \

@@ -212,7 +212,7 @@ uint64_t CounterTotals::bypasses_sum() const {
 }
 
 double hit_percent(const CounterTotals& totals) {
-  const uint64_t hits = totals.get(Counter::kHitsL1);
+  const uint64_t hits = totals.get(Counter::kHitsL1) + totals.get(Counter::kHitsL2);
   const uint64_t looked_up = hits + totals.get(Counter::kMisses);
   if (looked_up == 0) return 0;
   // Two decimals: what a person reads.
@@ -248,10 +248,10 @@ Table stats_table(const std::vector<StatsRow>& rows) {
     table.add({row.database, count(Counter::kTransactions), count(Counter::kQueries),
                count(Counter::kBytesFromClients), count(Counter::kBytesToClients),
                count(Counter::kBytesFromServers), count(Counter::kBytesToServers),
-               count(Counter::kHitsL1), count(Counter::kMisses), number(totals.bypasses_sum()),
-               hit_percent(totals), count(Counter::kFills), count(Counter::kStaleFound),
-               count(Counter::kLocalBlocks), count(Counter::kHitBytes),
-               number(totals.get(Counter::kSavedNs) / 1'000'000)});
+               number(totals.get(Counter::kHitsL1) + totals.get(Counter::kHitsL2)),
+               count(Counter::kMisses), number(totals.bypasses_sum()), hit_percent(totals),
+               count(Counter::kFills), count(Counter::kStaleFound), count(Counter::kLocalBlocks),
+               count(Counter::kHitBytes), number(totals.get(Counter::kSavedNs) / 1'000'000)});
   }
   return table;
 }

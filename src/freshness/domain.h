@@ -54,6 +54,8 @@ class Domain {
       : database_(std::move(database)), tokens_(slot_bits, base) {}
 
   [[nodiscard]] const std::string& database() const { return database_; }
+  // What names the database among all that a fleet's second level may hold.
+  [[nodiscard]] std::string_view server() const { return database_; }
   [[nodiscard]] TokenTable& tokens() { return tokens_; }
   [[nodiscard]] const TokenTable& tokens() const { return tokens_; }
 

@@ -41,6 +41,7 @@ uint64_t row_shape(std::string_view message) {
 
 void Fetch::forget() {
   key.clear();
+  remote_key.clear();
   stamp.clear();
   body.clear();
   prepared.reset();
@@ -49,7 +50,7 @@ void Fetch::forget() {
   table = nullptr;
   hash = {};
   describe_sequence = answer_sequence = 0;
-  started_ns = ttl_ms = 0;
+  started_ns = ttl_ms = remote_ttl_ms = 0;
   of_description = row_limited = false;
   description_bytes = 0;
   shape = 0;
@@ -65,8 +66,9 @@ FetchPool::Ref FetchPool::lend() {
 void FetchPool::take_back(Fetch* fetch) {
   std::unique_ptr<Fetch> owned(fetch);
   owned->lead.end();  // before what it points to changes
+  owned->unlock();
   if (idle_.size() >= kIdleMax || owned->body.capacity() > kBodyBytesKept ||
-      owned->key.capacity() > kKeyBytesKept) {
+      owned->key.capacity() + owned->remote_key.capacity() > kKeyBytesKept) {
     return;
   }
   owned->forget();

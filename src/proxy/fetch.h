@@ -10,10 +10,12 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "cache/entry.h"
 #include "cache/flights.h"
+#include "pgfresh/remote_store.h"
 #include "proxy/prepared.h"
 #include "proxy/query_stats.h"
 
@@ -32,6 +34,11 @@ struct Fetch {
   cache::Flights::Lead lead;  // wakes those who wait when it ends; it points to key and stamp
   PreparedRef prepared;       // extended protocol; else null
   QueryStatRef stat;          // null: of_description
+  // The second level: under what key to put the answer there (empty: it is not put), and who has
+  // given us the fleet's lock for it.
+  std::string remote_key;
+  RemoteStore* locked_by = nullptr;
+  int64_t remote_ttl_ms = 0;
   uint64_t query_id = 0;
   uint64_t describe_sequence = 0;  // of the Describe whose RowDescription is the answer's; or 0
   uint64_t answer_sequence = 0;    // of the Query or Execute
@@ -53,7 +60,11 @@ struct Fetch {
     return true;
   }
 
-  // As new, but for the capacity of its buffers. REQUIRES: the lead has ended.
+  // Gives the fleet's lock back, if it was given.
+  void unlock() {
+    if (locked_by != nullptr) std::exchange(locked_by, nullptr)->unlock(remote_key, stamp);
+  }
+  // As new, but for the capacity of its buffers. REQUIRES: the lead has ended, and unlock().
   void forget();
 
   [[nodiscard]] cache::EntryRef finish(int64_t now_ns, int64_t expires_ns) const {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/check.h"
+
 namespace pgfresh::proxy {
 namespace {
 
@@ -51,6 +53,17 @@ void append_execution(std::string& key, std::string_view parameter_oids,
   append_sized(key, bind.parameter_count == 0 ? std::string_view{} : bind.parameters);
   append_sized(key, all_text(bind.result_formats) ? std::string_view{} : bind.result_formats);
   if (max_rows != 0) append_number(key, max_rows);
+}
+
+// Numbers lie in it as in memory: processes on machines of the other byte order share nothing.
+void append_portable_key(std::string& out, std::string_view server, const Scope& scope,
+                         std::string_view key) {
+  PGFRESH_CHECK(key.size() >= sizeof scope.id);
+  constexpr char kVersion = '1';  // of what canonical texts, scopes and executions look like
+  out += kVersion;
+  append_sized(out, server);
+  append_sized(out, scope.bytes);
+  out += key.substr(sizeof scope.id);
 }
 
 bool is_plain_execution(std::string_view parameter_oids, const wire::BindMessage& bind) {

@@ -28,6 +28,12 @@ void append_execution(std::string& key, std::string_view parameter_oids,
 [[nodiscard]] bool is_plain_execution(std::string_view parameter_oids,
                                       const wire::BindMessage& bind);
 
+// The same key as all processes of a fleet write it: the scope by its bytes, which mean the same
+// everywhere, and the database's server by name. `key` begins with a key_prefix() of this scope;
+// `server`: Domain::server(). Appends.
+void append_portable_key(std::string& out, std::string_view server, const Scope& scope,
+                         std::string_view key);
+
 // The description of a statement (Describe 'S') instead of an execution.
 void append_description(std::string& key, std::string_view parameter_oids);
 

@@ -15,6 +15,7 @@
 
 #include "freshness/domain.h"
 #include "pgfresh/reason.h"
+#include "proxy/remote_cost.h"
 #include "query/statement.h"
 
 namespace pgfresh::proxy {
@@ -47,10 +48,12 @@ struct QueryStat {
   std::array<uint32_t, kReasonCount> reasons{};
   std::vector<query::Cause> causes;  // all that stood against it when it was last resolved
   uint64_t causes_generation = 0;    // of the catalog they were found in; 0: of the text alone
+  RemoteCost remote;                 // whether the second level is asked
   bool dropped = false;              // out of the table; whoever still holds it asks again
 
-  void hit(int64_t now_ns, uint64_t bytes, int64_t upstream_ns) {
-    ++counts.hits_l1;
+  enum class Tier : uint8_t { kL1, kL2 };
+  void hit(Tier tier, int64_t now_ns, uint64_t bytes, int64_t upstream_ns) {
+    ++(tier == Tier::kL1 ? counts.hits_l1 : counts.hits_l2);
     counts.hit_bytes += bytes;
     counts.saved_ns += static_cast<uint64_t>(upstream_ns > 0 ? upstream_ns : 0);
     called_ns = now_ns;
@@ -69,6 +72,7 @@ struct QueryStat {
   void answered(int64_t upstream_ns) {
     ++counts.upstream;
     counts.upstream_ns += static_cast<uint64_t>(upstream_ns > 0 ? upstream_ns : 0);
+    remote.upstream_took(upstream_ns);
   }
 };
 using QueryStatRef = std::shared_ptr<QueryStat>;

@@ -41,7 +41,7 @@ SessionInfo Session::info() const {
   }
   if (state_ != State::kReady) {
     info.state = state_ == State::kRaw ? "replication" : "login";
-  } else if (block_ == Block::kFlight) {
+  } else if (block_ == Block::kFlight || block_ == Block::kRemote) {
     info.state = "waiting";
   } else if (server_ && !server_->replies().empty()) {
     info.state = "active";
@@ -95,6 +95,7 @@ void Session::take_input(std::string_view bytes) {
     }
     ahead_ = bytes;
     take_client_frame(frame);
+    if (block_ != Block::kRemote) forget_remote();
     const bool lies_in_input =
         frame.bytes.data() >= all.data() && frame.bytes.data() < all.data() + all.size();
     if (!lies_in_input) {
@@ -240,6 +241,7 @@ void Session::close(std::string_view why, std::string_view last_bytes) {
   drop_fetch(Reason::kNotQuiet);
   wait_.reset();
   wait_timer_.reset();
+  forget_remote();
   connecting_.reset();
   release_server();
   if (!last_bytes.empty()) {
@@ -313,7 +315,9 @@ void Session::check_time(int64_t now_ns) {
 
 std::optional<wire::BackendKey> Session::cancel_target() {
   if (!server_ || state_ != State::kReady) return std::nullopt;
-  if (block_ == Block::kFlight) flight_ended();  // goes to PostgreSQL alone, to be cancelled there
+  // It goes to PostgreSQL alone, to be cancelled there.
+  if (block_ == Block::kFlight) flight_ended();
+  if (block_ == Block::kRemote) remote_ended();
   if (server_->replies().empty()) return std::nullopt;
   return server_->key;
 }

@@ -12,8 +12,8 @@
 // The code is in files by what moves it: session.cc (life and death, input, output),
 // session_login.cc, session_client.cc (messages of the client; the simple protocol),
 // session_extended.cc (the extended one), session_forward.cc (sending on), session_server.cc
-// (messages of PostgreSQL), session_cache.cc (may this be answered here?), session_scope.cc (the
-// session's settings).
+// (messages of PostgreSQL), session_cache.cc (may this be answered here?), session_remote.cc (the
+// second level), session_scope.cc (the session's settings).
 //
 // Invariants
 //  - held_ is empty whenever something has been forwarded behind it.
@@ -33,6 +33,7 @@
 #include "proxy/fetch.h"
 #include "proxy/outbox.h"
 #include "proxy/prepared.h"
+#include "proxy/remote_lookup.h"
 #include "proxy/scope.h"
 #include "proxy/server_link.h"
 #include "proxy/transaction.h"
@@ -75,7 +76,7 @@ class Session {
     kClosed,      // waiting to be destroyed
   };
   // Why no client message is taken now.
-  enum class Block : uint8_t { kNone, kLogin, kProbe, kCheck, kFlight, kQueue };
+  enum class Block : uint8_t { kNone, kLogin, kProbe, kCheck, kFlight, kRemote, kQueue };
 
   class ClientSide final : public Stream::Events {
    public:
@@ -243,8 +244,10 @@ class Session {
   [[nodiscard]] cache::Key make_key(const Question& question, const Resolution& resolution);
   [[nodiscard]] Answer look_up(const Question& question, const Scope& scope,
                                const Resolution& resolution);
-  [[nodiscard]] Answer start_fetch(const Question& question, const Resolution& resolution,
-                                   const cache::Key& key);
+  [[nodiscard]] Answer start_fetch(const Question& question, const Scope& scope,
+                                   const Resolution& resolution, const cache::Key& key);
+  [[nodiscard]] cache::Flights::Part join_flight(Fetch& fetch);
+  [[nodiscard]] Answer wait_for_flight();
   [[nodiscard]] static bool young_enough(const cache::Entry& entry, const Scope& scope,
                                          int64_t now_ns, int64_t hint_ttl_ms);
   [[nodiscard]] Reason session_reason(const Question& question, const Scope& scope, uint64_t epoch);
@@ -266,6 +269,15 @@ class Session {
   void record(const wire::Frame& frame, uint64_t sequence);
   void finish_fetch();
   void drop_fetch(Reason reason);
+
+  // session_remote.cc
+  [[nodiscard]] bool ask_remote(const Question& question, const Scope& scope, FetchRef& fetch);
+  void remote_answered(RemoteLookup::End end, const RemoteEntry* entry);
+  [[nodiscard]] bool promote(const RemoteEntry& entry);
+  void remote_ended();
+  void forget_remote();
+  void choose_put(const Question& question, const Scope& scope, Fetch& fetch);
+  void put_remote(const cache::Entry& entry, const Fetch& fetch);
 
   // session_scope.cc
   struct FollowedChange {
@@ -333,6 +345,11 @@ class Session {
   uint64_t timed_sequence_ = 0;    // of that answer; 0: not sent yet
   int64_t timed_from_ns_ = 0;
   FetchRef fetch_;
+  // The second level, for the message in hand: what is looked up, or has been, and what was found.
+  FetchRef remote_fetch_;  // leads its flight, unless it was found
+  std::unique_ptr<RemoteLookup> remote_;
+  int64_t remote_from_ns_ = 0;
+  cache::EntryRef remote_entry_;
   std::unique_ptr<cache::Flights::Wait> wait_;
   std::unique_ptr<Timer> wait_timer_;
   bool waited_ = false;            // the message in hand has waited once; it does not wait again

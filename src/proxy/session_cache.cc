@@ -165,7 +165,9 @@ cache::Key Session::make_key(const Question& question, const Resolution& resolut
 Session::Answer Session::look_up(const Question& question, const Scope& scope,
                                  const Resolution& resolution) {
   const cache::Key key = make_key(question, resolution);
-  if (cache::EntryRef entry = worker_.shared().store.find(key)) {
+  cache::EntryRef entry = worker_.shared().store.find(key);
+  if (!entry && remote_entry_ && remote_entry_->key() == key.bytes) entry = remote_entry_;
+  if (entry) {
     const query::Statement& statement = question.text.statement();
     const bool fits = (question.wanted != Wanted::kDescribedRows || entry->has_description()) &&
                       (question.prepared == nullptr || question.prepared->shape == 0 ||
@@ -194,7 +196,7 @@ Session::Answer Session::look_up(const Question& question, const Scope& scope,
         break;
     }
   }
-  return start_fetch(question, resolution, key);
+  return start_fetch(question, scope, resolution, key);
 }
 
 bool Session::young_enough(const cache::Entry& entry, const Scope& scope, int64_t now_ns,
@@ -205,8 +207,8 @@ bool Session::young_enough(const cache::Entry& entry, const Scope& scope, int64_
   return scope.max_age_ms == 0 || age_ms < scope.max_age_ms;
 }
 
-Session::Answer Session::start_fetch(const Question& question, const Resolution& resolution,
-                                     const cache::Key& key) {
+Session::Answer Session::start_fetch(const Question& question, const Scope& scope,
+                                     const Resolution& resolution, const cache::Key& key) {
   if (question.wanted == Wanted::kAcceptance) return Answer::kForward;
   // A description depends on schema(D) alone, the first of the slots.
   const bool of_description = question.wanted == Wanted::kDescription;
@@ -230,41 +232,63 @@ Session::Answer Session::start_fetch(const Question& question, const Resolution&
     refuse(question, Reason::kWrote);
     return Answer::kForward;
   }
+  // Looked up in the second level already: it is not asked twice, and whoever waits here goes on
+  // waiting.
+  const bool looked_up = remote_fetch_ && remote_fetch_->key == key.bytes;
+  cache::Flights::Part part = cache::Flights::Part::kLead;
+  if (looked_up && remote_fetch_->lead && remote_fetch_->stamp == fetch->stamp) {
+    fetch = std::move(remote_fetch_);
+  } else {
+    remote_fetch_.reset();
+    fetch->key = key.bytes;
+    fetch->hash = key.hash;
+    fetch->of_description = of_description;
+    fetch->row_limited = question.max_rows != 0;
+    fetch->table = &domain_->tokens();
+    const Settings& settings = worker_.settings();
+    fetch->ttl_ms = question.text.statement().hint_ttl_ms.value_or(settings.ttl_ms);
+    fetch->remote_ttl_ms = question.text.statement().hint_ttl_ms.value_or(
+        settings.remote_ttl_ms > 0 ? settings.remote_ttl_ms : settings.ttl_ms);
+    if (!of_description) fetch->stat = question.text.stat();
+    fetch->query_id = question.text.statement().query_id;
+    part = join_flight(*fetch);
+    if (part == cache::Flights::Part::kWait && !waited_) return wait_for_flight();
+    wait_.reset();
+    if (part == cache::Flights::Part::kLead && !looked_up && ask_remote(question, scope, fetch)) {
+      return Answer::kWait;
+    }
+  }
+  if (!of_description) note_miss(question.text);
+  if (part == cache::Flights::Part::kLead) worker_.counters().add(Counter::kFlightsLed);
+  fetch_ = std::move(fetch);
+  fetch_->started_ns = worker_.now_ns();
+  if (question.prepared != nullptr) fetch_->shape = question.prepared->shape;
+  choose_put(question, scope, *fetch_);
+  return Answer::kForward;
+}
+
+// With kWait, wait_ is the place.
+cache::Flights::Part Session::join_flight(Fetch& fetch) {
   Worker* worker = &worker_;
   const uint64_t self = id_;
-  fetch->key = key.bytes;
-  fetch->hash = key.hash;
-  std::unique_ptr<cache::Flights::Wait> wait;
   const auto wake = [worker, self] {
     worker->loop().post([worker, self] {
       if (Session* session = worker->find(self)) session->flight_ended();
     });
   };
-  const auto part = worker_.shared().flights.join({fetch->key, fetch->hash}, fetch->stamp, wake,
-                                                  fetch->lead, wait);
-  if (part == cache::Flights::Part::kWait && !waited_) {
-    worker_.counters().add(Counter::kFlightsJoined);
-    wait_ = std::move(wait);
-    waited_ = true;
-    block(Block::kFlight);
-    wait_timer_ = worker_.loop().after(worker_.settings().single_flight_wait_ms, [this] {
-      worker_.counters().add(Counter::kFlightsTimedOut);
-      flight_ended();
-    });
-    return Answer::kWait;
-  }
-  if (!of_description) note_miss(question.text);
-  if (part == cache::Flights::Part::kLead) worker_.counters().add(Counter::kFlightsLed);
-  fetch_ = std::move(fetch);
-  fetch_->of_description = of_description;
-  fetch_->row_limited = question.max_rows != 0;
-  fetch_->table = &domain_->tokens();
-  fetch_->started_ns = worker_.now_ns();
-  fetch_->ttl_ms = question.text.statement().hint_ttl_ms.value_or(worker_.settings().ttl_ms);
-  if (question.prepared != nullptr) fetch_->shape = question.prepared->shape;
-  if (!of_description) fetch_->stat = question.text.stat();
-  fetch_->query_id = question.text.statement().query_id;
-  return Answer::kForward;
+  return worker_.shared().flights.join({fetch.key, fetch.hash}, fetch.stamp, wake, fetch.lead,
+                                       wait_);
+}
+
+Session::Answer Session::wait_for_flight() {
+  worker_.counters().add(Counter::kFlightsJoined);
+  waited_ = true;
+  block(Block::kFlight);
+  wait_timer_ = worker_.loop().after(worker_.settings().single_flight_wait_ms, [this] {
+    worker_.counters().add(Counter::kFlightsTimedOut);
+    flight_ended();
+  });
+  return Answer::kWait;
 }
 
 void Session::flight_ended() {
@@ -345,14 +369,16 @@ void Session::note_hit(const cache::Entry& entry) {
   ++hits_;
   entry.hits.fetch_add(1, std::memory_order_relaxed);
   Counters& counters = worker_.counters();
-  counters.add(Counter::kHitsL1);
+  const bool remote = remote_entry_.get() == &entry;
+  counters.add(remote ? Counter::kHitsL2 : Counter::kHitsL1);
   counters.add(Counter::kHitBytes, entry.body().size());
   counters.add(Counter::kSavedNs, static_cast<uint64_t>(std::max<int64_t>(0, entry.upstream_ns)));
-  hit_stat_->hit(worker_.now_ns(), entry.body().size(), entry.upstream_ns);
+  hit_stat_->hit(remote ? QueryStat::Tier::kL2 : QueryStat::Tier::kL1, worker_.now_ns(),
+                 entry.body().size(), entry.upstream_ns);
   last_.verdict = "hit";
   last_.reason = Reason::kNone;
   last_.age_ms = (worker_.now_ns() - entry.stored_ns) / kNsPerMs;
-  last_.tier = "l1";
+  last_.tier = remote ? "l2" : "l1";
 }
 
 void Session::serve_simple() {
@@ -416,7 +442,9 @@ void Session::finish_fetch() {
   }
   const QueryStatRef stat = fetch->stat;
   const size_t bytes = fetch->body.size();
-  if (worker_.shared().store.insert(fetch->finish(now_ns, now_ns + ttl_ns))) {
+  const cache::EntryRef entry = fetch->finish(now_ns, now_ns + ttl_ns);
+  if (!fetch->remote_key.empty()) put_remote(*entry, *fetch);
+  if (worker_.shared().store.insert(entry)) {
     worker_.counters().add(Counter::kFills);
     if (stat != nullptr) {
       ++stat->counts.fills;

@@ -88,7 +88,7 @@ void Session::take_client_frame(const wire::Frame& frame) {
 }
 
 void Session::count_query() {
-  if (waited_ || probed_) return;  // the same message, come again
+  if (waited_ || probed_ || remote_fetch_) return;  // the same message, come again
   ++queries_;
   worker_.counters().add(Counter::kQueries);
 }

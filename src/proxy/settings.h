@@ -8,6 +8,10 @@
 namespace pgfresh::proxy {
 
 enum class CacheMode : uint8_t { kOn, kOff };
+// When the second level is asked: where it pays (remote_cost.h), or whenever it is there.
+enum class RemoteAsk : uint8_t { kWherePays, kAlways };
+// One fetch for a key among all proxies of the fleet, where that pays; or each for itself.
+enum class FleetFlight : uint8_t { kOff, kWherePays };
 
 struct Settings {
   CacheMode cache_mode = CacheMode::kOn;
@@ -16,6 +20,11 @@ struct Settings {
   int ttl_jitter_percent = 10;         // each entry's TTL is shortened by up to this share
   uint32_t entry_bytes_max = 1 << 20;  // larger answers are not stored
   int64_t single_flight_wait_ms = 1000;
+  // The second level, where there is one.
+  int64_t remote_budget_ms = 20;  // no request waits longer for it
+  int64_t remote_ttl_ms = 0;      // of entries there; 0: ttl_ms
+  RemoteAsk remote_ask = RemoteAsk::kWherePays;
+  FleetFlight fleet_flight = FleetFlight::kWherePays;
   uint32_t text_bytes_max = 16 * 1024;  // longer query texts are forwarded unanalysed
   uint32_t memo_entries_max = 10'000;   // analysed texts remembered, per worker
 

@@ -16,6 +16,7 @@
 #include "freshness/domain.h"
 #include "pgfresh/log.h"
 #include "pgfresh/loop.h"
+#include "pgfresh/remote_store.h"
 #include "pgfresh/stream.h"
 #include "proxy/cancel.h"
 #include "proxy/fetch.h"
@@ -89,6 +90,14 @@ class Worker {
   // Ends every session now.
   void stop();
 
+  // The second level, for the fills and look-ups from now on. REQUIRES: before the first client;
+  // `store` outlives the worker.
+  struct Remote {
+    RemoteStore* store = nullptr;        // null: there is none
+    std::function<int64_t()> unix_ms{};  // the time of day
+  };
+  void set_remote(Remote remote) { remote_ = std::move(remote); }
+
   void set_settings(SettingsRef settings) { settings_ = std::move(settings); }
   // False when there is no such session here.
   bool kill(uint64_t session);
@@ -108,6 +117,7 @@ class Worker {
   [[nodiscard]] Memo& memo() { return memo_; }
   [[nodiscard]] QueryStats& query_stats() { return query_stats_; }
   [[nodiscard]] FetchPool& fetches() { return fetches_; }
+  [[nodiscard]] const Remote& remote() const { return remote_; }
   [[nodiscard]] bool draining() const { return draining_; }
   // The session is closed and will be destroyed at the end of this turn.
   void remove(uint64_t session);
@@ -130,6 +140,7 @@ class Worker {
   Shared& shared_;
   SettingsRef settings_;
   std::function<void(ConsoleClient)> console_;
+  Remote remote_;
   Counters counters_;
   Memo memo_;
   QueryStats query_stats_;

@@ -88,6 +88,10 @@ ProxyNode::ProxyNode(ManualTime& time, FakePostgres& server, NodeOptions options
   worker_ = std::make_unique<proxy::Worker>(
       worker_loop_, *connector_, shared_, std::make_shared<proxy::Settings>(options.settings),
       [this](proxy::ConsoleClient client) { consoles_.push_back(std::move(client)); });
+  if (options.redis == nullptr) return;
+  FakeRedis* redis = options.redis;
+  remote_ = redis->connect(worker_loop_);
+  worker_->set_remote({remote_.get(), [redis] { return redis->unix_ms(); }});
 }
 
 ProxyNode::~ProxyNode() = default;

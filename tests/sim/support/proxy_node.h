@@ -13,6 +13,7 @@
 #include "cache/flights.h"
 #include "cache/memory_store.h"
 #include "fake_postgres.h"
+#include "fake_redis.h"
 #include "freshness/domain.h"
 #include "freshness/feed.h"
 #include "manual_loop.h"
@@ -55,6 +56,7 @@ struct NodeOptions {
   int slot_bits = 10;
   bool free_on_event = true;  // rule 9: remove what an event killed at once
   Sabotage sabotage = Sabotage::kNone;
+  FakeRedis* redis = nullptr;  // the second level, if there is one
 };
 
 class ProxyNode {
@@ -78,9 +80,13 @@ class ProxyNode {
   [[nodiscard]] uint64_t bypasses(Reason reason) const { return counters().bypasses(reason); }
   [[nodiscard]] freshness::Domain& domain() { return domain_; }
   [[nodiscard]] freshness::FeedStatus feed() const { return feed_->status(); }
+  // Null without a second level.
+  [[nodiscard]] FakeRemote* remote() { return remote_.get(); }
   [[nodiscard]] ManualLoop& worker_loop() { return worker_loop_; }
   [[nodiscard]] ManualLoop& control_loop() { return control_loop_; }
   void set_settings(const proxy::Settings& settings);
+  // What a restart does to memory, and nothing else.
+  void clear_memory() { store_.clear(); }
   // Clients of the console's database.
   [[nodiscard]] std::vector<proxy::ConsoleClient>& consoles() { return consoles_; }
 
@@ -105,6 +111,7 @@ class ProxyNode {
   std::vector<proxy::ConsoleClient> consoles_;
   std::vector<std::weak_ptr<MemoryPipe>> pipes_;
   bool dead_ = false;
+  std::unique_ptr<FakeRemote> remote_;
   std::unique_ptr<proxy::Worker> worker_;
 };
 

@@ -17,7 +17,12 @@ namespace pgfresh::sim {
 
 class World {
  public:
-  explicit World(NodeOptions options = {}) : proxy(time, postgres, std::move(options), 1) {
+  enum class Level2 : uint8_t { kNone, kRedis };
+
+  explicit World(NodeOptions options = {}, Level2 level2 = Level2::kNone)
+      : redis_loop(level2 == Level2::kRedis ? std::make_unique<ManualLoop>(time) : nullptr),
+        redis(redis_loop ? std::make_unique<FakeRedis>(*redis_loop) : nullptr),
+        proxy(time, postgres, with_redis(std::move(options), redis.get()), 1) {
     for (int64_t id = 1; id <= 3; ++id) postgres.database().put(id, id * 10);
   }
 
@@ -75,10 +80,17 @@ class World {
   ManualLoop client_loop{time};
   ManualLoop server_loop{time};
   FakePostgres postgres{server_loop};
+  std::unique_ptr<ManualLoop> redis_loop;
+  std::unique_ptr<FakeRedis> redis;
   ProxyNode proxy;
   std::vector<std::shared_ptr<MemoryPipe>> pipes;  // of client(), in order; side 1 is the proxy's
 
  private:
+  static NodeOptions with_redis(NodeOptions options, FakeRedis* redis) {
+    options.redis = redis;
+    return options;
+  }
+
   std::vector<std::unique_ptr<WireClient>> clients_;
 };
 

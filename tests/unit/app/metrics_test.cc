@@ -13,6 +13,7 @@ TEST_CASE("the metrics page: every counter, every reason, every feed, each name 
   MetricsInput input;
   Counters counters;
   counters.add(Counter::kHitsL1, 7);
+  counters.add(Counter::kHitsL2, 2);
   counters.add(Counter::kMisses, 3);
   counters.add_bypass(Reason::kView);
   input.totals.add(counters);
@@ -28,6 +29,7 @@ TEST_CASE("the metrics page: every counter, every reason, every feed, each name 
     return page.find("\n" + line + "\n") != std::string::npos;
   };
   CHECK(has("pgfresh_hits_total{tier=\"l1\"} 7"));
+  CHECK(has("pgfresh_hits_total{tier=\"l2\"} 2"));
   CHECK(has("pgfresh_misses_total 3"));
   CHECK(has("pgfresh_bypasses_total{reason=\"view\"} 1"));
   CHECK(has("pgfresh_bypasses_total{reason=\"busy\"} 0"));

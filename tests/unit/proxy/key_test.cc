@@ -85,5 +85,27 @@ TEST_CASE("key: a description is no execution") {
   CHECK(typed != described);
 }
 
+TEST_CASE("key: the portable one says what the scope says, not what it is called here") {
+  Scope here = scope(1);
+  here.bytes = "4:shop3:app";
+  Scope there = scope(77);
+  there.bytes = here.bytes;
+  Scope other = scope(1);
+  other.bytes = "4:shop5:other";
+  const auto portable = [](std::string_view server, const Scope& who) {
+    std::string key = key_prefix(who, "select 1");
+    append_plain_execution(key);
+    std::string out;
+    append_portable_key(out, server, who, key);
+    return out;
+  };
+  CHECK(portable("db", here) == portable("db", there));
+  CHECK(portable("db", here) != portable("db", other));
+  CHECK(portable("db", here) != portable("db2", here));
+  // No part runs into the next.
+  other.bytes = "x" + here.bytes;
+  CHECK(portable("d", other) != portable("dx", here));
+}
+
 }  // namespace
 }  // namespace pgfresh::proxy

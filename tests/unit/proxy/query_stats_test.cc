@@ -17,7 +17,8 @@ TEST_CASE("texts that differ in constants share their statistics, databases do n
   QueryStatRef one;
   QueryStatRef other;
   stats.of(one, *query::analyze("select a from t where id = 1", 1000), &shop()).miss(10);
-  stats.of(other, *query::analyze("select a from t where id = 2", 1000), &shop()).hit(20, 100, 7);
+  stats.of(other, *query::analyze("select a from t where id = 2", 1000), &shop())
+      .hit(QueryStat::Tier::kL1, 20, 100, 7);
   CHECK(one == other);
   CHECK(one->text == "select a from t where id = ?");
   CHECK(one->counts.calls() == 2);
