@@ -72,7 +72,10 @@ namespace pgfresh {
   X(kRedisBreaks, "redis_breaks_total", "connections to Redis that broke or were given up")        \
   X(kRedisTrips, "redis_trips_total", "times the circuit breaker opened")                          \
   X(kRedisBytesSent, "redis_sent_bytes_total", "bytes sent to Redis")                              \
-  X(kRedisBytesReceived, "redis_received_bytes_total", "bytes received from Redis")
+  X(kRedisBytesReceived, "redis_received_bytes_total", "bytes received from Redis")                \
+  X(kRedisStored, "redis_entries_stored_total", "entries sent to Redis")                           \
+  X(kRedisBroken, "redis_entries_broken_total", "entries in Redis that could not be read")         \
+  X(kRedisFreed, "redis_entries_freed_total", "entries removed from Redis because a write had come")
 
 enum class Counter : uint8_t {
 #define PGFRESH_COUNTER_ENUM(name, metric, help) name,

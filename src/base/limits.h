@@ -52,4 +52,13 @@ inline constexpr size_t kKeyValuesMax = 64;
 // the entries an event killed, 256 at a time with their scores. 4096 × 72 bytes = 288 KB.
 inline constexpr size_t kRedisItemsMax = 4096;
 
+// Killed pairs that wait to be freed in Redis: 16 bytes each, 1 MB. Two seconds of 10,000 events.
+inline constexpr size_t kRedisFreedMax = 65'536;
+
+// Locks of Redis one loop remembers to hold, about 100 bytes each: as many as it may fetch at once.
+inline constexpr size_t kRedisLocksMax = 4096;
+
+// What a proxy that joins is sent through a mailbox, at most: 300,000 slots of 12 bytes.
+inline constexpr size_t kMailBytesMax = size_t{4} << 20;
+
 }  // namespace pgfresh::limits

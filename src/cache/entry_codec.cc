@@ -195,7 +195,7 @@ Decoded EntryCodec::decode(std::string_view bytes, RemoteEntry& entry) {
   if (plain_size > options_.plain_bytes_max) return Decoded::kTooLarge;
 
   trim(unsealed_);
-  trim(plain_);
+  trim(unpacked_);
   std::string_view payload;
   const Decoded opened = open(bytes, payload);
   if (opened != Decoded::kEntry) return opened;
@@ -204,11 +204,11 @@ Decoded EntryCodec::decode(std::string_view bytes, RemoteEntry& entry) {
   }
   if (!unpacker_) unpacker_.reset(ZSTD_createDCtx());
   PGFRESH_CHECK(unpacker_ != nullptr);
-  plain_.resize(plain_size);
-  const size_t unpacked = ZSTD_decompressDCtx(unpacker_.get(), plain_.data(), plain_.size(),
+  unpacked_.resize(plain_size);
+  const size_t unpacked = ZSTD_decompressDCtx(unpacker_.get(), unpacked_.data(), unpacked_.size(),
                                               payload.data(), payload.size());
   if (ZSTD_isError(unpacked) != 0 || unpacked != plain_size) return Decoded::kPacking;
-  return read_plain(plain_, entry);
+  return read_plain(unpacked_, entry);
 }
 
 // Checks the trailer; `payload` is the plain part, still compressed where it is.

@@ -67,7 +67,7 @@ class EntryCodec {
 
   // False when the entry is too large; `out` is replaced.
   [[nodiscard]] bool encode(const RemoteEntry& entry, std::string& out);
-  // The views in `entry` are valid until the next call, or point into `bytes`.
+  // The views in `entry` are valid until the next decode(), or point into `bytes`.
   [[nodiscard]] Decoded decode(std::string_view bytes, RemoteEntry& entry);
 
  private:
@@ -85,8 +85,10 @@ class EntryCodec {
   std::optional<Sealer> sealer_;
   std::unique_ptr<ZSTD_CCtx_s, FreeZstd> packer_;
   std::unique_ptr<ZSTD_DCtx_s, FreeZstd> unpacker_;
+  std::string plain_;  // of encode()
+  // Of decode(): what its views point into.
   std::string unsealed_;
-  std::string plain_;
+  std::string unpacked_;
   freshness::Stamp stamp_;
 };
 

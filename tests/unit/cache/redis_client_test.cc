@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "fake_redis.h"
+#include "redis_peer.h"
 
 namespace pgfresh::cache {
 namespace {
@@ -36,7 +36,7 @@ struct World {
 
   sim::ManualTime time;
   sim::ManualLoop loop{time};
-  FakeRedis redis{loop};
+  RedisPeer redis{loop};
   uint64_t random = 0;
   Counters counters;
   NotedLog log;
@@ -56,8 +56,8 @@ TEST_CASE("redis client: greets, then answers in the order of the questions") {
   world.start();
   CHECK(world.client.ready());
   CHECK(world.client.info().version == "7.0.15");
-  CHECK(world.redis.commands[0] == FakeRedis::Command{"AUTH", "cache", "secret"});
-  CHECK(world.redis.commands[1] == FakeRedis::Command{"SELECT", "3"});
+  CHECK(world.redis.commands[0] == RedisPeer::Command{"AUTH", "cache", "secret"});
+  CHECK(world.redis.commands[1] == RedisPeer::Command{"SELECT", "3"});
   CHECK(world.redis.names() == "AUTH SELECT CLIENT INFO");
 
   CHECK(world.ask("a") == Sent::kSent);
@@ -75,7 +75,7 @@ TEST_CASE("redis client: a password without a user, and neither") {
   options.password = "secret";
   World world(options);
   world.start();
-  CHECK(world.redis.commands[0] == FakeRedis::Command{"AUTH", "secret"});
+  CHECK(world.redis.commands[0] == RedisPeer::Command{"AUTH", "secret"});
   World open;
   open.start();
   CHECK(open.redis.names() == "CLIENT INFO");
@@ -236,7 +236,7 @@ TEST_CASE("redis client: a refused login is said, and tried again later") {
   RedisClientOptions options;
   options.password = "wrong";
   World world(options);
-  world.redis.instead = [](const FakeRedis::Command& command) -> std::optional<std::string> {
+  world.redis.instead = [](const RedisPeer::Command& command) -> std::optional<std::string> {
     if (command.front() == "AUTH") return "-WRONGPASS invalid username-password pair\r\n";
     return "-NOAUTH Authentication required.\r\n";
   };
@@ -252,7 +252,7 @@ TEST_CASE("redis client: a refused login is said, and tried again later") {
 
 TEST_CASE("redis client: a user that may not ask INFO, and a greeting without an end") {
   World world;
-  world.redis.instead = [](const FakeRedis::Command& command) -> std::optional<std::string> {
+  world.redis.instead = [](const RedisPeer::Command& command) -> std::optional<std::string> {
     if (command.front() == "INFO") return "-NOPERM no permissions to run the 'info' command\r\n";
     return std::nullopt;
   };
@@ -285,7 +285,7 @@ TEST_CASE("redis client: errors that end the connection, and errors that do not"
                           Case{"WRONGTYPE x", RedisTrouble::kOther, true, true}}) {
     World world;
     world.start();
-    world.redis.instead = [&one](const FakeRedis::Command&) -> std::optional<std::string> {
+    world.redis.instead = [&one](const RedisPeer::Command&) -> std::optional<std::string> {
       return "-" + one.error + "\r\n";
     };
     world.ask("a");
@@ -303,7 +303,7 @@ TEST_CASE("redis client: errors that end the connection, and errors that do not"
 TEST_CASE("redis client: a peer that answers garbage, or what was not asked") {
   World world;
   world.start();
-  world.redis.instead = [](const FakeRedis::Command&) { return "GARBAGE\r\n"; };
+  world.redis.instead = [](const RedisPeer::Command&) { return "GARBAGE\r\n"; };
   world.ask("a");
   world.ask("b");
   world.time.settle();

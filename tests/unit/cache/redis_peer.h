@@ -24,12 +24,12 @@ inline std::string bulk(std::string_view text) {
   return "$" + std::to_string(text.size()) + "\r\n" + std::string(text) + "\r\n";
 }
 
-class FakeRedis final : public Connector {
+class RedisPeer final : public Connector {
  public:
   using Command = std::vector<std::string>;
 
   // `loop`: of the client and of this.
-  explicit FakeRedis(sim::ManualLoop& loop) : loop_(loop) {}
+  explicit RedisPeer(sim::ManualLoop& loop) : loop_(loop) {}
 
   // ── What the test says ──
   bool refusing = false;  // connections
@@ -89,7 +89,7 @@ class FakeRedis final : public Connector {
   };
 
   struct Door final : Stream::Events {
-    Door(FakeRedis& server, std::unique_ptr<Stream> its_stream,
+    Door(RedisPeer& server, std::unique_ptr<Stream> its_stream,
          std::shared_ptr<sim::MemoryPipe> its_pipe)
         : redis(server), stream(std::move(its_stream)), pipe(std::move(its_pipe)) {
       stream->start(this);
@@ -98,7 +98,7 @@ class FakeRedis final : public Connector {
     void on_drained() override {}
     void on_end(std::string_view /*why*/) override { redis.unread_.clear(); }
 
-    FakeRedis& redis;
+    RedisPeer& redis;
     std::unique_ptr<Stream> stream;
     std::shared_ptr<sim::MemoryPipe> pipe;
   };
@@ -151,7 +151,7 @@ class FakeRedis final : public Connector {
     if (name == "UNLINK" || name == "DEL") return remove(command);
     if (name == "ZADD") return add(command);
     if (name == "ZPOPMIN") return pop(command[1], std::strtoull(command[2].c_str(), nullptr, 10));
-    if (name == "ZRANGEBYSCORE") return range(command[1]);
+    if (name == "EXISTS") return exist(command);
     if (name == "ZREMRANGEBYSCORE") return ":0\r\n";
     if (name == "PEXPIRE") {
       expiry_ms[command[1]] = std::strtoll(command[2].c_str(), nullptr, 10);
@@ -196,10 +196,10 @@ class FakeRedis final : public Connector {
     if (members.empty()) sets.erase(key);
     return "*" + std::to_string(popped * 2) + "\r\n" + reply;
   }
-  std::string range(const std::string& key) {
-    std::string reply;
-    for (const auto& [member, score] : sets[key]) reply += bulk(member);
-    return "*" + std::to_string(sets[key].size()) + "\r\n" + reply;
+  std::string exist(const Command& command) {
+    size_t found = 0;
+    for (size_t i = 1; i < command.size(); ++i) found += sets.count(command[i]);
+    return ":" + std::to_string(found) + "\r\n";
   }
 
   sim::ManualLoop& loop_;

@@ -1,0 +1,242 @@
+#include "cache/redis_store.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/limits.h"
+
+namespace pgfresh::cache {
+namespace {
+
+using freshness::SlotToken;
+using Outcome = RedisClient::Outcome;
+using Sent = RedisClient::Sent;
+
+// Sets one entry is put in; what depends on more is found by the first of them, or expires.
+constexpr size_t kTagsMax = 8;
+// One put in so many also takes what has expired out of the sets that it touches.
+constexpr uint64_t kTrimOneIn = 64;
+constexpr int64_t kRoundTripShare = 8;
+
+CodecOptions mail_options(CodecOptions options) {
+  options.plain_bytes_max = limits::kMailBytesMax + 4096;  // and its address
+  return options;
+}
+
+}  // namespace
+
+// A question: what is to be called, until it is withdrawn.
+template <typename Callback>
+class RedisStore::Asked final : public RemoteStore::Pending {
+ public:
+  explicit Asked(Callback done) : done_(std::make_shared<Callback>(std::move(done))) {}
+  ~Asked() override { *done_ = nullptr; }
+  Asked(const Asked&) = delete;
+  Asked& operator=(const Asked&) = delete;
+
+  // Empties itself when it is withdrawn.
+  [[nodiscard]] std::shared_ptr<Callback> done() const { return done_; }
+
+ private:
+  std::shared_ptr<Callback> done_;
+};
+
+RedisStore::RedisStore(Loop& loop, Connector& connector, RedisStoreOptions options,
+                       std::function<uint64_t()> random, std::function<int64_t()> unix_ms,
+                       Counters& counters, Log& log)
+    : loop_(loop),
+      random_(random),
+      unix_ms_(std::move(unix_ms)),
+      counters_(counters),
+      names_(std::move(options.prefix)),
+      codec_(options.codec, random),
+      mail_codec_(mail_options(options.codec), random),
+      client_(loop, connector, std::move(options.client), random, counters, log),
+      freeing_(loop, client_, names_, random, counters) {}
+
+// ── Entries ──────────────────────────────────────────────────────────────────────────────────────
+
+std::unique_ptr<RemoteStore::Pending> RedisStore::get(std::string_view key,
+                                                      std::span<const SlotToken> stamp, Got done) {
+  const std::string name = names_.entry(RedisNames::hash_of(key, stamp));
+  auto asked = std::make_unique<Asked<Got>>(std::move(done));
+  const int64_t asked_ns = loop_.clock().now_ns();
+  const Sent sent =
+      client_.send(std::array<std::string_view, 2>{"GET", name},
+                   [this, asked_ns, its = asked->done()](Outcome outcome, RedisReply& reply) {
+                     const Got told = std::exchange(*its, nullptr);
+                     if (told) got(outcome, reply, asked_ns, told);
+                   });
+  if (sent != Sent::kSent) return nullptr;
+  return asked;
+}
+
+void RedisStore::got(Outcome outcome, const RedisReply& reply, int64_t asked_ns, const Got& done) {
+  if (outcome != Outcome::kReply) {
+    done(outcome == Outcome::kLate ? Found::kTimeout : Found::kUnavailable, nullptr);
+    return;
+  }
+  const int64_t took_ns = loop_.clock().now_ns() - asked_ns;
+  round_trip_ns_ =
+      round_trip_ns_ == 0 ? took_ns : round_trip_ns_ + (took_ns - round_trip_ns_) / kRoundTripShare;
+  switch (reply.kind) {
+    case RedisReply::Kind::kNil:
+      done(Found::kMiss, nullptr);
+      return;
+    case RedisReply::Kind::kString: {
+      RemoteEntry entry;
+      const Decoded decoded = codec_.decode(reply.text, entry);
+      if (decoded == Decoded::kEntry) {
+        done(Found::kEntry, &entry);
+        return;
+      }
+      count_broken(decoded);
+      done(Found::kBroken, nullptr);
+      return;
+    }
+    case RedisReply::Kind::kStatus:
+    case RedisReply::Kind::kInteger:
+    case RedisReply::Kind::kArray:
+    case RedisReply::Kind::kError:
+      break;
+  }
+  done(Found::kUnavailable, nullptr);
+}
+
+void RedisStore::put(const RemoteEntry& entry) {
+  const int64_t now_unix_ms = unix_ms_();
+  const int64_t ttl_ms = entry.expires_unix_ms - now_unix_ms;
+  if (!client_.writable() || ttl_ms <= 0 || !codec_.encode(entry, encoded_)) return;
+  const Hash128 hash = RedisNames::hash_of(entry.key, entry.stamp);
+  register_tags(entry, hash, now_unix_ms);
+  const std::string name = names_.entry(hash);
+  const std::string ttl = std::to_string(ttl_ms);
+  const Sent sent = client_.tell(std::array<std::string_view, 5>{"SET", name, encoded_, "PX", ttl});
+  if (sent == Sent::kSent) counters_.add(Counter::kRedisStored);
+}
+
+// The sets live as long as the longest-lived entry this store has put: entries of other lifetimes
+// must not shorten those of their neighbours.
+void RedisStore::register_tags(const RemoteEntry& entry, const Hash128& hash, int64_t now_unix_ms) {
+  longest_ttl_ms_ = std::max(longest_ttl_ms_, entry.expires_unix_ms - now_unix_ms);
+  const std::string ttl = std::to_string(longest_ttl_ms_);
+  const std::string expires = std::to_string(entry.expires_unix_ms);
+  const std::string now = std::to_string(now_unix_ms);
+  const std::string member = RedisNames::member(hash);
+  const bool trims = random_() % kTrimOneIn == 0;
+  size_t tags = 0;
+  for (const SlotToken& pair : entry.stamp) {
+    if (pair.slot == 0) continue;
+    if (++tags > kTagsMax) break;
+    const std::string tag = names_.tag(pair);
+    client_.tell(std::array<std::string_view, 4>{"ZADD", tag, expires, member});
+    client_.tell(std::array<std::string_view, 3>{"PEXPIRE", tag, ttl});
+    if (!trims) continue;
+    client_.tell(std::array<std::string_view, 4>{"ZREMRANGEBYSCORE", tag, "-inf", now});
+  }
+}
+
+void RedisStore::count_broken(Decoded decoded) {
+  counters_.add(Counter::kRedisBroken);
+  broken_[static_cast<size_t>(decoded)].fetch_add(1, std::memory_order_relaxed);
+}
+
+// ── Locks ────────────────────────────────────────────────────────────────────────────────────────
+
+std::unique_ptr<RemoteStore::Pending> RedisStore::lock(std::string_view key,
+                                                       std::span<const SlotToken> stamp,
+                                                       int64_t ttl_ms, LockDone done) {
+  const std::string name = names_.lock(RedisNames::hash_of(key, stamp));
+  const std::string ttl = std::to_string(ttl_ms);
+  const int64_t until_ns = loop_.clock().now_ns() + ttl_ms * kNsPerMs;
+  auto asked = std::make_unique<Asked<LockDone>>(std::move(done));
+  if (!client_.writable()) return nullptr;
+  const Sent sent =
+      client_.send(std::array<std::string_view, 6>{"SET", name, "1", "NX", "PX", ttl},
+                   [this, name, until_ns, its = asked->done()](Outcome, RedisReply& reply) {
+                     Locked locked = Locked::kUnavailable;
+                     if (reply.kind == RedisReply::Kind::kStatus) {
+                       locked = Locked::kMine;
+                       forget_old_locks(loop_.clock().now_ns());
+                       locks_[name] = until_ns;
+                     }
+                     const LockDone told = std::exchange(*its, nullptr);
+                     if (told) {
+                       told(locked);
+                     } else if (locked == Locked::kMine) {
+                       release(name);  // it comes too late
+                     }
+                   });
+  if (sent != Sent::kSent) return nullptr;
+  return asked;
+}
+
+void RedisStore::unlock(std::string_view key, std::span<const SlotToken> stamp) {
+  release(names_.lock(RedisNames::hash_of(key, stamp)));
+}
+
+void RedisStore::release(const std::string& name) {
+  const auto held = locks_.find(name);
+  if (held == locks_.end()) return;
+  // Later it may be somebody else's.
+  const bool still_held = loop_.clock().now_ns() < held->second;
+  locks_.erase(held);
+  if (still_held) client_.tell(std::array<std::string_view, 2>{"UNLINK", name});
+}
+
+void RedisStore::forget_old_locks(int64_t now_ns) {
+  if (locks_.size() < limits::kRedisLocksMax) return;
+  std::erase_if(locks_, [now_ns](const auto& held) { return held.second <= now_ns; });
+  if (locks_.size() >= limits::kRedisLocksMax) locks_.clear();
+}
+
+// ── Mail ─────────────────────────────────────────────────────────────────────────────────────────
+
+std::unique_ptr<RemoteStore::Pending> RedisStore::post(std::string_view address,
+                                                       std::string_view bytes, int64_t ttl_ms,
+                                                       Posted done) {
+  RemoteEntry letter;
+  letter.key = address;
+  letter.body = bytes;
+  if (!client_.writable() || !mail_codec_.encode(letter, encoded_)) return nullptr;
+  const std::string name = names_.mail(address);
+  const std::string ttl = std::to_string(ttl_ms);
+  auto asked = std::make_unique<Asked<Posted>>(std::move(done));
+  const Sent sent = client_.send(std::array<std::string_view, 5>{"SET", name, encoded_, "PX", ttl},
+                                 [its = asked->done()](Outcome, RedisReply& reply) {
+                                   const Posted told = std::exchange(*its, nullptr);
+                                   if (told) told(reply.kind == RedisReply::Kind::kStatus);
+                                 });
+  if (sent != Sent::kSent) return nullptr;
+  return asked;
+}
+
+std::unique_ptr<RemoteStore::Pending> RedisStore::collect(std::string_view address,
+                                                          Collected done) {
+  const std::string name = names_.mail(address);
+  auto asked = std::make_unique<Asked<Collected>>(std::move(done));
+  const Sent sent = client_.send(
+      std::array<std::string_view, 2>{"GET", name},
+      [this, its = asked->done(), expected = std::string(address)](Outcome, RedisReply& reply) {
+        const Collected told = std::exchange(*its, nullptr);
+        if (told) collected(expected, reply, told);
+      });
+  if (sent != Sent::kSent) return nullptr;
+  return asked;
+}
+
+// A letter is sealed with its address, so that nobody can answer with one meant for another.
+void RedisStore::collected(const std::string& address, const RedisReply& reply,
+                           const Collected& done) {
+  RemoteEntry letter;
+  if (reply.kind != RedisReply::Kind::kString) {
+    done(nullptr);
+    return;
+  }
+  const Decoded decoded = mail_codec_.decode(reply.text, letter);
+  if (decoded != Decoded::kEntry) count_broken(decoded);
+  const bool good = decoded == Decoded::kEntry && letter.key == address;
+  done(good ? &letter.body : nullptr);
+}
+
+}  // namespace pgfresh::cache
