@@ -151,22 +151,24 @@ std::unique_ptr<RemoteStore::Pending> RedisStore::lock(std::string_view key,
   const int64_t until_ns = loop_.clock().now_ns() + ttl_ms * kNsPerMs;
   auto asked = std::make_unique<Asked<LockDone>>(std::move(done));
   if (!client_.writable()) return nullptr;
-  const Sent sent =
-      client_.send(std::array<std::string_view, 6>{"SET", name, "1", "NX", "PX", ttl},
-                   [this, name, until_ns, its = asked->done()](Outcome, RedisReply& reply) {
-                     Locked locked = Locked::kUnavailable;
-                     if (reply.kind == RedisReply::Kind::kStatus) {
-                       locked = Locked::kMine;
-                       forget_old_locks(loop_.clock().now_ns());
-                       locks_[name] = until_ns;
-                     }
-                     const LockDone told = std::exchange(*its, nullptr);
-                     if (told) {
-                       told(locked);
-                     } else if (locked == Locked::kMine) {
-                       release(name);  // it comes too late
-                     }
-                   });
+  const Sent sent = client_.send(
+      std::array<std::string_view, 6>{"SET", name, "1", "NX", "PX", ttl},
+      [this, name, until_ns, its = asked->done()](Outcome outcome, RedisReply& reply) {
+        Locked locked = Locked::kUnavailable;
+        if (reply.kind == RedisReply::Kind::kStatus) {
+          locked = Locked::kMine;
+          forget_old_locks(loop_.clock().now_ns());
+          locks_[name] = until_ns;
+        } else if (outcome == Outcome::kReply && reply.kind == RedisReply::Kind::kNil) {
+          locked = Locked::kTaken;
+        }
+        const LockDone told = std::exchange(*its, nullptr);
+        if (told) {
+          told(locked);
+        } else if (locked == Locked::kMine) {
+          release(name);  // it comes too late
+        }
+      });
   if (sent != Sent::kSent) return nullptr;
   return asked;
 }
