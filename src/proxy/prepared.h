@@ -61,8 +61,12 @@ class PreparedTable {
     return made;
   }
 
-  // What was erased, because it turned out to be there still. REQUIRES: it has a name.
+  // What was erased, because it turned out to be there still.
   void restore(const PreparedRef& statement) {
+    if (statement->name.empty()) {
+      if (unnamed_ == nullptr) unnamed_ = statement;
+      return;
+    }
     if (!named_.emplace(statement->name, statement).second) return;
     bytes_ += charge(*statement);
   }

@@ -6,6 +6,7 @@
 // Pipelining); src/backend/tcop/postgres.c (ignore_till_sync).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -45,9 +46,12 @@ struct ReplyItem {
   uint64_t sequence = 0;
   Asked asked = Asked::kQuery;
   Purpose purpose = Purpose::kClient;
-  // kParse: the statement it defines, to be forgotten when it comes to nothing. kDescribe: the one
-  // whose shape the client is being shown.
-  std::shared_ptr<PreparedStatement> prepared;
+  // kParse: the statement it defines. kDescribe: the one whose shape the client is being shown.
+  std::shared_ptr<PreparedStatement> prepared = nullptr;
+  // kQuery, kParse, kClose: what stood under the name before, in the session and, by its id, at
+  // PostgreSQL (0: nothing). It stands there again if the message is skipped.
+  std::shared_ptr<PreparedStatement> before = nullptr;
+  uint64_t held_before = 0;
 };
 
 class ReplyQueue {
@@ -67,12 +71,16 @@ class ReplyQueue {
     }
     return false;
   }
+  [[nodiscard]] bool owes(Purpose purpose) const {
+    return std::any_of(items_.begin(), items_.end(),
+                       [&](const ReplyItem& item) { return item.purpose == purpose; });
+  }
   [[nodiscard]] uint64_t last_sequence() const { return next_sequence_ - 1; }
 
   // A message is being sent. Returns its sequence number; while the server skips to the next Sync
   // nothing but a Sync is answered, and only that is noted.
-  uint64_t push(Asked asked, Purpose purpose,
-                std::shared_ptr<PreparedStatement> prepared = nullptr) {
+  uint64_t push(Asked asked, Purpose purpose, std::shared_ptr<PreparedStatement> prepared = nullptr,
+                std::shared_ptr<PreparedStatement> before = nullptr, uint64_t held_before = 0) {
     const uint64_t sequence = next_sequence_++;
     if (asked == Asked::kCopyEnd) {
       if (copy_in_) {
@@ -86,7 +94,8 @@ class ReplyQueue {
       if (asked != Asked::kSync) return sequence;
       skipping_ = false;
     }
-    items_.push_back({sequence, asked, purpose, std::move(prepared)});
+    items_.push_back(
+        {sequence, asked, purpose, std::move(prepared), std::move(before), held_before});
     return sequence;
   }
 
@@ -113,16 +122,17 @@ class ReplyQueue {
     copy_in_ = true;
   }
 
-  // ErrorResponse while an extended-protocol item is at the front: the server skips everything up
-  // to the next Sync. `forget(item)` is called for every Parse that comes to nothing.
-  template <typename Forget>
-  void skip_to_sync(Forget forget) {
+  // ErrorResponse while an extended-protocol item is at the front: that has failed, and the server
+  // skips everything up to the next Sync. `undo(item)` is called for what is skipped, the last one
+  // first, and for the failed one at the end.
+  template <typename Undo>
+  void skip_to_sync(Undo undo) {
     copy_in_ = false;
-    while (!items_.empty() && items_.front().asked != Asked::kSync) {
-      const ReplyItem& item = items_.front();
-      if (item.asked == Asked::kParse && item.prepared) forget(item);
-      items_.pop_front();
-    }
+    const auto sync = std::find_if(items_.begin(), items_.end(), [](const ReplyItem& item) {
+      return item.asked == Asked::kSync;
+    });
+    for (auto item = sync; item != items_.begin();) undo(*--item);
+    items_.erase(items_.begin(), sync);
     if (items_.empty()) skipping_ = true;
   }
 

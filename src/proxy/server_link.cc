@@ -27,6 +27,34 @@ uint64_t ServerLink::sent(Asked asked, PreparedRef prepared) {
   return replies_.push(asked, Purpose::kClient, std::move(prepared));
 }
 
+uint64_t ServerLink::sent_query(PreparedRef before) {
+  segment_open_ = false;
+  const uint64_t sequence =
+      replies_.push(Asked::kQuery, Purpose::kClient, nullptr, std::move(before), unnamed_id_);
+  if (!replies_.skipping()) forget("");
+  return sequence;
+}
+
+void ServerLink::sent_parse(const PreparedRef& prepared, PreparedRef before) {
+  const uint64_t held_before = held_id(prepared->name);
+  const bool differed = held_before != (before ? before->id : 0);
+  segment_open_ = true;
+  const uint64_t sequence =
+      replies_.push(Asked::kParse, Purpose::kClient, prepared, std::move(before), held_before);
+  if (differed) doubtful_ = sequence;
+  if (!replies_.skipping()) note_holds(*prepared);
+}
+
+void ServerLink::sent_close(std::string_view name, PreparedRef before) {
+  const uint64_t held_before = before || name.empty() ? held_id(name) : 0;
+  const bool differed = held_before != (before ? before->id : 0);
+  segment_open_ = true;
+  const uint64_t sequence =
+      replies_.push(Asked::kClose, Purpose::kClient, nullptr, std::move(before), held_before);
+  if (differed) doubtful_ = sequence;
+  if (!replies_.skipping()) forget(name);
+}
+
 void ServerLink::inject(std::string_view bytes) {
   flush();
   const Slice slice{bytes, nullptr};
@@ -39,7 +67,8 @@ void ServerLink::inject_query(std::string_view sql, Purpose purpose) {
   wire::write_query(message, sql);
   inject(message);
   segment_open_ = false;
-  unnamed_id_ = 0;  // a simple query destroys the unnamed statement
+  forget("");  // a simple query destroys the unnamed statement
+  forget_outlived();
   replies_.push(Asked::kQuery, purpose);
 }
 
@@ -74,15 +103,26 @@ void ServerLink::inject_parse(const PreparedRef& statement, Purpose purpose) {
                     statement->parameter_oids);
   inject(message);
   segment_open_ = true;
-  replies_.push(Asked::kParse, purpose, statement);
+  doubtful_ = replies_.push(Asked::kParse, purpose, statement, nullptr, held_id(statement->name));
   note_holds(*statement);
 }
 
 void ServerLink::inject_close_unnamed() {
+  if (replies_.skipping()) return;
   inject(std::string_view("C\0\0\0\6S\0", 7));
   segment_open_ = true;
+  doubtful_ = replies_.push(Asked::kClose, Purpose::kSetup, nullptr, nullptr, unnamed_id_);
+  forget("");
+}
+
+// Nothing stands before these in their segment and they cannot fail: they are not skipped.
+void ServerLink::close_outlived() {
+  if (!std::exchange(outlived_, false)) return;
+  inject(std::string_view("C\0\0\0\6S\0C\0\0\0\6P\0", 14));
+  segment_open_ = true;
   replies_.push(Asked::kClose, Purpose::kSetup);
-  unnamed_id_ = 0;
+  replies_.push(Asked::kClose, Purpose::kSetup);
+  forget("");
 }
 
 void ServerLink::inject_check(const PreparedRef& statement) {
@@ -121,25 +161,31 @@ void ServerLink::inject_sync() {
   replies_.push(Asked::kSync, Purpose::kQuiet);
 }
 
+bool ServerLink::unsure() const {
+  return !replies_.empty() && replies_.front().sequence <= doubtful_;
+}
+
 bool ServerLink::holds(const PreparedStatement& statement) const {
-  if (statement.name.empty()) return unnamed_id_ == statement.id;
-  const auto found = statement_ids_.find(statement.name);
-  return found != statement_ids_.end() && found->second == statement.id;
+  return held_id(statement.name) == statement.id;
 }
 
 void ServerLink::note_holds(const PreparedStatement& statement) {
-  if (statement.name.empty()) {
-    unnamed_id_ = statement.id;
-  } else {
-    statement_ids_[statement.name] = statement.id;
-  }
+  set_held(statement.name, statement.id);
 }
 
-void ServerLink::forget(std::string_view name) {
+uint64_t ServerLink::held_id(std::string_view name) const {
+  if (name.empty()) return unnamed_id_;
+  const auto found = statement_ids_.find(std::string(name));
+  return found == statement_ids_.end() ? 0 : found->second;
+}
+
+void ServerLink::set_held(std::string_view name, uint64_t id) {
   if (name.empty()) {
-    unnamed_id_ = 0;
-  } else {
+    unnamed_id_ = id;
+  } else if (id == 0) {
     statement_ids_.erase(std::string(name));
+  } else {
+    statement_ids_[std::string(name)] = id;
   }
 }
 

@@ -1,5 +1,11 @@
 // A server connection while a session borrows it: the stream, what PostgreSQL still owes on it,
 // and which prepared statements it holds. It knows nothing of the client.
+//
+// Statements of the session may differ from those PostgreSQL holds: defined here, or ended here,
+// without its knowing. They are made equal before they are used, by messages of our own. While one
+// of these, or a message of the client's about a name that differs, is unanswered, it is not known
+// whether an error in front of it makes PostgreSQL skip it: unsure(). Nothing of another segment is
+// sent then, for what would be needed in front of it is not known either.
 #pragma once
 
 #include <cstdint>
@@ -35,6 +41,11 @@ class ServerLink {
 
   // Notes that a message of the client is being sent; the bytes go through outbox().
   uint64_t sent(Asked asked, PreparedRef prepared = nullptr);
+  // The same for those that change what stands under a name: Query ends the unnamed statement.
+  // `before`: what the session had there.
+  uint64_t sent_query(PreparedRef before);
+  void sent_parse(const PreparedRef& prepared, PreparedRef before);
+  void sent_close(std::string_view name, PreparedRef before);
   void sent_flush() { segment_open_ = true; }
 
   // Sends a message of our own whose answer the client does not see. Flushes what stands before.
@@ -44,6 +55,13 @@ class ServerLink {
   void inject_probe(std::string_view sql);
   void inject_parse(const PreparedRef& statement, Purpose purpose);
   void inject_close_unnamed();
+  // The session's unnamed statement and portal have ended without PostgreSQL's knowing, as a simple
+  // query answered here ends them. Both are closed there before the next segment of the extended
+  // protocol. REQUIRES: at_rest().
+  void outlive_unnamed() { outlived_ = true; }
+  void close_outlived();
+  // A simple Query goes next, and ends them.
+  void forget_outlived() { outlived_ = false; }
   void inject_sync();
   // Parse, Describe, Flush: what the statement looks like to PostgreSQL now.
   void inject_check(const PreparedRef& statement);
@@ -56,7 +74,10 @@ class ServerLink {
   // Statements by name, as far as we sent them.
   [[nodiscard]] bool holds(const PreparedStatement& statement) const;
   void note_holds(const PreparedStatement& statement);
-  void forget(std::string_view name);
+  // `id` of a PreparedStatement, 0: none.
+  void set_held(std::string_view name, uint64_t id);
+  void forget(std::string_view name) { set_held(name, 0); }
+  [[nodiscard]] bool unsure() const;
   void forget_all();
   void forget_named() { statement_ids_.clear(); }
   [[nodiscard]] bool holds_unnamed() const { return unnamed_id_ != 0; }
@@ -81,13 +102,16 @@ class ServerLink {
 
  private:
   void inject(std::string_view bytes);
+  [[nodiscard]] uint64_t held_id(std::string_view name) const;
 
   std::unique_ptr<Stream> stream_;
   wire::Framer framer_;
   ReplyQueue replies_;
   Outbox outbox_;
   bool segment_open_ = false;
+  bool outlived_ = false;  // close_outlived() has something to do
   uint64_t unnamed_id_ = 0;
+  uint64_t doubtful_ = 0;  // the last message that unsure() waits for
   std::unordered_map<std::string, uint64_t> statement_ids_;
   uint64_t bytes_written_ = 0;
   Inband inband_ = Inband::kOn;  // as the startup packet says

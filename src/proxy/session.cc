@@ -86,6 +86,10 @@ void Session::take_input(std::string_view bytes) {
   const std::string_view all = bytes;
   wire::Frame frame;
   while (!blocked() && state_ != State::kClosed && state_ != State::kClosing) {
+    if (waits_for_statements()) {
+      block(Block::kStatements);
+      break;
+    }
     const wire::Cut cut = client_framer_.next(bytes, frame);
     if (cut == wire::Cut::kNeedMore) break;
     if (cut == wire::Cut::kBroken) {
@@ -170,6 +174,13 @@ void Session::unblock_queue() {
     return;
   }
   unblock(Block::kQueue);
+}
+
+// Whether a segment may begin: see server_link.h. What belongs to a COPY is let through, for
+// PostgreSQL waits for it.
+bool Session::waits_for_statements() const {
+  return server_ && server_->unsure() && !server_->segment_open() &&
+         !server_->replies().copying_in() && client_framer_.at_boundary();
 }
 
 void Session::send_to_client(std::string_view bytes) {

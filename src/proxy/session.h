@@ -76,7 +76,16 @@ class Session {
     kClosed,      // waiting to be destroyed
   };
   // Why no client message is taken now.
-  enum class Block : uint8_t { kNone, kLogin, kProbe, kCheck, kFlight, kRemote, kQueue };
+  enum class Block : uint8_t {
+    kNone,
+    kLogin,
+    kProbe,
+    kCheck,
+    kFlight,
+    kRemote,
+    kQueue,
+    kStatements
+  };
 
   class ClientSide final : public Stream::Events {
    public:
@@ -104,6 +113,7 @@ class Session {
     char type = 0;                          // 'P', 'B', 'D'
     std::string_view raw = {};              // the whole message
     PreparedRef prepared = nullptr;         // 'P': the one it defines; 'B', 'D': its target
+    PreparedRef before = nullptr;           // 'P': what stood under its name
     bool of_portal = false;                 // 'D': of the unnamed portal, not of a statement
     cache::EntryRef description = nullptr;  // 'D' of a statement: found, if the rows are too
   };
@@ -150,6 +160,7 @@ class Session {
   void flush();
   void send_to_client(std::string_view bytes);
   void unblock_queue();
+  [[nodiscard]] bool waits_for_statements() const;
   void close(std::string_view why, std::string_view last_bytes = {});
   void release_server();
   void destroy_later();
@@ -214,6 +225,7 @@ class Session {
   void reply_show_last(bool extended);
   void reply_rows(std::string_view description, std::string_view rows, bool extended);
   void reply_ready();
+  void end_unnamed();
   [[nodiscard]] bool answer_statement(const wire::Frame& frame);
   [[nodiscard]] const Held* held_statement() const;
   [[nodiscard]] const Held* held_bind() const;
@@ -225,6 +237,7 @@ class Session {
   void take_server_frame(const wire::Frame& frame);
   void take_reply(const wire::Frame& frame);
   void take_error(const wire::Frame& frame);
+  void undo(const ReplyItem& item, bool failed);
   void take_uncounted(const wire::Frame& frame);
   void note_last_words(const wire::Frame& frame);
   void take_ready(const wire::Frame& frame);

@@ -384,8 +384,7 @@ void Session::note_hit(const cache::Entry& entry) {
 void Session::serve_simple() {
   const cache::EntryRef entry = std::move(hit_);
   note_hit(*entry);
-  prepared_.erase("");
-  done_portal_.reset();
+  end_unnamed();
   client_out_.add(entry, entry->body());
   reply_ready();
 }

@@ -183,15 +183,15 @@ void Session::take_query(const wire::Frame& frame) {
 void Session::forward_query(const wire::Frame& frame, MemoText* text) {
   // In front of a deferred BEGIN: what no longer parses must not fail the client's block.
   if (text == nullptr || concerns_prepared(*text)) materialize_prepared();
+  server_->forget_outlived();
   before_forward(text);
-  const uint64_t sequence = server_->sent(Asked::kQuery);
+  const uint64_t sequence = server_->sent_query(prepared_.find(""));
   if (fetch_ && fetch_->answer_sequence == 0) fetch_->answer_sequence = sequence;
   time_answer(sequence);
   server_->outbox().add(frame.bytes);
   note_sent(text, sequence);
-  // A simple query destroys the unnamed statement and portal.
+  // The unnamed statement and portal end with it.
   prepared_.erase("");
-  server_->forget("");
   portals_.erase({});
   done_portal_.reset();
 }
@@ -264,11 +264,18 @@ void Session::reply_command(std::string_view tag, bool extended) {
   if (extended) {
     reply_held(wire::kNoData, nullptr);
   } else {
-    prepared_.erase("");
-    done_portal_.reset();
+    end_unnamed();
   }
   client_out_.add(tag);
   if (!extended) reply_ready();
+}
+
+// A simple query is answered here: its like ends the unnamed statement and portal.
+void Session::end_unnamed() {
+  prepared_.erase("");
+  portals_.erase({});
+  done_portal_.reset();
+  server_->outlive_unnamed();
 }
 
 void Session::reply_ready() {
@@ -312,8 +319,7 @@ void Session::reply_rows(std::string_view description, std::string_view rows, bo
   if (extended) {
     reply_held(description, nullptr);
   } else {
-    prepared_.erase("");
-    done_portal_.reset();
+    end_unnamed();
     client_out_.add(description);
   }
   client_out_.add(rows);

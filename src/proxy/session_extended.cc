@@ -139,6 +139,7 @@ void Session::take_parse(const wire::Frame& frame) {
   }
   probed_ = false;
   materialize_before(*text);
+  PreparedRef before = prepared_.find(message->statement);
   PreparedRef prepared =
       prepared_.define(message->statement, std::move(text), message->parameter_oids);
   if (prepared == nullptr) {  // no room: PostgreSQL alone will know it
@@ -150,12 +151,12 @@ void Session::take_parse(const wire::Frame& frame) {
   }
   note_scope(*prepared);
   if (may_hold(*prepared->text)) {
-    hold({'P', frame.bytes, std::move(prepared)});
+    hold({'P', frame.bytes, std::move(prepared), std::move(before)});
     return;
   }
   forward_held();
   before_forward(prepared->text.get());
-  forward_one({'P', frame.bytes, std::move(prepared)});
+  forward_one({'P', frame.bytes, std::move(prepared), std::move(before)});
 }
 
 // The settings it is parsed under: PostgreSQL folds constants at Parse.
@@ -204,7 +205,7 @@ void Session::take_describe(const wire::Frame& frame) {
   }
   const bool of_portal = target->kind == 'P';
   if (of_portal && target->name.empty() && held_bind() != nullptr) {
-    hold({'D', frame.bytes, held_bind()->prepared, true});
+    hold({'D', frame.bytes, held_bind()->prepared, nullptr, true});
     return;
   }
   if (of_portal && target->name.empty() && done_portal_ && done_portal_->has_description() &&
@@ -349,13 +350,14 @@ void Session::take_close(const wire::Frame& frame) {
   forward_held();
   before_forward();
   if (target->kind == 'S') {
+    PreparedRef before = prepared_.find(target->name);
     prepared_.erase(target->name);
-    server_->forget(target->name);
+    server_->sent_close(target->name, std::move(before));
   } else {
     portals_.erase(target->name);
     if (target->name.empty()) done_portal_.reset();
+    server_->sent(Asked::kClose);
   }
-  server_->sent(Asked::kClose);
   server_->outbox().add(frame.bytes);
 }
 

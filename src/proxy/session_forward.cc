@@ -49,13 +49,16 @@ bool may_reset_settings(const query::Statement& statement) {
 
 }  // namespace
 
-// A deferred BEGIN goes first, and before that whatever has to be said about notices.
+// A deferred BEGIN goes first, and before that whatever has to be said about notices; then what has
+// outlived the session.
 void Session::before_forward(MemoText* text) {
   if (domain_ != nullptr && !server_->segment_open()) choose_inband(text);
-  if (!transaction_.deferred()) return;
-  PGFRESH_CHECK(!server_->segment_open());
-  server_->inject_query(transaction_.take_deferred(), Purpose::kSetup);
-  transaction_.sent_begin(Transaction::Block::kReadCommitted, server_->replies().last_sequence());
+  if (transaction_.deferred()) {
+    PGFRESH_CHECK(!server_->segment_open());
+    server_->inject_query(transaction_.take_deferred(), Purpose::kSetup);
+    transaction_.sent_begin(Transaction::Block::kReadCommitted, server_->replies().last_sequence());
+  }
+  server_->close_outlived();
 }
 
 // Rules 14 to 16. A transaction is begun in a session that carries only under a carry lease, and
@@ -126,8 +129,7 @@ void Session::forward_held() {
 void Session::forward_one(const Held& held) {
   switch (held.type) {
     case 'P':
-      server_->sent(Asked::kParse, held.prepared);
-      if (!server_->replies().skipping()) server_->note_holds(*held.prepared);
+      server_->sent_parse(held.prepared, held.before);
       break;
     case 'B':
       ensure_on_server(held.prepared, held.prepared->name);

@@ -77,6 +77,7 @@ void Session::on_server_bytes(std::string_view bytes) {
   if (state_ == State::kRaw && server_) client_out_.add(bytes);
   flush();
   unblock_queue();
+  if (block_ == Block::kStatements && !waits_for_statements()) unblock(Block::kStatements);
 }
 
 void Session::take_server_frame(const wire::Frame& frame) {
@@ -296,16 +297,46 @@ void Session::take_error(const wire::Frame& frame) {
     }
     return;
   }
-  replies.skip_to_sync([this](const ReplyItem& parse) {
-    // What we sent ourselves the session still has, though PostgreSQL does not.
-    const PreparedStatement& statement = *parse.prepared;
-    const PreparedRef known = prepared_.find(statement.name);
-    if (parse.purpose == Purpose::kClient && known && known->id == statement.id) {
-      prepared_.erase(statement.name);
+  replies.skip_to_sync(
+      [&](const ReplyItem& other) { undo(other, other.sequence == item.sequence); });
+  if (!replies.owes(Purpose::kCheck)) unblock(Block::kCheck);
+}
+
+// A message has `failed`, or was skipped because of one before it: the statement of its name is the
+// one it was. What we sent ourselves the session has, whatever PostgreSQL holds.
+void Session::undo(const ReplyItem& item, bool failed) {
+  switch (item.asked) {
+    case Asked::kParse: {
+      if (!item.prepared) return;
+      const std::string& name = item.prepared->name;
+      // The unnamed one goes before another takes its place, whether that parses or not.
+      const bool gone = failed && name.empty();
+      server_->set_held(name, gone ? 0 : item.held_before);
+      if (item.purpose != Purpose::kClient || prepared_.find(name) != item.prepared) return;
+      prepared_.erase(name);
+      if (item.before && !gone) prepared_.restore(item.before);
+      return;
     }
-    server_->forget(statement.name);
-  });
-  unblock(Block::kCheck);
+    case Asked::kParseAgain:
+      if (failed || prepared_.find(item.prepared->name)) return;
+      prepared_.restore(item.prepared);
+      server_->note_holds(*item.prepared);
+      return;
+    case Asked::kQuery:
+    case Asked::kClose: {
+      if (failed) return;
+      const std::string_view name = item.before ? std::string_view(item.before->name) : "";
+      if (item.held_before != 0) server_->set_held(name, item.held_before);
+      if (item.before && !prepared_.find(name)) prepared_.restore(item.before);
+      return;
+    }
+    case Asked::kBind:
+    case Asked::kDescribe:
+    case Asked::kExecute:
+    case Asked::kSync:
+    case Asked::kCopyEnd:
+      return;
+  }
 }
 
 void Session::take_ready(const wire::Frame& frame) {

@@ -327,6 +327,16 @@ void FakeBackend::take_copy(const wire::Frame& frame) {
     return;
   }
   if (frame.type == 'S' || frame.type == 'H') return;
+  if (frame.type != 'c' && frame.type != 'f') {
+    // As PostgreSQL 15 has it: the error is raised in the middle of the message.
+    wire::write_error(out_, wire::Severity::kError, "08P01",
+                      "unexpected message type during COPY from stdin");
+    wire::write_error(out_, wire::Severity::kFatal, "08P01",
+                      "terminating connection because protocol synchronization was lost");
+    flush();
+    die();
+    return;
+  }
   const Copy copy = *std::exchange(copy_, std::nullopt);
   FakeOutcome outcome = failure("57014", "COPY from stdin failed");
   const size_t events = tx_.events.size();

@@ -57,6 +57,8 @@ class FakeBackend final : public Stream::Events, public std::enable_shared_from_
   void say_last_words();
   // Something PostgreSQL sends without being asked.
   void send_notice(std::string_view message);
+  // Nothing that was said waits for a Flush or Sync.
+  [[nodiscard]] bool has_said_all() const { return out_.empty(); }
   void send_pf001(std::string_view payload);
   void send_notification(std::string_view channel, std::string_view payload);
 

@@ -346,7 +346,11 @@ std::string Stage::forge(Input& input) {
     return "forged notification " + payload;
   }
   for (const auto& backend : world_.postgres.backends()) {
-    if (backend->alive() && backend->logged_in()) backend->send_pf001(payload);
+    // Not into a segment: the notice would flush what PostgreSQL has answered so far, and what the
+    // proxy holds back of the segment cannot be answered yet.
+    if (backend->alive() && backend->logged_in() && backend->has_said_all()) {
+      backend->send_pf001(payload);
+    }
   }
   world_.run();
   direct_->forget();  // who gets it unhidden

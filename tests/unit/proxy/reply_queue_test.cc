@@ -32,7 +32,7 @@ TEST_CASE("reply queue: answers come in the order of asking") {
   CHECK(replies.empty());
 }
 
-TEST_CASE("reply queue: an error skips to the Sync that was sent, and forgets the Parses between") {
+TEST_CASE("reply queue: an error skips to the Sync that was sent, and undoes what lies between") {
   ReplyQueue replies;
   const PreparedRef one = statement("one");
   const PreparedRef two = statement("two");
@@ -41,9 +41,13 @@ TEST_CASE("reply queue: an error skips to the Sync that was sent, and forgets th
   replies.push(Asked::kExecute, Purpose::kClient);
   const uint64_t sync = replies.push(Asked::kSync, Purpose::kClient);
   replies.push(Asked::kParse, Purpose::kClient, two);
-  std::vector<PreparedRef> forgotten;
-  replies.skip_to_sync([&](const ReplyItem& item) { forgotten.push_back(item.prepared); });
-  CHECK(forgotten == std::vector<PreparedRef>{one});
+  std::vector<Asked> undone;
+  replies.skip_to_sync([&](const ReplyItem& item) {
+    undone.push_back(item.asked);
+    if (item.asked == Asked::kParse) CHECK(item.prepared == one);
+  });
+  // The last one first: what stood under a name before comes back step by step.
+  CHECK(undone == std::vector<Asked>{Asked::kExecute, Asked::kParse, Asked::kBind});
   CHECK_FALSE(replies.skipping());
   CHECK(replies.front().sequence == sync);
   replies.pop();
