@@ -10,7 +10,8 @@ namespace {
 constexpr const char* kForms =
     "usage: pgfresh -c FILE\n"
     "       pgfresh --check -c FILE\n"
-    "       pgfresh --upstream URL [--listen HOST:PORT] [--http HOST:PORT] [--set NAME=VALUE …]\n"
+    "       pgfresh --upstream URL [--listen HOST:PORT] [--http HOST:PORT] [--redis URL]\n"
+    "               [--set NAME=VALUE …]\n"
     "       pgfresh --version | --help\n";
 
 class Parser {
@@ -99,7 +100,7 @@ std::string Parser::with_value(CommandLine& line, const std::string& value) {
   } else if (name_ == "--http") {
     line.settings.emplace_back("listen.http", value);
   } else if (name_ == "--redis") {
-    return "--redis: this version caches in its own memory only; leave it out";
+    line.settings.emplace_back("redis.url", value);
   } else {
     const size_t equals = value.find('=');
     if (equals == std::string::npos || equals == 0) return "--set needs NAME=VALUE";

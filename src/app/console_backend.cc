@@ -210,6 +210,10 @@ void ConsoleBackend::run(const console::Command& command, Done asked_done) {
     case Verb::kShowFeeds:
       on_control([daemon, done] { done(console::feeds_table(daemon->domains().status())); });
       return;
+    case Verb::kShowRedis:
+      daemon->gather_redis(
+          [done](const std::vector<console::RedisRow>& rows) { done(console::redis_table(rows)); });
+      return;
     case Verb::kShowConfig:
       on_control([daemon, done] { done(console::config_table(config_rows(daemon->options()))); });
       return;

@@ -59,11 +59,10 @@ size_t worker_count(const Options& options) {
 
 }  // namespace
 
-Daemon::Daemon(Options options, std::shared_ptr<const net::Upstream> upstream, Log& log,
-               Reread reread)
+Daemon::Daemon(Options options, Ways ways, Log& log, Reread reread)
     : log_(log),
       reread_(std::move(reread)),
-      upstream_(std::move(upstream)),
+      upstream_(std::move(ways.postgres)),
       control_clients_(control_, upstream_),
       store_(options.cache_bytes, kStoreShards),
       flights_(kFlightShards),
@@ -75,8 +74,13 @@ Daemon::Daemon(Options options, std::shared_ptr<const net::Upstream> upstream, L
               log_,    [this](const std::string& database) { return domains_->get(database); },
               random64},
       options_(std::move(options)),
+      redis_setup_{std::move(ways.redis), {}, random64, &log},
       cache_mode_(options_.session.cache_mode),
       login_ms_max_(options_.session.login_ms_max) {
+  if (redis_setup_.way) {
+    redis_setup_.store = redis_store_options(options_);
+    redis_ = std::make_unique<RedisLevel>(control_, redis_setup_);
+  }
   std::atomic_store(&access_, std::make_shared<const console::Access>(make_access(
                                   options_, static_cast<int>(getuid()), random_bytes(32))));
 }
@@ -108,12 +112,14 @@ std::string Daemon::start() {
       }};
   const auto settings = std::make_shared<const proxy::Settings>(options_.session);
   for (size_t i = 0; i < worker_count(options_); ++i) {
-    workers_.push_back(std::make_unique<WorkerThread>(upstream_, shared_, settings, console));
+    workers_.push_back(
+        std::make_unique<WorkerThread>(upstream_, redis_setup_, shared_, settings, console));
   }
   for (std::string error : {open_listeners(), open_http()}) {
     if (!error.empty()) return error;
   }
   for (auto& worker : workers_) worker->start();
+  if (redis_) redis_->start();
   signals_ =
       std::make_unique<net::Signals>(control_, std::initializer_list<int>{SIGHUP, SIGTERM, SIGINT},
                                      [this](int number) { catch_signal(number); });
@@ -177,6 +183,7 @@ int Daemon::run() {
   for (auto& worker : workers_) worker->finish();
   visits_.close();
   domains_->close();
+  if (redis_) redis_->stop();
   // Handles that were closed just now are freed by one more turn of the loop.
   log_.event(LogLevel::kInfo, "stopped", {});
   return exit_status_;
@@ -251,9 +258,15 @@ void Daemon::set_cache_mode(proxy::CacheMode mode) {
 
 void Daemon::publish_settings() {
   const auto settings = std::make_shared<const proxy::Settings>(options_.session);
+  // What of it can change while a connection lives: the budget and the bounds.
+  if (redis_) redis_setup_.store.client = redis_store_options(options_).client;
+  if (redis_) redis_->set_options(redis_setup_.store.client);
   for (auto& worker : workers_) {
     WorkerThread* thread = worker.get();
-    thread->loop().post([thread, settings] { thread->worker().set_settings(settings); });
+    thread->loop().post([thread, settings, redis = redis_setup_.store.client] {
+      thread->worker().set_settings(settings);
+      if (thread->redis() != nullptr) thread->redis()->set_options(redis);
+    });
   }
 }
 
@@ -303,6 +316,36 @@ void Daemon::gather_queries(std::function<void(QuerySums)> done) {
   }
 }
 
+void Daemon::gather_redis(std::function<void(std::vector<console::RedisRow>)> done) {
+  struct Gathering {
+    std::vector<console::RedisRow> rows;
+    size_t missing = 0;
+    std::function<void(std::vector<console::RedisRow>)> done;
+  };
+  auto gathering = std::make_shared<Gathering>();
+  gathering->missing = workers_.size();
+  gathering->rows.resize(workers_.size());
+  gathering->done = std::move(done);
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    WorkerThread* thread = workers_[i].get();
+    thread->loop().post([this, thread, gathering, i] {
+      auto row = std::make_shared<console::RedisRow>();
+      const std::string name = "worker " + std::to_string(i);
+      if (thread->redis() != nullptr) *row = thread->redis()->row(name, &thread->counters());
+      control_.post([this, gathering, row, i] {
+        gathering->rows[i] = std::move(*row);
+        if (--gathering->missing > 0) return;
+        if (redis_) {
+          gathering->rows.push_back(redis_->row("control", nullptr));
+        } else {
+          gathering->rows.clear();
+        }
+        gathering->done(std::move(gathering->rows));
+      });
+    });
+  }
+}
+
 void Daemon::kill_session(uint64_t session, std::function<void(bool)> done) {
   struct Asking {
     size_t missing = 0;
@@ -331,7 +374,11 @@ std::string Daemon::server_name() const {
 
 console::CounterTotals Daemon::totals() const {
   console::CounterTotals totals;
-  for (const auto& worker : workers_) totals.add(worker->counters());
+  for (const auto& worker : workers_) {
+    totals.add(worker->counters());
+    if (worker->redis() != nullptr) totals.add(worker->redis()->counters());
+  }
+  if (redis_) totals.add(redis_->counters());
   return totals;
 }
 
@@ -356,11 +403,26 @@ std::vector<freshness::FeedStatus> Daemon::ask_feeds() {
   }
 }
 
+std::vector<console::RedisRow> Daemon::ask_redis() {
+  if (!redis_) return {};
+  auto promise = std::make_shared<std::promise<std::vector<console::RedisRow>>>();
+  std::future<std::vector<console::RedisRow>> answer = promise->get_future();
+  gather_redis(
+      [promise](std::vector<console::RedisRow> rows) { promise->set_value(std::move(rows)); });
+  if (answer.wait_for(kControlPatience) != std::future_status::ready) return {};
+  try {
+    return answer.get();
+  } catch (const std::future_error&) {
+    return {};  // a loop has stopped
+  }
+}
+
 std::string Daemon::metrics_page() {
   MetricsInput input;
   input.totals = totals();
   input.store = store_.stats();
   input.feeds = ask_feeds();
+  input.redis = ask_redis();
   input.clients = clients();
   return render_metrics(input);
 }

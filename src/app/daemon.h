@@ -15,6 +15,7 @@
 #include "app/http.h"
 #include "app/options.h"
 #include "app/query_report.h"
+#include "app/redis_level.h"
 #include "app/visits.h"
 #include "app/worker_thread.h"
 #include "cache/flights.h"
@@ -33,7 +34,12 @@ class Daemon {
   // `reread`: reads the configuration again (SIGHUP, RELOAD); its error is one line.
   using Reread = std::function<tl::expected<Options, std::string>()>;
 
-  Daemon(Options options, std::shared_ptr<const net::Upstream> upstream, Log& log, Reread reread);
+  struct Ways {
+    std::shared_ptr<const net::Upstream> postgres;
+    std::shared_ptr<const net::Upstream> redis;  // null: there is none
+  };
+
+  Daemon(Options options, Ways ways, Log& log, Reread reread);
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
@@ -47,6 +53,7 @@ class Daemon {
   // Any thread; `done` runs on the control loop.
   void gather_sessions(std::function<void(std::vector<proxy::SessionInfo>)> done);
   void gather_queries(std::function<void(QuerySums)> done);
+  void gather_redis(std::function<void(std::vector<console::RedisRow>)> done);
   // Any thread; `done` runs on the control loop. Empty text: no such session.
   void kill_session(uint64_t session, std::function<void(bool found)> done);
   // Control loop only. `error`: empty, or what is wrong with the new configuration; then nothing
@@ -65,6 +72,8 @@ class Daemon {
   [[nodiscard]] const proxy::ScopeTable& scopes() const { return scopes_; }
   [[nodiscard]] std::string server_name() const;  // host and port of PostgreSQL
   [[nodiscard]] cache::MemoryStore& store() { return store_; }
+  // Control loop only; null: there is no Redis.
+  [[nodiscard]] RedisLevel* redis() { return redis_.get(); }
   [[nodiscard]] net::UvLoop& control() { return control_; }
   [[nodiscard]] const Options& options() const { return options_; }
   [[nodiscard]] proxy::CacheMode cache_mode() const { return cache_mode_.load(); }
@@ -81,6 +90,7 @@ class Daemon {
   void catch_signal(int number);
   void say_farewell();
   [[nodiscard]] std::vector<freshness::FeedStatus> ask_feeds();
+  [[nodiscard]] std::vector<console::RedisRow> ask_redis();
   [[nodiscard]] std::string metrics_page();
   [[nodiscard]] Readiness readiness();
 
@@ -97,6 +107,7 @@ class Daemon {
   proxy::CancelRegistry cancels_;
   std::unique_ptr<Domains> domains_;
   Visits visits_;
+  std::unique_ptr<RedisLevel> redis_;  // the control loop's
   proxy::Shared shared_;
   std::vector<std::unique_ptr<WorkerThread>> workers_;
   std::unique_ptr<net::Listener> listener_;
@@ -105,6 +116,7 @@ class Daemon {
 
   // Control loop only.
   Options options_;
+  RedisSetup redis_setup_;
   size_t draining_workers_ = 0;
   std::unique_ptr<Timer> farewell_timer_;
   int exit_status_ = 0;

@@ -24,10 +24,12 @@ int run(const CommandLine& line) {
   if (!options) return fail(options.error(), 1);
   auto upstream = net::Upstream::open(options->upstream_url);
   if (!upstream) return fail("upstream.url: " + upstream.error(), 1);
+  auto redis = open_redis(*options);
+  if (!redis) return fail("redis.url: " + redis.error(), 1);
   if (line.action == CommandLine::Action::kCheck) return 0;
   auto log = open_log({options->log_level, options->log_format, options->log_file});
   if (!log) return fail(log.error(), 1);
-  Daemon daemon(std::move(*options), *upstream, **log, [&line] { return line.load(); });
+  Daemon daemon(std::move(*options), {*upstream, *redis}, **log, [&line] { return line.load(); });
   if (const std::string error = daemon.start(); !error.empty()) return fail(error, 1);
   return daemon.run();
 }

@@ -17,6 +17,7 @@ namespace {
 
 constexpr double kUsPerSecondF = 1e6;
 constexpr double kMsPerSecondF = 1e3;
+constexpr double kNsPerSecondF = 1e9;
 
 struct CounterRow {
   Counter counter;
@@ -183,6 +184,46 @@ void add_feeds(Page& page, const std::vector<freshness::FeedStatus>& feeds) {
   }
 }
 
+// States are a gauge each, so that an alert can count the connections that are ready.
+void add_redis(Page& page, const std::vector<console::RedisRow>& rows) {
+  if (rows.empty()) return;
+  const auto label = [](const console::RedisRow& row) {
+    return "{loop=\"" + label_text(row.loop) + "\"";
+  };
+  page.head("pgfresh_redis_ready", "gauge", "1: this loop's connection to Redis is in use");
+  for (const console::RedisRow& row : rows) {
+    page.sample("pgfresh_redis_ready", label(row) + "}", row.state == "ready" ? "1" : "0");
+  }
+  page.head("pgfresh_redis_in_flight", "gauge", "commands under way");
+  for (const console::RedisRow& row : rows) {
+    page.sample("pgfresh_redis_in_flight", label(row) + "}", std::to_string(row.in_flight));
+  }
+  page.head("pgfresh_redis_round_trip_seconds", "gauge", "smoothed round trip of a command");
+  for (const console::RedisRow& row : rows) {
+    page.sample("pgfresh_redis_round_trip_seconds", label(row) + "}",
+                number_text(static_cast<double>(row.round_trip_ns) / kNsPerSecondF));
+  }
+  page.head("pgfresh_redis_errors_total", "counter", "errors that Redis answered, by kind");
+  for (size_t i = 0; i < cache::kRedisTroubleCount; ++i) {
+    uint64_t sum = 0;
+    for (const console::RedisRow& row : rows) sum += row.errors[i];
+    page.sample(
+        "pgfresh_redis_errors_total",
+        "{kind=\"" + std::string(cache::trouble_name(static_cast<cache::RedisTrouble>(i))) + "\"}",
+        std::to_string(sum));
+  }
+  page.head("pgfresh_redis_entries_unreadable_total", "counter",
+            "entries in Redis that could not be read, by why");
+  for (size_t i = 1; i < cache::kDecodedCount; ++i) {  // 0: it could
+    uint64_t sum = 0;
+    for (const console::RedisRow& row : rows) sum += row.broken[i];
+    page.sample(
+        "pgfresh_redis_entries_unreadable_total",
+        "{why=\"" + std::string(cache::decoded_name(static_cast<cache::Decoded>(i))) + "\"}",
+        std::to_string(sum));
+  }
+}
+
 double resident_bytes() {
   std::FILE* file = std::fopen("/proc/self/statm", "r");
   if (file == nullptr) return 0;
@@ -225,6 +266,7 @@ std::string render_metrics(const MetricsInput& input) {
     page.sample("pgfresh_servers", "", std::to_string(*input.servers));
   }
   add_feeds(page, input.feeds);
+  add_redis(page, input.redis);
   add_process(page);
   return page.take();
 }

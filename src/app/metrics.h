@@ -16,8 +16,9 @@ struct MetricsInput {
   console::CounterTotals totals;  // of all workers
   cache::StoreStats store;
   std::vector<freshness::FeedStatus> feeds;
-  uint64_t clients = 0;             // connected now
-  std::optional<uint64_t> servers;  // connections to PostgreSQL now; nullopt: not counted
+  std::vector<console::RedisRow> redis;  // empty: there is none
+  uint64_t clients = 0;                  // connected now
+  std::optional<uint64_t> servers;       // connections to PostgreSQL now; nullopt: not counted
 };
 
 [[nodiscard]] std::string render_metrics(const MetricsInput& input);

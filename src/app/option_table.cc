@@ -1,9 +1,12 @@
 #include "app/option_table.h"
 
 #include <pwd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
+#include <sstream>
 #include <utility>
 
 #include "app/units.h"
@@ -69,6 +72,40 @@ std::string put_upstream(Options& options, const Texts& items) {
     if (!target) return target.error();
   }
   options.upstream_url = items.front();
+  return {};
+}
+
+std::string put_redis_url(Options& options, const Texts& items) {
+  if (!items.front().empty()) {
+    const auto target = net::RedisTarget::parse(items.front());
+    if (!target) return target.error();
+  }
+  options.redis.url = items.front();
+  return {};
+}
+
+std::string put_redis_prefix(Options& options, const Texts& items) {
+  if (!cache::is_redis_prefix(items.front())) return "\"" + items.front() + "\" is no prefix";
+  options.redis.prefix = items.front();
+  return {};
+}
+
+std::string put_key_file(Options& options, const Texts& items) {
+  const std::string& path = items.front();
+  options.redis.keys.clear();
+  options.redis.key_file = path;
+  if (path.empty()) return {};
+  struct stat status {};
+  std::ifstream file(path);
+  if (!file || ::stat(path.c_str(), &status) != 0) return "\"" + path + "\" cannot be read";
+  if ((status.st_mode & S_IRWXO) != 0) {
+    return "\"" + path + "\" is open to everybody on this host; chmod 600 it";
+  }
+  std::stringstream text;
+  text << file.rdbuf();
+  auto keys = cache::read_seal_keys(text.str());
+  if (!keys) return "\"" + path + "\": " + keys.error();
+  options.redis.keys = std::move(*keys);
   return {};
 }
 
@@ -241,6 +278,86 @@ void add_query(std::vector<Option>& table) {
       [](auto& o) -> auto& { return o.session.memo_entries_max; }));
 }
 
+// A row for a text that is taken as it is. `member`: from Options& to a std::string&.
+template <typename Member>
+Option plain_text(std::string_view name, std::string_view allowed, std::string_view why,
+                  Member member) {
+  return texts(
+      name, Kind::kText, "", allowed, Change::kAtStart, why,
+      [member](Options& options, const Texts& items) {
+        member(options) = items.front();
+        return std::string();
+      },
+      [member](const Options& options) { return Texts{member(options)}; });
+}
+
+void add_redis(std::vector<Option>& table) {
+  table.push_back(texts(
+      "redis.url", Kind::kText, "",
+      "redis://USER:PASSWORD@HOST:PORT/DATABASE, rediss://… for TLS, "
+      "unix://USER:PASSWORD@/PATH?db=DATABASE; empty: none",
+      Change::kAtStart,
+      "A Redis 7 or Valkey that all proxies of a fleet share as a second level. One primary with "
+      "all keys; no Cluster, no Sentinel.",
+      put_redis_url, [](const Options& o) { return Texts{o.redis.url}; }));
+  table.push_back(texts("redis.prefix", Kind::kText,
+                        "pgfresh:", "up to 64 letters, digits and : . _ - /", Change::kAtStart,
+                        "What all keys in Redis begin with. Another prefix, another fleet.",
+                        put_redis_prefix, [](const Options& o) { return Texts{o.redis.prefix}; }));
+  table.push_back(number(
+      "redis.budget", Kind::kDuration, "20ms", 1, 10 * kSecond, Change::kByReload,
+      "No request waits longer for Redis; then it goes to PostgreSQL.",
+      [](auto& o) -> auto& { return o.session.remote_budget_ms; }));
+  table.push_back(number(
+      "redis.connect_time", Kind::kDuration, "1s", 10, kMinute, Change::kAtStart,
+      "For a connection to Redis; no request waits for that.",
+      [](auto& o) -> auto& { return o.redis.connect_ms_max; }));
+  table.push_back(number(
+      "redis.ttl", Kind::kDuration, "0", 0, 24 * 365 * kHour, Change::kByReload,
+      "How long an answer is kept in Redis that no write has touched; 0: as long as cache.ttl.",
+      [](auto& o) -> auto& { return o.session.remote_ttl_ms; }));
+  table.push_back(word(
+      "redis.ask", {"where_it_pays", "always"}, "where_it_pays", Change::kByReload,
+      "Whether Redis is asked only for queries that PostgreSQL answers more slowly, by measure.",
+      [](auto& o) -> auto& { return o.session.remote_ask; }));
+  table.push_back(word(
+      "redis.single_flight", {"off", "where_it_pays"}, "where_it_pays", Change::kByReload,
+      "Whether one proxy of the fleet fetches what several miss, and the others wait for it.",
+      [](auto& o) -> auto& { return o.session.fleet_flight; }));
+  table.push_back(number(
+      "redis.in_flight", Kind::kNumber, "1000", 16, 1'000'000, Change::kByReload,
+      "Commands under way on each worker's connection; more are not sent.",
+      [](auto& o) -> auto& { return o.redis.requests_max; }));
+  table.push_back(number(
+      "redis.in_flight_bytes", Kind::kBytes, "16MB", 64 * kKb, kGb, Change::kByReload,
+      "The same in bytes.", [](auto& o) -> auto& { return o.redis.bytes_max; }));
+  table.push_back(number(
+      "redis.compress_min", Kind::kBytes, "4KB", 0, kGb, Change::kAtStart,
+      "Entries from this size on are compressed (zstd).",
+      [](auto& o) -> auto& { return o.redis.pack_bytes_min; }));
+  table.push_back(texts(
+      "redis.encryption_key_file", Kind::kText, "",
+      "a file with a line \"ID HEX\" for each key (openssl rand -hex 32); empty: none",
+      Change::kAtStart,
+      "Entries are encrypted with the last key of this file (AES-256-GCM), and read with any of "
+      "them. Without it, rows lie readable in Redis.",
+      put_key_file, [](const Options& o) { return Texts{o.redis.key_file}; }));
+  table.push_back(plain_text(
+      "redis.tls_ca", "a file in PEM; empty: what the system trusts",
+      "Whose signature the certificate of a rediss:// server must have.",
+      [](auto& o) -> auto& { return o.redis.tls.ca; }));
+  table.push_back(plain_text(
+      "redis.tls_cert", "a file in PEM; empty: none", "pgfresh's own certificate.",
+      [](auto& o) -> auto& { return o.redis.tls.certificate; }));
+  table.push_back(plain_text(
+      "redis.tls_key", "a file in PEM; empty: it stands in redis.tls_cert",
+      "The key of that certificate.", [](auto& o) -> auto& { return o.redis.tls.key; }));
+  table.push_back(plain_text(
+      "redis.tls_server_name", "a name or an address; empty: the host of redis.url",
+      "Whose certificate the server must show.",
+      [](auto& o) -> auto& { return o.redis.tls.server_name; }));
+}
+
 void add_limits(std::vector<Option>& table) {
   table.push_back(number(
       "limits.clients", Kind::kNumber, "10000", 1, 1'000'000, Change::kByReload,
@@ -332,6 +449,7 @@ std::vector<Option> make_table() {
   add_cache(table);
   add_freshness(table);
   add_query(table);
+  add_redis(table);
   add_limits(table);
   add_console(table);
   add_log(table);
@@ -440,6 +558,10 @@ std::string shown_value(const Option& option, const Options& options) {
   if (option.name == "upstream.url") {
     if (options.upstream_url.empty()) return {};
     const auto target = net::UpstreamTarget::parse(options.upstream_url);
+    return target ? target->describe() : "";
+  }
+  if (option.name == "redis.url") {
+    const auto target = net::RedisTarget::parse(options.redis.url);
     return target ? target->describe() : "";
   }
   std::string text;

@@ -10,12 +10,15 @@
 #include "app/option_table.h"
 #include "app/units.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "wire/scram.h"
 
 namespace pgfresh::app {
 namespace {
 
 constexpr uint16_t kDefaultPort = 6543;
+// What an entry in Redis has besides its answer: a key of at most two long messages, and its stamp.
+constexpr size_t kKeyBytesRoom = size_t{256} * 1024;
 
 // The items of a value in one text, as --set and the table's defaults have it.
 Texts items_of(const Option& option, std::string_view text) {
@@ -110,6 +113,35 @@ std::string check_complete(const Options& options) {
            allowed_text(*find_option("listen.tcp"));
   }
   return {};
+}
+
+cache::RedisStoreOptions redis_store_options(const Options& options) {
+  const auto target = net::RedisTarget::parse(options.redis.url);
+  PGFRESH_CHECK(target.has_value());
+  cache::RedisStoreOptions store;
+  store.client.user = target->user;
+  store.client.password = target->password;
+  store.client.database = target->database;
+  store.client.connect_ms_max = options.redis.connect_ms_max;
+  store.client.budget_ms = options.session.remote_budget_ms;
+  store.client.requests_max = options.redis.requests_max;
+  store.client.bytes_max = options.redis.bytes_max;
+  // An answer is an entry or a letter; with room for their frames.
+  const size_t entry_bytes_max = size_t{options.session.entry_bytes_max} + kKeyBytesRoom;
+  store.client.reply_bytes_max = 2 * std::max(entry_bytes_max, limits::kMailBytesMax);
+  store.codec.slot_bits = options.slots_log2;
+  store.codec.pack_bytes_min = options.redis.pack_bytes_min;
+  store.codec.plain_bytes_max = entry_bytes_max;
+  store.codec.keys = options.redis.keys;
+  store.prefix = options.redis.prefix;
+  return store;
+}
+
+tl::expected<std::shared_ptr<const net::Upstream>, std::string> open_redis(const Options& options) {
+  if (options.redis.url.empty()) return nullptr;
+  const auto target = net::RedisTarget::parse(options.redis.url);
+  PGFRESH_CHECK(target.has_value());
+  return net::open_redis(*target, options.redis.tls, options.redis.connect_ms_max);
 }
 
 std::vector<console::ConfigRow> config_rows(const Options& options) {

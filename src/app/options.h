@@ -6,21 +6,37 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include <tl/expected.hpp>
 
+#include "cache/redis_store.h"
 #include "console/access.h"
 #include "console/tables.h"
 #include "freshness/feed.h"
+#include "net/redis_target.h"
 #include "pgfresh/log.h"
 #include "proxy/settings.h"
 
 namespace pgfresh::app {
 
 enum class LogFormat : uint8_t { kText, kJson };
+
+// The second level: where it is and how it is used. What sessions need of it is in proxy::Settings.
+struct RedisOptions {
+  std::string url;  // empty: there is none
+  std::string prefix;
+  net::RedisTls tls;
+  int64_t connect_ms_max = 0;
+  size_t requests_max = 0;
+  size_t bytes_max = 0;
+  size_t pack_bytes_min = 0;
+  std::string key_file;  // empty: entries are not encrypted
+  cache::SealKeys keys;  // what was read from it
+};
 
 struct Options {
   std::vector<std::string> listen_tcp;  // "127.0.0.1:6543"
@@ -33,6 +49,7 @@ struct Options {
   int slots_log2 = 0;
   proxy::Settings session;
   freshness::FeedOptions feed;
+  RedisOptions redis;
 
   std::vector<std::string> console_users;       // "name:password", may use every command
   std::vector<std::string> console_viewers;     // the same, may only look
@@ -70,6 +87,12 @@ struct Options {
 
 // SHOW CONFIG; passwords are left out.
 [[nodiscard]] std::vector<console::ConfigRow> config_rows(const Options& options);
+
+// What each loop's store is told. REQUIRES: redis.url is not empty.
+[[nodiscard]] cache::RedisStoreOptions redis_store_options(const Options& options);
+// The way to Redis; null without a redis.url. Reads the certificates; the error is one line.
+[[nodiscard]] tl::expected<std::shared_ptr<const net::Upstream>, std::string> open_redis(
+    const Options& options);
 
 // Who may use the console. `mock_seed`: 32 random bytes (console/access.h).
 [[nodiscard]] console::Access make_access(const Options& options, int daemon_uid,

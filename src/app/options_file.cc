@@ -119,7 +119,8 @@ void comment(std::ostream& out, const std::string& indent, std::string text) {
 std::string default_yaml(const Option& option) {
   const std::string text(option.default_text);
   if (option.kind == Kind::kTexts || option.kind == Kind::kUsers) return "[" + text + "]";
-  if (text.empty() || option.kind == Kind::kPercent) return "\"" + text + "\"";
+  if (text.empty() || text.ends_with(':') || option.kind == Kind::kPercent)
+    return "\"" + text + "\"";
   return text;
 }
 

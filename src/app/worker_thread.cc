@@ -25,20 +25,24 @@ void set_default_stack() {
 
 }  // namespace
 
-WorkerThread::WorkerThread(std::shared_ptr<const net::Upstream> upstream, proxy::Shared& shared,
-                           proxy::SettingsRef settings, ConsoleSetup console)
+WorkerThread::WorkerThread(std::shared_ptr<const net::Upstream> upstream, const RedisSetup& redis,
+                           proxy::Shared& shared, proxy::SettingsRef settings, ConsoleSetup console)
     : shared_(shared),
       connector_(loop_, std::move(upstream)),
       console_setup_(std::move(console)),
       backend_(console_setup_.make_backend(loop_)),
+      redis_(redis.way ? std::make_unique<RedisLevel>(loop_, redis) : nullptr),
       worker_(std::make_unique<proxy::Worker>(
           loop_, connector_, shared, std::move(settings),
-          [this](proxy::ConsoleClient client) { adopt_console(std::move(client)); })) {}
+          [this](proxy::ConsoleClient client) { adopt_console(std::move(client)); })) {
+  if (redis_) worker_->set_remote({&redis_->store(), unix_ms});
+}
 
 WorkerThread::~WorkerThread() { PGFRESH_CHECK(!thread_.joinable()); }
 
 void WorkerThread::start() {
   set_default_stack();
+  if (redis_) loop_.post([this] { redis_->start(); });
   thread_ = std::thread([this] { loop_.run(); });
 }
 
@@ -46,6 +50,7 @@ void WorkerThread::finish() {
   if (!thread_.joinable()) return;
   loop_.post([this] {
     worker_->stop();
+    if (redis_) redis_->stop();
     for (auto& [id, session] : consoles_) {
       session->stop("57P01", "terminating connection due to administrator command");
     }

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "app/redis_level.h"
 #include "console/console_session.h"
 #include "net/connector.h"
 #include "net/uv_loop.h"
@@ -26,8 +27,8 @@ struct ConsoleSetup {
 
 class WorkerThread {
  public:
-  WorkerThread(std::shared_ptr<const net::Upstream> upstream, proxy::Shared& shared,
-               proxy::SettingsRef settings, ConsoleSetup console);
+  WorkerThread(std::shared_ptr<const net::Upstream> upstream, const RedisSetup& redis,
+               proxy::Shared& shared, proxy::SettingsRef settings, ConsoleSetup console);
   // REQUIRES: finish() has been called, or start() never was.
   ~WorkerThread();
 
@@ -39,6 +40,7 @@ class WorkerThread {
   // On the worker's loop only, but for what Worker calls "any thread".
   [[nodiscard]] proxy::Worker& worker() { return *worker_; }
   [[nodiscard]] const Counters& counters() const { return std::as_const(*worker_).counters(); }
+  [[nodiscard]] RedisLevel* redis() { return redis_.get(); }  // null: there is none
   // The sessions of clients, those of the console among them.
   [[nodiscard]] std::vector<proxy::SessionInfo> sessions() const;
   // False when there is no such session here.
@@ -54,6 +56,7 @@ class WorkerThread {
   net::UpstreamConnector connector_;
   ConsoleSetup console_setup_;
   std::unique_ptr<console::Backend> backend_;
+  std::unique_ptr<RedisLevel> redis_;  // outlives the worker, whose sessions ask it
   std::unique_ptr<proxy::Worker> worker_;
   std::map<uint64_t, std::unique_ptr<console::ConsoleSession>> consoles_;
   std::thread thread_;

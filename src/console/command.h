@@ -39,6 +39,8 @@ enum class Effect : uint8_t { kLooks, kActs, kNotYet };
   X(kShowClients, kLooks, "SHOW CLIENTS", "client connections")                                  \
   X(kShowServers, kLooks, "SHOW SERVERS", "connections to PostgreSQL")                           \
   X(kShowFeeds, kLooks, "SHOW FEEDS", "invalidation feeds: state, lease, events")                \
+  X(kShowRedis, kLooks, "SHOW REDIS",                                                            \
+    "the second level: each loop's connection, its state, what was asked and what went wrong")   \
   X(kShowConfig, kLooks, "SHOW CONFIG", "options in force")                                      \
   X(kSetCacheOn, kActs, "SET CACHE ON", "answer from the cache and fill it")                     \
   X(kSetCacheOff, kActs, "SET CACHE OFF", "send everything to PostgreSQL")                       \
@@ -51,7 +53,6 @@ enum class Effect : uint8_t { kLooks, kActs, kNotYet };
   X(kShutdownWait, kActs, "SHUTDOWN WAIT", "stop when the running transactions have ended")      \
   X(kShutdown, kActs, "SHUTDOWN", "stop now")                                                    \
   X(kShowPools, kNotYet, "SHOW POOLS", "")                                                       \
-  X(kShowRedis, kNotYet, "SHOW REDIS", "")                                                       \
   X(kShowRules, kNotYet, "SHOW RULES", "")                                                       \
   X(kPause, kNotYet, "PAUSE [<rest>]", "")                                                       \
   X(kResume, kNotYet, "RESUME [<rest>]", "")                                                     \

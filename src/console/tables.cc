@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <numeric>
 #include <tuple>
 
 #include "console/reports.h"
@@ -144,6 +145,17 @@ Columns feeds_columns() {
           {"transactions_noted", kInt}};
 }
 
+Columns redis_columns() {
+  return {{"loop", kText},           {"state", kText},         {"state_ms", kInt},
+          {"address", kText},        {"server", kText},        {"in_flight", kInt},
+          {"bytes_in_flight", kInt}, {"round_trip_us", kInt},  {"lookups", kInt},
+          {"found", kInt},           {"stored", kInt},         {"freed", kInt},
+          {"requests", kInt},        {"timeouts", kInt},       {"not_asked", kInt},
+          {"errors", kInt},          {"broken_entries", kInt}, {"trips", kInt},
+          {"connects", kInt},        {"breaks", kInt},         {"sent_bytes", kInt},
+          {"received_bytes", kInt},  {"trouble", kText}};
+}
+
 Columns config_columns() {
   return {{"key", kText}, {"value", kText}, {"default", kText}, {"changeable", kBool}};
 }
@@ -168,6 +180,8 @@ Columns columns_of(Verb verb) {
       return servers_columns();
     case Verb::kShowFeeds:
       return feeds_columns();
+    case Verb::kShowRedis:
+      return redis_columns();
     case Verb::kShowConfig:
       return config_columns();
     case Verb::kShowQueries:
@@ -187,7 +201,6 @@ Columns columns_of(Verb verb) {
     case Verb::kShutdown:
     case Verb::kFlushQuery:
     case Verb::kShowPools:
-    case Verb::kShowRedis:
     case Verb::kShowRules:
     case Verb::kPause:
     case Verb::kResume:
@@ -378,6 +391,38 @@ Table feeds_table(const std::vector<freshness::FeedStatus>& feeds) {
                feed.publisher_age_ms,
                number(feed.publishers_lost),
                number(feed.transactions_noted)});
+  }
+  return table;
+}
+
+Table redis_table(const std::vector<RedisRow>& rows) {
+  constexpr int64_t kNsPerUs = 1000;
+  Table table(redis_columns(), "SHOW");
+  for (const RedisRow& row : rows) {
+    const auto count = [&row](Counter counter) { return number(row.counters.get(counter)); };
+    table.add({row.loop,
+               row.state,
+               row.since_ms,
+               row.address,
+               row.server,
+               number(row.in_flight),
+               number(row.bytes_in_flight),
+               row.round_trip_ns / kNsPerUs,
+               count(Counter::kRemoteAsked),
+               count(Counter::kRemoteFound),
+               count(Counter::kRedisStored),
+               count(Counter::kRedisFreed),
+               count(Counter::kRedisRequests),
+               count(Counter::kRedisTimeouts),
+               count(Counter::kRedisNotAsked),
+               number(std::accumulate(row.errors.begin(), row.errors.end(), uint64_t{0})),
+               count(Counter::kRedisBroken),
+               count(Counter::kRedisTrips),
+               count(Counter::kRedisConnects),
+               count(Counter::kRedisBreaks),
+               count(Counter::kRedisBytesSent),
+               count(Counter::kRedisBytesReceived),
+               row.trouble});
   }
   return table;
 }

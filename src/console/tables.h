@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "base/counters.h"
+#include "cache/entry_codec.h"
 #include "cache/memory_store.h"
+#include "cache/redis_trouble.h"
 #include "console/command.h"
 #include "console/table.h"
 #include "freshness/feed.h"
@@ -90,6 +92,22 @@ struct ConfigRow {
   bool changeable = false;  // by RELOAD
 };
 
+// One loop's connection to Redis.
+struct RedisRow {
+  std::string loop;  // "worker 0", "control"
+  std::string state;
+  int64_t since_ms = 0;  // in this state
+  std::string address;
+  std::string server;  // "redis 7.0.15"
+  uint64_t in_flight = 0;
+  uint64_t bytes_in_flight = 0;
+  int64_t round_trip_ns = 0;  // smoothed; 0: none yet
+  std::string trouble;        // the last, or empty
+  std::array<uint64_t, cache::kRedisTroubleCount> errors{};
+  std::array<uint64_t, cache::kDecodedCount> broken{};  // entries, by why
+  CounterTotals counters;  // its own, and the look-ups of its worker's sessions
+};
+
 enum class CacheState : uint8_t { kOn, kOff };
 
 // A database's snapshot; null: none is known, the database has no rows.
@@ -110,6 +128,7 @@ struct CatalogOf {
 [[nodiscard]] Table clients_table(const std::vector<ClientRow>& rows);
 [[nodiscard]] Table servers_table(const std::vector<ServerRow>& rows);
 [[nodiscard]] Table feeds_table(const std::vector<freshness::FeedStatus>& feeds);
+[[nodiscard]] Table redis_table(const std::vector<RedisRow>& rows);
 [[nodiscard]] Table config_table(const std::vector<ConfigRow>& rows);
 
 // Why no statement that reads this relation is cached; Reason::kNone when it may be.

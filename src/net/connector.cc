@@ -19,8 +19,9 @@ constexpr std::array<char, 8> kSslRequest = {0, 0, 0, 8, 0x04, static_cast<char>
 // A unix socket whose queue is full refuses with EAGAIN; asked again after this pause.
 constexpr int64_t kQueueFullMs = 10;
 
-// One connection attempt. Shared by its owner's handle and by the callbacks under way; abandoned
-// means done_ is empty, and then nothing more is begun.
+// One connection attempt, to PostgreSQL or to whatever wants its TLS at once. Shared by its owner's
+// handle and by the callbacks under way; abandoned means done_ is empty, and then nothing more is
+// begun.
 class Attempt final : public std::enable_shared_from_this<Attempt>, private Stream::Events {
  public:
   Attempt(UvLoop& loop, std::shared_ptr<const Upstream> upstream, Connector::Done done)
@@ -39,6 +40,7 @@ class Attempt final : public std::enable_shared_from_this<Attempt>, private Stre
   void try_next(const std::string& why);
   void connected(int status);
   void answered();
+  void secure();
   void secured(const std::string& error);
   void finished(std::string error);
   void later(void (Attempt::*step)());
@@ -159,6 +161,10 @@ void Attempt::connected(int status) {
     finished({});
     return;
   }
+  if (target().tls_first) {
+    later(&Attempt::secure);
+    return;
+  }
   stream_->start(this);
   const Slice request{{kSslRequest.data(), kSslRequest.size()}, nullptr};
   stream_->write({&request, 1});
@@ -188,8 +194,7 @@ void Attempt::answered() {
   }
   switch (answer_[0]) {
     case 'S':
-      stream_ = TlsStream::secure(loop_, *upstream_->tls, std::move(stream_),
-                                  [this](const std::string& error) { secured(error); });
+      secure();
       return;
     case 'N':
       if (target().ssl_mode == SslMode::kPrefer) {
@@ -204,6 +209,11 @@ void Attempt::answered() {
     default:
       try_next(std::string("received invalid response to SSL negotiation: ") + answer_[0]);
   }
+}
+
+void Attempt::secure() {
+  stream_ = TlsStream::secure(loop_, *upstream_->tls, std::move(stream_),
+                              [this](const std::string& error) { secured(error); });
 }
 
 void Attempt::secured(const std::string& error) {

@@ -171,6 +171,7 @@ tl::expected<UpstreamTarget, std::string> UpstreamTarget::parse(const std::strin
 }
 
 std::string UpstreamTarget::socket_path() const {
+  if (!socket_file.empty()) return socket_file;
   return host + "/.s.PGSQL." + std::to_string(port);
 }
 

@@ -30,6 +30,9 @@ struct UpstreamTarget {
   std::string ssl_cert;
   std::string ssl_key;
   int64_t connect_timeout_ms = 10'000;  // for each address tried
+  // For servers that are not PostgreSQL (redis_target.h).
+  std::string socket_file;  // a unix socket with a name of its own; `host` is the same
+  bool tls_first = false;   // TLS begins at once; the server is not asked whether it has it
 
   // The error is one line: what is wrong, what is allowed.
   [[nodiscard]] static tl::expected<UpstreamTarget, std::string> parse(const std::string& text);

@@ -24,6 +24,13 @@ TEST_CASE("the metrics page: every counter, every reason, every feed, each name 
   feed.state = "live";
   feed.lease_left_ms = 750;
   input.feeds.push_back(feed);
+  console::RedisRow redis;
+  redis.loop = "worker 0";
+  redis.state = "ready";
+  redis.round_trip_ns = 250'000;
+  redis.errors[static_cast<size_t>(cache::RedisTrouble::kReplica)] = 3;
+  redis.broken[static_cast<size_t>(cache::Decoded::kTampered)] = 4;
+  input.redis = {redis, redis};
   const std::string page = render_metrics(input);
   const auto has = [&](const std::string& line) {
     return page.find("\n" + line + "\n") != std::string::npos;
@@ -38,6 +45,10 @@ TEST_CASE("the metrics page: every counter, every reason, every feed, each name 
   CHECK(has("pgfresh_clients 5"));
   CHECK(has("pgfresh_feed_live{database=\"odd\\\"name\\\\\"} 1"));
   CHECK(has("pgfresh_feed_lease_seconds{database=\"odd\\\"name\\\\\"} 0.75"));
+  CHECK(has("pgfresh_redis_ready{loop=\"worker 0\"} 1"));
+  CHECK(has("pgfresh_redis_round_trip_seconds{loop=\"worker 0\"} 0.00025"));
+  CHECK(has("pgfresh_redis_errors_total{kind=\"replica\"} 6"));
+  CHECK(has("pgfresh_redis_entries_unreadable_total{why=\"tampered\"} 8"));
   CHECK(page.find("pgfresh_servers ") == std::string::npos);
 
   std::set<std::string> declared;

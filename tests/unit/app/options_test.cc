@@ -1,6 +1,7 @@
 #include "app/options.h"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -230,13 +231,48 @@ TEST_CASE("the command line") {
   CHECK(error({"--check"}) == "--check needs -c FILE (see --help)");
   CHECK(error({"--nonsense"}) == "\"--nonsense\" is not known (see --help)");
   CHECK(error({"--set", "x"}) == "--set needs NAME=VALUE (see --help)");
-  CHECK(error({"--redis", "redis://h"}).find("its own memory only") != std::string::npos);
+  CHECK(parse({"--upstream", "h", "--redis", "redis://:pw@h:1/2"})->load()->redis.url ==
+        "redis://:pw@h:1/2");
   CHECK(parse({"--set", "no.such=1", "--upstream", "h"})->load().error() ==
         "no.such: there is no such option; `pgfresh --help` lists them");
   CHECK(parse({"--set", "cache.ttl=1min"})->load().error().find("upstream.url: is missing") == 0);
   for (const Option& option : option_table()) {
     CHECK(help_text().find(std::string(option.name)) != std::string::npos);
   }
+}
+
+TEST_CASE("redis: options, a key file, what is shown") {
+  CHECK(trouble("redis:\n  url: redys://h\n") ==
+        ":2: redis.url: the URL must begin with redis://, rediss:// or unix://; allowed: " +
+            allowed_text(*find_option("redis.url")));
+  CHECK(trouble("redis:\n  prefix: 'a*'\n").find(":2: redis.prefix: \"a*\" is no prefix") == 0);
+  CHECK(trouble("redis:\n  encryption_key_file: /does/not/exist\n").find("cannot be read") !=
+        std::string::npos);
+  const TemporaryFile keys("1 " + std::string(64, 'a') + "\n2 " + std::string(64, 'b') + "\n");
+  Options options = Options::defaults();
+  REQUIRE(set_option(options, "redis.encryption_key_file", keys.path).empty());
+  CHECK(options.redis.keys.size() == 2);
+  ::chmod(keys.path.c_str(), 0644);
+  CHECK(set_option(options, "redis.encryption_key_file", keys.path).find("open to everybody") !=
+        std::string::npos);
+  const TemporaryFile none("1 zz\n");
+  CHECK(set_option(options, "redis.encryption_key_file", none.path)
+            .find("line 1: the key must have 64 hexadecimal digits") != std::string::npos);
+
+  options = Options::defaults();
+  CHECK_FALSE(*open_redis(options));
+  REQUIRE(set_option(options, "redis.url", "rediss://ada:hidden@h:1/2").empty());
+  CHECK(shown_value(*find_option("redis.url"), options) == "rediss://ada@h:1/2");
+  REQUIRE(set_option(options, "redis.budget", "7ms").empty());
+  REQUIRE(set_option(options, "freshness.slots_log2", "16").empty());
+  const cache::RedisStoreOptions store = redis_store_options(options);
+  CHECK(store.client.user == "ada");
+  CHECK(store.client.password == "hidden");
+  CHECK(store.client.database == 2);
+  CHECK(store.client.budget_ms == 7);
+  CHECK(store.codec.slot_bits == 16);
+  CHECK(store.prefix == "pgfresh:");
+  CHECK(*open_redis(options));
 }
 
 }  // namespace pgfresh::app
