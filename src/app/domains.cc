@@ -35,7 +35,8 @@ freshness::Domain* Domains::get(const std::string& database) {
   freshness::Domain* domain = item.domain.get();
   cache::MemoryStore* store = &store_;
   item.feed = std::make_unique<freshness::Feed>(
-      *item.domain, control_, factory_, options_, random64_, [store, domain](uint32_t slot) {
+      *item.domain, control_, factory_, options_, random64_,
+      [store, domain](uint32_t slot, uint64_t) {
         store->remove_slot(&domain->tokens(), slot, [domain](const cache::Entry& entry) {
           domain->writes().freed(entry.query_id);
         });

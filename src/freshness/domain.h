@@ -115,6 +115,12 @@ class Domain {
   void remove_backend(uint32_t pid);
   [[nodiscard]] std::vector<uint32_t> backends() const;
 
+  // The catalog is just as old as the token of schema(D): every change that is in it has been seen
+  // on the feed. Entries of other proxies count only then: theirs may rest on what a table was made
+  // of before a change that our catalog has, but whose event is still to come (session_remote.cc).
+  [[nodiscard]] bool exact() const { return exact_.load(std::memory_order_acquire); }
+  void set_exact(bool exact) { exact_.store(exact, std::memory_order_release); }
+
   // Why there is no lease or catalog, for reasons and the console.
   [[nodiscard]] Reason trouble() const { return trouble_.load(std::memory_order_relaxed); }
   void set_trouble(Reason reason) { trouble_.store(reason, std::memory_order_relaxed); }
@@ -132,6 +138,7 @@ class Domain {
   TokenTable tokens_;
   WriteLog writes_;
   std::atomic<int64_t> lease_until_ns_{0};
+  std::atomic<bool> exact_{false};
   std::atomic<uint64_t> catalog_generation_{0};
   std::atomic<uint64_t> settings_epoch_{1};
   std::atomic<Reason> trouble_{Reason::kNoLease};

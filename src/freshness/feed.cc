@@ -31,7 +31,7 @@ struct Inbox {
 
 struct Feed::Impl : std::enable_shared_from_this<Impl> {
   Impl(Domain& domain, Loop& loop_in, SqlClientFactory& factory, const FeedOptions& options,
-       std::function<uint64_t()> random64, std::function<void(uint32_t)> on_touched)
+       std::function<uint64_t()> random64, Touched on_touched)
       : loop(loop_in),
         core(std::make_unique<FeedCore>(domain, loop_in, factory, options, std::move(random64),
                                         std::move(on_touched))) {
@@ -76,7 +76,7 @@ struct Feed::Impl : std::enable_shared_from_this<Impl> {
 };
 
 Feed::Feed(Domain& domain, Loop& loop, SqlClientFactory& factory, FeedOptions options,
-           std::function<uint64_t()> random64, std::function<void(uint32_t slot)> on_touched)
+           std::function<uint64_t()> random64, Touched on_touched)
     : impl_(std::make_shared<Impl>(domain, loop, factory, options, std::move(random64),
                                    std::move(on_touched))) {}
 

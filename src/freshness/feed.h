@@ -11,6 +11,7 @@
 #include "freshness/domain.h"
 #include "freshness/publisher.h"
 #include "pgfresh/loop.h"
+#include "pgfresh/remote_store.h"
 #include "pgfresh/sql_client.h"
 
 namespace pgfresh::freshness {
@@ -22,6 +23,9 @@ struct FeedOptions {
   int64_t reconnect_ms_min = 50;   // back-off, doubled up to the maximum, with jitter
   int64_t reconnect_ms_max = 5000;
   Publish publish = Publish::kTrigger;  // who publishes what proxied sessions write
+  // Where maps for those who join lie (join.h); null: nobody is joined. On the control loop, and
+  // outlives the feed; what a feed was made with stays.
+  Mailbox* mailbox = nullptr;
 };
 
 struct FeedStatus {
@@ -51,14 +55,22 @@ struct FeedStatus {
   int64_t publisher_age_ms = -1;    // how long the one silent longest has been; -1: none
   uint64_t publishers_lost = 0;     // given up because they were silent
   uint64_t transactions_noted = 0;  // that may end without an event
+
+  // Joining (join.h).
+  uint64_t joins = 0;          // maps taken over
+  uint64_t joins_refused = 0;  // questions that nobody answered in time
+  uint64_t maps_given = 0;
+  uint64_t lineage = 0;  // the base: proxies that share it share entries; 0: not settled
 };
 
 class Feed final : public Settler {
  public:
-  // `random64`: for bases and jitter. `on_touched`: called on the control loop for each slot an
-  // event has touched, after the token was written (rule 9: memory may be freed).
+  // `random64`: for bases, nonces and jitter. `on_touched`: called on the control loop for each
+  // slot an event has touched, after the token was written, with the token before (rule 9: memory
+  // may be freed).
+  using Touched = std::function<void(uint32_t slot, uint64_t token_before)>;
   Feed(Domain& domain, Loop& loop, SqlClientFactory& factory, FeedOptions options,
-       std::function<uint64_t()> random64, std::function<void(uint32_t slot)> on_touched);
+       std::function<uint64_t()> random64, Touched on_touched);
   ~Feed() override;
 
   // Settler; any thread.

@@ -1,5 +1,5 @@
-// See feed_core.h for the invariants; fences and settling are in feed_core_fence.cc. Not done here:
-// joining a fleet (rule 10's second half).
+// See feed_core.h for the invariants; fences and settling are in feed_core_fence.cc, joining a
+// fleet in feed_core_fleet.cc.
 #include "freshness/feed_core.h"
 
 #include <algorithm>
@@ -13,7 +13,6 @@ namespace pgfresh::freshness {
 namespace {
 
 constexpr std::string_view kChannel = "pgfresh";
-constexpr std::string_view kLaterVersion = "2 ";  // control words of versions to come
 constexpr uint64_t kTopBit = uint64_t{1} << 63;
 
 constexpr int64_t kBasePauseNs = 100 * kNsPerMs;
@@ -55,16 +54,18 @@ uint64_t content_hash(const SqlRows& rows) {
 
 FeedCore::FeedCore(Domain& domain, Loop& loop, SqlClientFactory& factory,
                    const FeedOptions& options, std::function<uint64_t()> random64,
-                   std::function<void(uint32_t slot)> on_touched)
+                   Feed::Touched on_touched)
     : domain_(domain),
       loop_(loop),
       random64_(std::move(random64)),
       on_touched_(std::move(on_touched)),
+      mailbox_(options.mailbox),
       settlement_(domain.tokens()),
       publisher_(domain, (random64_() & ~kTopBit) | 1),
       line_(domain.database(), loop, factory, random64_, *this),
       watch_(domain.database(), loop, factory, random64_, settlement_, *this),
       fence_pause_(loop, [this] { begin_wanted_fence(); }),
+      collect_pause_(loop, [this] { collect_map(); }),
       base_pause_(loop, [this] { new_base(); }) {
   set_options(options);
 }
@@ -122,6 +123,7 @@ void FeedCore::tick() {
   const bool waiting = settlement_.backends_waited_for() || settlement_.prepared_waited_for();
   publisher_.tick(now, waiting ? Publisher::Others::kWaiting : Publisher::Others::kNone);
   if (listening_) watch_publishers();
+  tick_join();
   begin_fence();
   set_pace();
   if (!domain_.lease_valid(now) && domain_.trouble() == Reason::kNone) {
@@ -159,10 +161,12 @@ void FeedCore::begin_session() {
   lease_from_ns_ = 0;
   session_ns_ = now_ns();
   vigil_.begin_session(session_ns_);
+  publisher_.begin_session();
   watch_.look_at_transactions();
   ++counts_.sessions;
   line_.confirm();
   new_base();
+  if (has_fleet()) begin_join(Join::Kind::kStart, 0);
   begin_fence();
 }
 
@@ -175,6 +179,7 @@ void FeedCore::on_line_lost(Line& /*line*/, std::string_view why) {
   fence_under_way_ = false;
   lease_from_ns_ = 0;
   base_wanted_ = false;
+  end_join();
   base_pause_.cancel();
   fence_pause_.cancel();
   suspicion_.reset();
@@ -190,11 +195,16 @@ void FeedCore::on_line_lost(Line& /*line*/, std::string_view why) {
 void FeedCore::on_line_notification(Line& /*line*/, std::string_view channel,
                                     std::string_view payload, uint32_t sender) {
   // Before LISTEN has completed everything is older than the base to come.
-  if (channel == kChannel && listening_) on_payload(payload, sender);
+  if (channel != kChannel || !listening_) return;
+  if (payload.starts_with(kFleetHead)) {
+    on_fleet_word(payload);
+    return;
+  }
+  keep_for_join(payload, sender);
+  on_payload(payload, sender);
 }
 
 void FeedCore::on_payload(std::string_view payload, uint32_t sender) {
-  if (payload.starts_with(kLaterVersion)) return;
   if (payload.starts_with(kMessageHead)) {
     on_message(payload, sender);
   } else {
@@ -268,8 +278,9 @@ void FeedCore::on_schema_event(uint64_t xid) {
 void FeedCore::touch_schema(uint64_t xid) { touch(domain_.tokens().slot_of(schema_tag()), xid); }
 
 void FeedCore::touch(uint32_t slot, uint64_t xid) {
+  const uint64_t before = domain_.tokens().token(slot);
   domain_.tokens().touch(slot, xid);
-  if (on_touched_) on_touched_(slot);
+  if (on_touched_) on_touched_(slot, before);
 }
 
 void FeedCore::enqueue(std::string_view payload) {
@@ -322,6 +333,7 @@ void FeedCore::forget_soon() {
     return;
   }
   end_lease();
+  end_join();
   if (!std::exchange(base_wanted_, true)) touch_schema(random64_() / 2 | 1);
   current_ = false;
   domain_.set_trouble(Reason::kNoLease);
@@ -333,6 +345,8 @@ void FeedCore::forget_soon() {
 void FeedCore::new_base() {
   PGFRESH_CHECK(listening_);
   end_lease();
+  end_join();
+  lineage_unsaid_ = true;
   base_wanted_ = false;
   base_pause_.cancel();
   base_ns_ = now_ns();
@@ -389,6 +403,7 @@ void FeedCore::adopt_catalog(const SqlRows& rows, uint64_t token) {
   }
   const std::shared_ptr<const query::Catalog> catalog = *std::move(built);
   ++generation_;
+  exact_fence_ = fences_begun_ + 1;
   content_hash_ = content_hash(rows);
   apply_queue(*catalog);
   domain_.publish_catalog(catalog);
@@ -402,6 +417,7 @@ void FeedCore::adopt_catalog(const SqlRows& rows, uint64_t token) {
     counts_.relations_watched += relation.watched ? 1U : 0U;
   }
   renew_lease();
+  if (exact_fence_wanted()) begin_fence();
 }
 
 void FeedCore::on_catalog_failed(std::string_view why) { note_trouble("catalog", why); }
@@ -426,7 +442,9 @@ void FeedCore::withdraw_catalog() {
 
 // What stands against a lease, apart from the fences.
 Reason FeedCore::obstacle() const {
-  if (!listening_ || base_wanted_ || vigil_.blocks_lease()) return Reason::kNoLease;
+  if (!listening_ || base_wanted_ || vigil_.blocks_lease() || join_.blocks_lease()) {
+    return Reason::kNoLease;
+  }
   if (!current_) return Reason::kNoCatalog;
   if (!domain_.catalog()->installed()) return Reason::kNotInstalled;
   const int64_t unseen_ns = now_ns() - watch_.looked_ns();
@@ -446,7 +464,10 @@ void FeedCore::renew_lease() {
   domain_.set_trouble(reason);
 }
 
-void FeedCore::end_lease() { domain_.set_lease(0); }
+void FeedCore::end_lease() {
+  domain_.set_lease(0);
+  domain_.set_exact(false);
+}
 
 // ---- status ----
 
@@ -488,6 +509,7 @@ FeedStatus FeedCore::status() const {
   status.publishers = vigil_.publishers();
   if (vigil_.heard_ns() != 0) status.publisher_age_ms = (now - vigil_.heard_ns()) / kNsPerMs;
   status.transactions_noted = vigil_.noted();
+  status.lineage = settled() ? domain_.tokens().base() : 0;
   return status;
 }
 

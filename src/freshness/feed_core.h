@@ -14,6 +14,8 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,6 +24,7 @@
 #include "freshness/domain.h"
 #include "freshness/event.h"
 #include "freshness/feed.h"
+#include "freshness/join.h"
 #include "freshness/line.h"
 #include "freshness/publisher.h"
 #include "freshness/settle.h"
@@ -32,7 +35,7 @@ namespace pgfresh::freshness {
 class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
  public:
   FeedCore(Domain& domain, Loop& loop, SqlClientFactory& factory, const FeedOptions& options,
-           std::function<uint64_t()> random64, std::function<void(uint32_t slot)> on_touched);
+           std::function<uint64_t()> random64, Feed::Touched on_touched);
   ~FeedCore() override;
 
   // Called before each fence: to hand over what the workers have left. REQUIRES: set before start.
@@ -81,7 +84,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   void begin_session();
 
   // Fences, and what is said in them
-  enum class Said : uint8_t { kNothing, kPublication };
+  enum class Said : uint8_t { kNothing, kPublication, kFleetWords };
   void begin_fence();
   void begin_wanted_fence();
   void on_fence(const SqlResult& result, Said said);
@@ -97,6 +100,27 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   void apply(const Event& event, Oid root, std::span<const query::KeyColumn> key_columns);
   void touch(uint32_t slot, uint64_t xid);
   void touch_schema(uint64_t xid);
+
+  // The fleet: feed_core_fleet.cc
+  [[nodiscard]] bool has_fleet() const { return mailbox_ != nullptr && mailbox_->mail_available(); }
+  [[nodiscard]] bool exact_fence_wanted() const {
+    return has_fleet() && current_ && fences_begun_ < exact_fence_;
+  }
+  [[nodiscard]] bool settled() const;
+  [[nodiscard]] std::string fleet_words();
+  void fleet_words_refused(std::string_view why);
+  void on_fleet_word(std::string_view payload);
+  void on_lineage(uint64_t base);
+  void give_map(const Hash128& nonce);
+  void begin_join(Join::Kind kind, uint64_t base);
+  void keep_for_join(std::string_view payload, uint32_t sender);
+  void end_join();
+  void tick_join();
+  void collect_map();
+  void on_map(const std::string_view* bytes);
+  void adopt_map(const SlotMap& map);
+  void replay(const Join::Heard& heard);
+  void replay_event(std::string_view payload);
 
   // A new base: now, and as soon as the pause between two of them allows.
   void new_base();
@@ -116,7 +140,8 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   Domain& domain_;
   Loop& loop_;
   const std::function<uint64_t()> random64_;
-  const std::function<void(uint32_t)> on_touched_;
+  const Feed::Touched on_touched_;
+  Mailbox* const mailbox_;  // null: no fleet
   FeedOptions options_;
   Settlement settlement_;
   Publisher publisher_;
@@ -141,6 +166,20 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   int fences_in_a_row_ = 0;
   int64_t prepared_looked_ns_ = 0;
   Alarm fence_pause_;
+
+  // The fleet.
+  Join join_;
+  Alarm collect_pause_;
+  int64_t collect_pause_ns_ = 0;
+  std::unique_ptr<Mailbox::Pending> collecting_;
+  std::map<uint64_t, std::unique_ptr<Mailbox::Pending>> posting_;
+  uint64_t posts_ = 0;
+  int64_t map_given_ns_ = 0;
+  int64_t merged_ns_ = 0;        // when a join of that kind was last begun
+  bool lineage_unsaid_ = false;  // others are to be told of our base
+  int64_t lineage_said_ns_ = 0;
+  uint64_t exact_fence_ = 0;  // with this one completed, nothing in the catalog is newer than the
+                              // token of schema(D)
 
   // New bases.
   bool base_wanted_ = false;

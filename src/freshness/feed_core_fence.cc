@@ -28,8 +28,12 @@ void FeedCore::begin_fence() {
   fence_begun_ns_ = begun_ns;
   ++fences_begun_;
   settlement_.fence_begun();
-  const std::string sql = publisher_.begin(fence_begun_ns_);
-  const Said said = sql.empty() ? Said::kNothing : Said::kPublication;
+  std::string sql = fleet_words();
+  Said said = Said::kFleetWords;
+  if (sql.empty()) {
+    sql = publisher_.begin(fence_begun_ns_);
+    said = sql.empty() ? Said::kNothing : Said::kPublication;
+  }
   line_.query(sql, [this, said](const SqlResult& result) { on_fence(result, said); });
 }
 
@@ -48,15 +52,19 @@ void FeedCore::on_fence(const SqlResult& result, Said said) {
       line_.drop(result.error);
       return;
     }
-    note_trouble("publishing", result.error);
-    publisher_.refused();
+    if (said == Said::kFleetWords) {
+      fleet_words_refused(result.error);
+    } else {
+      note_trouble("publishing", result.error);
+      publisher_.refused();
+    }
     settlement_.fence_lost();  // again with the next tick
     return;
   }
   ++counts_.fences;
   counts_.fence_us_last = (now_ns() - fence_begun_ns_) / 1000;
   lease_from_ns_ = fence_begun_ns_;
-  if (publisher_.completed()) {
+  if (said == Said::kFleetWords || publisher_.completed()) {
     settlement_.fence_completed();
   } else {
     settlement_.fence_lost();
@@ -64,8 +72,11 @@ void FeedCore::on_fence(const SqlResult& result, Said said) {
   settle_suspicion();
   watch_publishers();
   renew_lease();
+  // No more fences are under way than one: this is the last that was begun.
+  if (current_ && fences_begun_ >= exact_fence_) domain_.set_exact(true);
   if (left_ && publisher_.silent()) std::exchange(left_, nullptr)();
-  if (!settlement_.fence_wanted() && !publisher_.has_events() && !suspicion_.has_value()) {
+  if (!settlement_.fence_wanted() && !publisher_.has_events() && !suspicion_.has_value() &&
+      !exact_fence_wanted()) {
     fences_in_a_row_ = 0;
     return;
   }
@@ -99,6 +110,7 @@ void FeedCore::on_transactions(int64_t begun_ns, const Running& running) {
   begin_wanted_fence();
   if (!listening_) return;
   if (vigil_.looked(begun_ns, running) == Vigil::Outcome::kNewBase) new_base();
+  if (join_.blocks_lease() && !running.others) end_join();  // nobody is there to answer
   renew_lease();
 }
 

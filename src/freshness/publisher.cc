@@ -94,11 +94,14 @@ bool Publisher::completed() {
   const bool nothing = in_flight_.empty();
   in_flight_.clear();
   if (beats_ && came_back_) {
-    beat_ns_ = begun_ns_;
+    beat_ns_ = vouched_ns_ = begun_ns_;
     if (state_ == State::kVouching)
       domain_.set_carry_lease(begun_ns_ + staleness_ns_ / kLeaseShare);
   }
-  if (ends_) sequence_ = 0;  // the next beat is a first one
+  if (ends_) {
+    sequence_ = 0;  // the next beat is a first one
+    vouched_ns_ = 0;
+  }
   if (ends_ && state_ == State::kLeaving) {
     state_ = State::kSilent;
     if (!stopping_) domain_.set_carrying_wanted(publish_ == Publish::kTrigger);

@@ -30,6 +30,8 @@ class Publisher {
   void set_options(Publish publish, int64_t staleness_ns);
   // A session would like to carry.
   void want(int64_t now_ns);
+  // Those who follow us do not know this connection yet.
+  void begin_session() { vouched_ns_ = 0; }
   // Called every pace_ns() or so. `others`: something is waited for that will have to be published.
   enum class Others : uint8_t { kNone, kWaiting };
   void tick(int64_t now_ns, Others others);
@@ -54,6 +56,15 @@ class Publisher {
 
   // Beats are wanted so often.
   [[nodiscard]] bool vouching() const { return state_ != State::kSilent; }
+
+  // For whoever joins (join.h). What was handed over before `told_ns` has been published; nothing
+  // is known while others follow us and no beat of this session has come back to us yet.
+  enum class Standing : uint8_t { kSilent, kVouching, kUnknown };
+  [[nodiscard]] Standing standing() const {
+    if (!vouching()) return Standing::kSilent;
+    return vouched_ns_ != 0 ? Standing::kVouching : Standing::kUnknown;
+  }
+  [[nodiscard]] int64_t told_ns() const { return vouched_ns_; }
 
   // For SHOW FEEDS.
   [[nodiscard]] size_t queued() const { return queue_.count() + in_flight_.count(); }
@@ -89,6 +100,7 @@ class Publisher {
   int64_t begun_ns_ = 0;
   uint64_t sequence_ = 0;  // of the last beat begun
 
+  int64_t vouched_ns_ = 0;  // as beat_ns_, of this vouching and this connection alone; 0: none
   int64_t beat_begun_ns_ = 0;
   int64_t beat_ns_ = 0;
   uint64_t published_ = 0;

@@ -91,6 +91,33 @@ void TokenTable::rebase(uint64_t base) {
   }
 }
 
+void TokenTable::adopt(uint64_t between, uint64_t base, const std::vector<SlotToken>& touched) {
+  PGFRESH_CHECK(base >= kTopBit && base != between);
+  rebase(between);
+  uint64_t schema = 0;
+  for (const SlotToken& pair : touched) {
+    PGFRESH_CHECK(pair.slot < slots() && pair.token != 0);
+    if (pair.slot == 0) {
+      schema = pair.token;
+    } else {
+      tokens_[pair.slot].store(pair.token, std::memory_order_release);
+    }
+  }
+  // Until the store behind it, schema(D) shows `between` or, if it was never touched, already the
+  // base: the others are in place either way.
+  base_.store(base, std::memory_order_seq_cst);
+  if (schema != 0) tokens_[0].store(schema, std::memory_order_seq_cst);
+}
+
+std::vector<SlotToken> TokenTable::touched() const {
+  std::vector<SlotToken> pairs;
+  for (uint32_t slot = 0; slot < slots(); ++slot) {
+    const uint64_t own = tokens_[slot].load(std::memory_order_relaxed);
+    if (own != 0) pairs.push_back({slot, own});
+  }
+  return pairs;
+}
+
 void TokenTable::open(uint32_t slot) {
   PGFRESH_CHECK(slot < slots());
   open_total_.fetch_add(1, std::memory_order_relaxed);

@@ -14,6 +14,9 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <vector>
+
+#include "pgfresh/slot_token.h"
 
 namespace pgfresh::freshness {
 
@@ -57,6 +60,15 @@ class TokenTable {
   // caller has ended the lease first: a reader may meet slots of both kinds meanwhile.
   void rebase(uint64_t base);
   [[nodiscard]] uint64_t base() const { return base_.load(std::memory_order_acquire); }
+  // Feed thread only: the table becomes a copy of another one, of this base and these touched slots
+  // (join.h). `between`: a base never used, which is in force until the copy is whole. The lease
+  // has been ended first. A token of schema(D) of the new kind is not to be seen before every other
+  // slot is of the new kind, too: so whoever judges by a stamp of that kind, which begins with it,
+  // meets no mixture. REQUIRES: all slots exist, no token is 0.
+  void adopt(uint64_t between, uint64_t base, const std::vector<SlotToken>& touched);
+  // Feed thread only: the slots whose token is not the base.
+  [[nodiscard]] std::vector<SlotToken> touched() const;
+  [[nodiscard]] int slot_bits() const { return slot_bits_; }
 
   void open(uint32_t slot);
   // REQUIRES: a matching open().

@@ -31,6 +31,23 @@ void Vigil::session_lost() {
   too_many_ = cold_ = blocked_ = window_ = false;
 }
 
+void Vigil::adopt(const std::vector<PublisherAge>& publishers, int64_t asked_ns) {
+  session_lost();
+  for (const PublisherAge& one : publishers) {
+    publishers_.emplace(one.sender,
+                        Publisher{asked_ns - one.told_age_ns, asked_ns - one.beat_age_ns});
+  }
+}
+
+std::vector<PublisherAge> Vigil::ages(int64_t now_ns) const {
+  std::vector<PublisherAge> ages;
+  for (const auto& [sender, publisher] : publishers_) {
+    ages.push_back({sender, std::max<int64_t>(now_ns - publisher.told_ns, 0),
+                    std::max<int64_t>(now_ns - publisher.beat_ns, 0)});
+  }
+  return ages;
+}
+
 void Vigil::heard(const Beat& beat) {
   const auto found = publishers_.find(beat.sender);
   if (found != publishers_.end()) {

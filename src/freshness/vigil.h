@@ -27,6 +27,8 @@
 #include <unordered_set>
 #include <vector>
 
+#include "freshness/join.h"
+
 namespace pgfresh::freshness {
 
 // What a look has found in this database, the proxy's own connections left out.
@@ -45,6 +47,13 @@ class Vigil {
   // LISTEN has completed.
   void begin_session(int64_t now_ns);
   void session_lost();
+  // The feed has taken over what a peer knows (join.h): nothing is missing but what these
+  // publishers may still have to say. `asked_ns`: ages are counted from there.
+  void adopt(const std::vector<PublisherAge>& publishers, int64_t asked_ns);
+  // What such a peer would tell.
+  [[nodiscard]] std::vector<PublisherAge> ages(int64_t now_ns) const;
+  // Something may be missing.
+  [[nodiscard]] bool mourning() const { return blocked_ || window_ || !noted_.empty(); }
 
   struct Beat {
     uint32_t sender = 0;   // PostgreSQL's process, so that nobody can speak for another
@@ -75,7 +84,6 @@ class Vigil {
   [[nodiscard]] int64_t heard_ns() const;
 
  private:
-  [[nodiscard]] bool mourning() const { return blocked_ || window_ || !noted_.empty(); }
   void mourn(int64_t now_ns);
 
   int64_t staleness_ns_ = 0;

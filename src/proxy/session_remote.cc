@@ -9,6 +9,12 @@
 // then on the entry lies in memory under that stamp and is judged at this hit, and at each later
 // one, like an entry of our own: by our slots, open counts and lease.
 //
+// Equal tokens must have been made by equal touches, and which slots an event touches is told by
+// the catalog in force. Two catalogs under one token of schema(D) can differ where one was read
+// late and holds a change whose event has not come yet. So no entry is taken over until a fence
+// begun after the reading has completed (Domain::exact()): had there been such a change, its event
+// would have come with it.
+//
 // Nothing here relies on what the store says: not on the name it found the entry by, nor on its
 // form. Times alone are believed, within the lifetime that this proxy would give.
 //
@@ -48,7 +54,9 @@ RemoteLookup::Terms terms_of(const Settings& settings, const Fetch& fetch, int64
 bool Session::ask_remote(const Question& question, const Scope& scope, FetchRef& fetch) {
   RemoteStore* store = worker_.remote().store;
   // Somebody who wants nothing older than a moment would be given what memory has just refused.
-  if (store == nullptr || scope.max_age_ms != 0 || !store->available()) return false;
+  if (store == nullptr || scope.max_age_ms != 0 || !domain_->exact() || !store->available()) {
+    return false;
+  }
   const Settings& settings = worker_.settings();
   const int64_t round_trip_ns = store->round_trip_ns();
   if (is_for_rows(question)) {
@@ -114,7 +122,7 @@ void Session::remote_answered(RemoteLookup::End end, const RemoteEntry* entry) {
 // was asked for.
 bool Session::promote(const RemoteEntry& entry) {
   Fetch& fetch = *remote_fetch_;
-  if (entry.key != fetch.remote_key ||
+  if (!domain_->exact() || entry.key != fetch.remote_key ||
       !std::equal(entry.stamp.begin(), entry.stamp.end(), fetch.stamp.begin(), fetch.stamp.end()) ||
       !has_form(entry.body,
                 {fetch.of_description, fetch.row_limited, entry.description_bytes, entry.shape})) {

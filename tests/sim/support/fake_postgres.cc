@@ -201,8 +201,10 @@ void FakePostgres::crash() {
   lose_control("connection reset by peer");
 }
 
-void FakePostgres::lose_control(std::string_view why) {
-  for (const auto& control : controls_) control->lose(why);
+void FakePostgres::lose_control(std::string_view why, const Loop* of) {
+  for (const auto& control : controls_) {
+    if (of == nullptr || &control->home == of) control->lose(why);
+  }
 }
 
 void FakePostgres::hold_control(bool words, bool statements, const Loop* of) {
@@ -268,7 +270,7 @@ SqlResult FakePostgres::answer_control(Control& control, std::string_view sql) {
   } else if (sql == query::Catalog::fingerprint_sql()) {
     result.rows = {{"fingerprint"}, {{database_.fingerprint()}}};
   } else if (sql.find("pg_locks") != std::string_view::npos) {
-    result = show_transactions(sql);
+    result = show_transactions(control, sql);
   } else if (sql.find("pg_stat_activity") != std::string_view::npos) {
     result = show_backends(sql);
   } else if (sql.find("synchronous_commit") != std::string_view::npos) {
@@ -298,14 +300,16 @@ SqlResult FakePostgres::show_backends(std::string_view sql) {
   return result;
 }
 
-// Own processes are listed in the statement; control connections of others are seen too rarely to
-// matter.
-SqlResult FakePostgres::show_transactions(std::string_view sql) const {
+// Own processes are listed in the statement, but for the one that asks.
+SqlResult FakePostgres::show_transactions(const Control& asks, std::string_view sql) const {
   SqlResult result;
   result.rows.columns = {"kind", "name"};
   const size_t from = sql.find("pg_backend_pid()");
   const std::string own = std::string(sql.substr(from, sql.find(')', from + 17) - from)) + ",";
-  bool others = false;
+  bool others = std::any_of(controls_.begin(), controls_.end(), [&](const auto& control) {
+    return control.get() != &asks && !control->lost && control->listens &&
+           own.find("," + std::to_string(control->pid) + ",") == std::string::npos;
+  });
   for (const auto& backend : backends_) {
     const std::string pid = std::to_string(backend->key().pid);
     if (!backend->alive() || own.find("," + pid + ",") != std::string::npos) continue;

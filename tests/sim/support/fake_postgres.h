@@ -68,7 +68,7 @@ class FakePostgres {
   void release_control();
   // One held word of each connection gets through; the rest stays held.
   void trickle_control();
-  void lose_control(std::string_view why);
+  void lose_control(std::string_view why, const Loop* of = nullptr);
   [[nodiscard]] size_t listeners() const;
   // Statements on control connections that looked for lost backends.
   [[nodiscard]] uint64_t looks() const { return looks_; }
@@ -102,7 +102,7 @@ class FakePostgres {
   class ControlClient;
   class Door;
   [[nodiscard]] SqlResult show_backends(std::string_view sql);
-  [[nodiscard]] SqlResult show_transactions(std::string_view sql) const;
+  [[nodiscard]] SqlResult show_transactions(const Control& asks, std::string_view sql) const;
   void publish(const Control& control, std::string_view sql);
 
   ManualLoop& loop_;

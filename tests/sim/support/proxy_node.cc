@@ -73,13 +73,18 @@ ProxyNode::ProxyNode(ManualTime& time, FakePostgres& server, NodeOptions options
               log_,
               [this](const std::string&) { return &domain_; },
               [this] { return random_.next(); }} {
-  std::function<void(uint32_t)> on_touched = [](uint32_t) {};
-  if (options.free_on_event) {
-    on_touched = [this](uint32_t slot) { store_.remove_slot(&domain_.tokens(), slot); };
+  const auto on_touched = [this, free = options.free_on_event](uint32_t slot, uint64_t before) {
+    if (!free) return;
+    store_.remove_slot(&domain_.tokens(), slot);
+    if (control_remote_) control_remote_->freed(slot, before);
+  };
+  if (options.redis != nullptr) {
+    control_remote_ = options.redis->connect(control_loop_);
+    options.feed.mailbox = control_remote_.get();
   }
   feed_ = std::make_unique<freshness::Feed>(
       domain_, control_loop_, *control_, options.feed, [this] { return random_.next(); },
-      std::move(on_touched));
+      on_touched);
   domain_.set_settler(feed_.get());
   if (options.sabotage != Sabotage::kNone) {
     bad_ = std::make_unique<BadSettler>(domain_, *feed_, options.sabotage);

@@ -104,6 +104,7 @@ class ProxyNode {
   proxy::CancelRegistry cancels_;
   std::unique_ptr<Connector> connector_;
   std::unique_ptr<SqlClientFactory> control_;
+  std::unique_ptr<FakeRemote> control_remote_;
   freshness::Domain domain_;
   std::unique_ptr<freshness::Feed> feed_;
   std::unique_ptr<freshness::Settler> bad_;

@@ -52,7 +52,7 @@ struct Play {
     feed.emplace(
         domain, loop, server, options,
         [this] { return random = random * 6364136223846793005U + 1442695040888963407U; },
-        [this](uint32_t slot) { touched.push_back(slot); });
+        [this](uint32_t slot, uint64_t) { touched.push_back(slot); });
     domain.set_settler(&*feed);
   }
 

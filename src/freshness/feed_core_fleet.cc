@@ -1,0 +1,240 @@
+// The feed as a member of a fleet: what it says about bases, what it answers to those who join, and
+// how it joins itself. The argument is in join.h; the rest of FeedCore is in feed_core.cc.
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "freshness/feed_core.h"
+
+namespace pgfresh::freshness {
+namespace {
+
+constexpr uint64_t kTopBit = uint64_t{1} << 63;
+
+// Between looks into the mailbox: a peer's answer takes a round trip to PostgreSQL and one to
+// Redis; doubled up to the maximum.
+constexpr int64_t kCollectNsMin = 2 * kNsPerMs;
+constexpr int64_t kCollectNsMax = 32 * kNsPerMs;
+// A map is of no use to anybody after its question has been given up.
+constexpr int64_t kMapTtlMs = 10'000;
+// Of the staleness: to write a map means to look at every slot, a millisecond or two for 2^20 of
+// them; and whoever asks may be anybody.
+constexpr int64_t kMapShare = 20;
+constexpr size_t kPostsMax = 4;
+// In stalenesses: what announcements may cause, which may be anybody's.
+constexpr int64_t kMergePause = 5;
+
+// In a transaction of its own that waits for no disk: as Publisher::begin().
+std::string notify_sql(const std::vector<std::string>& payloads) {
+  std::string sql = "SELECT pg_catalog.set_config('synchronous_commit', 'off', true)";
+  for (const std::string& payload : payloads) {
+    sql += ", pg_catalog.pg_notify('pgfresh', E'" + payload + "')";
+  }
+  return sql;
+}
+
+}  // namespace
+
+// Nothing is known to be missing from the tokens, as of the place in the stream that we have read.
+bool FeedCore::settled() const {
+  return listening_ && current_ && !base_wanted_ && queue_.empty() && !suspicion_.has_value() &&
+         schema_events_ >= schema_events_awaited_ && !vigil_.mourning() && !join_.under_way() &&
+         publisher_.standing() != Publisher::Standing::kUnknown;
+}
+
+// ---- what is said ----
+
+std::string FeedCore::fleet_words() {
+  if (!has_fleet()) return {};
+  std::vector<std::string> payloads;
+  const int64_t now = now_ns();
+  if (join_.wants_to_ask(now)) {
+    collecting_.reset();
+    collect_pause_.cancel();
+    payloads.push_back(join_.ask(now, Hash128{random64_(), random64_()}));
+  }
+  if (lineage_unsaid_ && settled()) {
+    lineage_unsaid_ = false;
+    lineage_said_ns_ = now;
+    payloads.push_back(format_lineage(domain_.tokens().base()));
+  }
+  return payloads.empty() ? std::string() : notify_sql(payloads);
+}
+
+void FeedCore::fleet_words_refused(std::string_view why) {
+  note_trouble("joining", why);
+  end_join();
+}
+
+// ---- what is heard ----
+
+void FeedCore::on_fleet_word(std::string_view payload) {
+  const std::optional<FleetWord> word = parse_fleet_word(payload);
+  if (!word.has_value()) return;  // of a version to come
+  switch (word->kind) {
+    case FleetWord::Kind::kAsk:
+      if (join_.heard_question(word->nonce)) {
+        collect_pause_ns_ = kCollectNsMin;
+        if (join_.may_collect()) collect_pause_.set(now_ns() + collect_pause_ns_);
+      } else if (word->base == 0 || word->base == domain_.tokens().base()) {
+        give_map(word->nonce);
+      }
+      return;
+    case FleetWord::Kind::kLineage:
+      on_lineage(word->base);
+      return;
+  }
+}
+
+// The smallest base wins. Who has a smaller one says so; who has a larger one asks for it.
+void FeedCore::on_lineage(uint64_t base) {
+  const uint64_t own = domain_.tokens().base();
+  if (base == own || !has_fleet() || !settled()) return;
+  const int64_t now = now_ns();
+  if (base > own) {
+    lineage_unsaid_ = lineage_unsaid_ || now - lineage_said_ns_ >= staleness_ns();
+    return;
+  }
+  if (merged_ns_ != 0 && now - merged_ns_ < kMergePause * staleness_ns()) return;
+  merged_ns_ = now;
+  begin_join(Join::Kind::kMerge, base);
+  begin_fence();
+}
+
+// ---- what a peer does ----
+
+// As of this place in the stream: what is behind the question has not been read yet.
+void FeedCore::give_map(const Hash128& nonce) {
+  const int64_t now = now_ns();
+  if (!has_fleet() || !settled() || posting_.size() >= kPostsMax) return;
+  if (map_given_ns_ != 0 && now - map_given_ns_ < staleness_ns() / kMapShare) return;
+  map_given_ns_ = now;
+  SlotMap map;
+  map.slot_bits = domain_.tokens().slot_bits();
+  map.base = domain_.tokens().base();
+  map.base_age_ns = std::max<int64_t>(now - base_ns_, 0);
+  map.touched = domain_.tokens().touched();
+  map.publishers = vigil_.ages(now);
+  if (publisher_.standing() == Publisher::Standing::kVouching) {
+    const int64_t age_ns = now - publisher_.told_ns();
+    map.publishers.push_back({line_.backend_pid(), age_ns, age_ns});
+  }
+  const std::optional<std::string> bytes = encode_map(map, nonce);
+  if (!bytes.has_value()) return;
+  const uint64_t number = ++posts_;
+  auto posted = mailbox_->post(map_address(nonce), *bytes, kMapTtlMs, [this, number](bool stored) {
+    if (stored) ++counts_.maps_given;
+    posting_.erase(number);
+  });
+  if (posted != nullptr) posting_.emplace(number, std::move(posted));
+}
+
+// ---- what a newcomer does ----
+
+void FeedCore::begin_join(Join::Kind kind, uint64_t base) {
+  end_join();
+  join_.begin(kind, now_ns(), staleness_ns(), base);
+}
+
+void FeedCore::keep_for_join(std::string_view payload, uint32_t sender) {
+  if (!join_.may_collect()) return;
+  const int64_t since_ns = lease_from_ns_ != 0 ? lease_from_ns_ : session_ns_;
+  if (!join_.keep({std::string(payload), sender, since_ns})) end_join();
+}
+
+// Without a map: what our own base is worth is not changed by that.
+void FeedCore::end_join() {
+  join_.cancel();
+  collecting_.reset();
+  collect_pause_.cancel();
+}
+
+void FeedCore::tick_join() {
+  if (!join_.under_way()) return;
+  if (!has_fleet()) {
+    end_join();
+  } else if (join_.expire(now_ns())) {
+    ++counts_.joins_refused;
+    end_join();
+  }
+}
+
+void FeedCore::collect_map() {
+  if (!join_.may_collect() || !has_fleet()) return;
+  collecting_ = mailbox_->collect(map_address(join_.nonce()),
+                                  [this](const std::string_view* bytes) { on_map(bytes); });
+}
+
+void FeedCore::on_map(const std::string_view* bytes) {
+  if (!join_.may_collect()) return;
+  std::optional<SlotMap> map;
+  if (bytes != nullptr) map = decode_map(*bytes, join_.nonce());
+  const TokenTable& tokens = domain_.tokens();
+  const bool fits = map.has_value() && map->slot_bits == tokens.slot_bits() &&
+                    (join_.kind() == Join::Kind::kStart || map->base < tokens.base());
+  if (fits) {
+    adopt_map(*map);
+    return;
+  }
+  collect_pause_ns_ = std::min(2 * collect_pause_ns_, kCollectNsMax);
+  collect_pause_.set(now_ns() + collect_pause_ns_);
+}
+
+// The same as new_base(), but that the base is not new. Whatever was queued was queued for the old
+// tokens: what is behind the question was kept, and is queued again.
+void FeedCore::adopt_map(const SlotMap& map) {
+  PGFRESH_CHECK(listening_ && !base_wanted_);
+  end_lease();
+  const int64_t asked_ns = join_.asked_ns();
+  const std::vector<Join::Heard> kept = join_.finish();
+  end_join();
+  lineage_unsaid_ = false;
+  base_ns_ = asked_ns - map.base_age_ns;
+  uint64_t between = random64_() | kTopBit;
+  if (between == map.base || between == domain_.tokens().base()) between ^= 1;
+  domain_.tokens().adopt(between, map.base, map.touched);
+  queue_.clear();
+  queue_bytes_ = 0;
+  current_ = false;
+  suspicion_.reset();
+  vigil_.adopt(map.publishers, asked_ns);
+  for (const Join::Heard& heard : kept) replay(heard);
+  ++counts_.joins;
+  set_pace();
+  domain_.set_trouble(obstacle());
+  watch_.request_load();
+}
+
+// What has been counted, and acted upon in other respects, when it came.
+void FeedCore::replay(const Join::Heard& heard) {
+  if (!std::string_view(heard.payload).starts_with(kMessageHead)) {
+    replay_event(heard.payload);
+    return;
+  }
+  const std::optional<Message> message = parse_message(heard.payload);
+  PGFRESH_CHECK(message.has_value());  // or everything would have been forgotten, the join too
+  switch (message->kind) {
+    case Message::Kind::kEvents:
+      for (const std::string_view event : message->events) replay_event(event);
+      return;
+    case Message::Kind::kBeat:
+      if (message->publisher == publisher_.id()) return;
+      vigil_.heard({heard.sender, message->sequence == 1, heard.since_ns, base_ns_});
+      return;
+    case Message::Kind::kEnd:
+      vigil_.ended(heard.sender);
+      return;
+  }
+}
+
+void FeedCore::replay_event(std::string_view payload) {
+  const std::optional<Event> event = parse_event(payload);
+  PGFRESH_CHECK(event.has_value());
+  if (event->kind == Event::Kind::kSchema) {
+    touch_schema(event->xid);
+  } else {
+    enqueue(payload);
+  }
+}
+
+}  // namespace pgfresh::freshness
