@@ -243,6 +243,9 @@ void FakePostgres::write_directly(int64_t id, int64_t v) {
 // result.
 void FakePostgres::notify(const std::vector<std::string>& payloads, uint32_t sender) {
   if (!notifications_ || payloads.empty()) return;
+  for (const std::string& payload : payloads) {
+    if (hear_) hear_(payload);
+  }
   for (const auto& control : controls_) {
     if (!control->listens || control->lost) continue;
     for (const std::string& payload : payloads) {

@@ -68,6 +68,8 @@ class FakePostgres {
   void release_control();
   // One held word of each connection gets through; the rest stays held.
   void trickle_control();
+  // Hears what is notified, whether it is delivered or not.
+  void set_eavesdropper(std::function<void(const std::string&)> hear) { hear_ = std::move(hear); }
   void lose_control(std::string_view why, const Loop* of = nullptr);
   [[nodiscard]] size_t listeners() const;
   // Statements on control connections that looked for lost backends.
@@ -109,6 +111,7 @@ class FakePostgres {
   FakeDatabase database_;
   Login login_ = Login::kTrust;
   bool notices_ = true;
+  std::function<void(const std::string&)> hear_;
   bool notifications_ = true;
   bool down_ = false;
   bool logging_ = true;

@@ -185,9 +185,10 @@ std::unique_ptr<RemoteStore::Pending> FakeRemote::get(std::string_view key,
   const std::string name = redis_.name_of(key, stamp);
   const freshness::Stamp asked(stamp.begin(), stamp.end());
   return send(
-      [redis = &redis_, name, asked, done] {
-        std::optional<StoredEntry> entry = redis->look(name, asked);
-        return std::function<void()>([entry = std::move(entry), done] {
+      [this, name, asked, done] {
+        std::optional<StoredEntry> entry = redis_.look(name, asked);
+        return std::function<void()>([this, asked, entry = std::move(entry), done] {
+          if (alive_ && entry && !alive_(asked)) ++replies_overtaken_;
           if (!entry) {
             done(Found::kMiss, nullptr);
             return;
@@ -204,9 +205,10 @@ void FakeRemote::put(const RemoteEntry& entry) {
   if (restamp_) restamp_(stored.stamp);
   const std::string name = redis_.name_of(stored.key, stored.stamp);
   const auto kept = send(
-      [redis = &redis_, name, stored = std::move(stored)] {
-        ++redis->puts_;
-        redis->entries_[name] = stored;
+      [this, name, stored = std::move(stored)] {
+        ++redis_.puts_;
+        if (alive_ && !alive_(stored.stamp)) ++puts_overtaken_;
+        redis_.entries_[name] = stored;
         return std::function<void()>([] {});
       },
       [] {});
@@ -279,7 +281,9 @@ std::unique_ptr<RemoteStore::Pending> FakeRemote::collect(std::string_view addre
       [redis = &redis_, address = std::string(address), done] {
         const auto found = redis->mail_.find(address);
         std::optional<std::string> bytes;
-        if (found != redis->mail_.end()) bytes = found->second;
+        if (found != redis->mail_.end()) {
+          bytes = redis->forger_ ? redis->forger_(address, found->second) : found->second;
+        }
         return std::function<void()>([bytes = std::move(bytes), done] {
           const std::string_view view = bytes ? std::string_view(*bytes) : std::string_view();
           done(bytes ? &view : nullptr);

@@ -63,6 +63,9 @@ class FakeRedis {
   // Deliberate faults. The stamp is neither part of the name nor the entry's own: whatever was put
   // last under a key is given out under the stamp that was asked for.
   void forget_stamps() { forget_stamps_ = true; }
+  // What becomes of a letter that is collected.
+  using Forger = std::function<std::string(const std::string& address, const std::string& bytes)>;
+  void set_forger(Forger forger) { forger_ = std::move(forger); }
   // One entry that lies here, for liars.
   [[nodiscard]] const StoredEntry* any(uint64_t n) const;
 
@@ -95,6 +98,7 @@ class FakeRedis {
   std::map<std::string, Lock> locks_;
   std::map<std::string, std::string> mail_;
   std::function<std::optional<StoredEntry>(const StoredEntry&)> liar_;
+  Forger forger_;
   bool down_ = false;
   bool hold_requests_ = false;
   bool hold_replies_ = false;
@@ -140,6 +144,10 @@ class FakeRemote final : public RemoteStore, public Mailbox {
   void set_restamp(std::function<void(freshness::Stamp&)> restamp) {
     restamp_ = std::move(restamp);
   }
+  // For coverage: whether a stamp is still what holds at this proxy. Counts what came late.
+  void set_alive(std::function<bool(const freshness::Stamp&)> alive) { alive_ = std::move(alive); }
+  [[nodiscard]] uint64_t puts_overtaken() const { return puts_overtaken_; }
+  [[nodiscard]] uint64_t replies_overtaken() const { return replies_overtaken_; }
   [[nodiscard]] uint64_t freed_count() const { return freed_; }
 
  private:
@@ -152,6 +160,9 @@ class FakeRemote final : public RemoteStore, public Mailbox {
   FakeRedis& redis_;
   const std::shared_ptr<FakeRedis::Connection> connection_;
   std::function<void(freshness::Stamp&)> restamp_;
+  std::function<bool(const freshness::Stamp&)> alive_;
+  uint64_t puts_overtaken_ = 0;
+  uint64_t replies_overtaken_ = 0;
   int64_t round_trip_ns_ = 0;
   bool cut_ = false;
   uint64_t freed_ = 0;

@@ -96,6 +96,14 @@ ProxyNode::ProxyNode(ManualTime& time, FakePostgres& server, NodeOptions options
   if (options.redis == nullptr) return;
   FakeRedis* redis = options.redis;
   remote_ = redis->connect(worker_loop_);
+  remote_->set_alive([this](const freshness::Stamp& stamp) {
+    return freshness::judge(domain_.tokens(), stamp) == freshness::Judgement::kFresh;
+  });
+  if (options.sabotage == Sabotage::kStampLate) {
+    remote_->set_restamp([this](freshness::Stamp& stamp) {
+      for (freshness::SlotToken& pair : stamp) pair.token = domain_.tokens().token(pair.slot);
+    });
+  }
   worker_->set_remote({remote_.get(), [redis] { return redis->unix_ms(); }});
 }
 

@@ -48,6 +48,7 @@ enum class Sabotage : uint8_t {
   kNone,
   kSettleEarly,  // slots are closed when the transaction has ended, not when it is settled
   kKeepEvents,   // carried events are not published
+  kStampLate,    // what is put into the second level has the stamp of that moment
 };
 
 struct NodeOptions {

@@ -18,6 +18,11 @@ bool publishers_fault(Fault fault) {
   return fault == Fault::kDeadBeats || fault == Fault::kCarryForEver || fault == Fault::kKeepEvents;
 }
 
+// One that there must be a second level for.
+bool redis_fault(Fault fault) {
+  return fault == Fault::kStampIgnored || fault == Fault::kStampLate || fault == Fault::kOldMaps;
+}
+
 // `share` of the proxies that publish: 0 none, 1 all, 2 some.
 NodeOptions node_options(Random& random, Fault fault, uint64_t share) {
   NodeOptions options;
@@ -35,6 +40,7 @@ NodeOptions node_options(Random& random, Fault fault, uint64_t share) {
   options.free_on_event = random.one_in(2);
   if (fault == Fault::kSettleEarly) options.sabotage = Sabotage::kSettleEarly;
   if (fault == Fault::kKeepEvents) options.sabotage = Sabotage::kKeepEvents;
+  if (fault == Fault::kStampLate) options.sabotage = Sabotage::kStampLate;
   return options;
 }
 
@@ -47,7 +53,10 @@ RandomWorld::RandomWorld(uint64_t seed, Fault fault)
       calm_(random_.below(10)),
       schema_changes_(random_.one_in(3)),
       kills_(random_.one_in(4) || publishers_fault(fault)),
-      publishing_(fault == Fault::kNone ? random_.below(4) % 3 : 1),
+      publishing_(fault == Fault::kNone      ? random_.below(4) % 3
+                  : fault == Fault::kOldMaps ? 0
+                                             : 1),
+      redis_random_(seed * 7919 + 13),
       judge_(time_, kStalenessMs * kNsPerMs) {
   time_.set_chooser([this](size_t count) { return static_cast<size_t>(random_.below(count)); });
   postgres_.set_logging(false);
@@ -56,12 +65,16 @@ RandomWorld::RandomWorld(uint64_t seed, Fault fault)
   postgres_.database().set_event_triggers(random_.one_in(2));
   postgres_.database().set_quirk(kRows + 1, Quirk::kError);
   // Who lacks a follower is not found out.
-  const uint64_t proxies = publishers_fault(fault) ? 3 : 1 + random_.below(3);
-  for (uint64_t i = 0; i < proxies; ++i) {
-    const NodeOptions options = node_options(random_, fault, publishing_);
-    few_slots_ = few_slots_ || options.slot_bits == 2;
-    proxies_.push_back(std::make_unique<ProxyNode>(time_, postgres_, options, random_.next()));
+  uint64_t proxies = publishers_fault(fault) ? 3 : 1 + random_.below(3);
+  if (redis_fault(fault) || (!publishers_fault(fault) && redis_random_.one_in(2))) {
+    redis_loop_ = std::make_unique<ManualLoop>(time_);
+    redis_ = std::make_unique<FakeRedis>(*redis_loop_);
+    if (redis_fault(fault)) proxies = std::max<uint64_t>(proxies, 2);
+    if (fault == Fault::kStampIgnored) redis_->forget_stamps();
+    if (fault == Fault::kOldMaps) give_old_maps();
+    few_slots_fleet_ = redis_random_.one_in(4);
   }
+  for (uint64_t i = 0; i < proxies; ++i) proxies_.push_back(make_proxy());
   for (int64_t row = 1; row <= kRows; ++row) {
     postgres_.database().put(row, 0);
     judge_.add_row(row);
@@ -71,6 +84,23 @@ RandomWorld::RandomWorld(uint64_t seed, Fault fault)
 }
 
 RandomWorld::~RandomWorld() = default;
+
+std::unique_ptr<ProxyNode> RandomWorld::make_proxy() {
+  NodeOptions options = node_options(random_, fault_, publishing_);
+  if (redis_) {
+    // A fleet has one number of slots.
+    options.slot_bits = few_slots_fleet_ ? 2 : 10;
+    options.redis = redis_.get();
+    options.settings.remote_budget_ms = 1 + static_cast<int64_t>(redis_random_.below(20));
+    options.settings.remote_ask =
+        redis_random_.one_in(8) ? proxy::RemoteAsk::kWherePays : proxy::RemoteAsk::kAlways;
+    // Memory that is often empty, so that the second level has something to do.
+    options.settings.ttl_ms = 1 + static_cast<int64_t>(redis_random_.below(30));
+    options.settings.remote_ttl_ms = 300'000;
+  }
+  few_slots_ = few_slots_ || options.slot_bits == 2;
+  return std::make_unique<ProxyNode>(time_, postgres_, options, random_.next());
+}
 
 // Each row has one writer: by turns through a proxy and directly.
 void RandomWorld::add_actors() {
@@ -115,6 +145,7 @@ void RandomWorld::run(uint64_t steps) {
     if (fault_ == Fault::kCarryForEver) {
       for (const auto& proxy : proxies_) proxy->domain().set_carry_lease(INT64_MAX);
     }
+    if (redis_ && redis_random_.one_in(30) && redis_random_.below(10) >= calm_ / 2) disturb_redis();
     const uint64_t choice = random_.below(100);
     if (choice < 45) {
       const uint64_t tasks = 1 + random_.below(12);
@@ -283,10 +314,117 @@ void RandomWorld::kill_somebody() {
   std::unique_ptr<ProxyNode>& proxy = *chosen;
   proxy->kill();
   dead_.push_back(std::move(proxy));
-  proxy = std::make_unique<ProxyNode>(time_, postgres_, node_options(random_, fault_, publishing_),
-                                      random_.next());
+  proxy = make_proxy();
   proxy->domain().settler().wanted();
   ++happened_["kill"];
+}
+
+// Anomaly 8: all are gone, and others write meanwhile.
+void RandomWorld::kill_everybody() {
+  for (std::unique_ptr<ProxyNode>& proxy : proxies_) {
+    proxy->kill();
+    dead_.push_back(std::move(proxy));
+  }
+  const uint64_t writes = judge_.writes();
+  for (int i = 0; i < 300; ++i) {
+    time_.step();
+    for (const auto& actor : actors_) {
+      if (actor->options().proxy == kDirectly && actor->idle()) actor->act();
+    }
+  }
+  if (judge_.writes() > writes) ++happened_["all gone while somebody wrote"];
+  for (std::unique_ptr<ProxyNode>& proxy : proxies_) {
+    proxy = make_proxy();
+    proxy->domain().settler().wanted();
+  }
+}
+
+// ── Redis ────────────────────────────────────────────────────────────────────────────────────────
+
+void RandomWorld::disturb_redis() {
+  const uint64_t choice = redis_random_.below(100);
+  const auto some_time_ms = [this] { return 1 + static_cast<int64_t>(redis_random_.below(40)); };
+  if (choice < (fault_ == Fault::kOldMaps ? 12 : 3)) {
+    // For a moment: the others go on, and can be joined again.
+    const auto& proxy = proxies_[redis_random_.below(proxies_.size())];
+    postgres_.lose_control("connection reset by peer", &proxy->control_loop());
+    ++happened_["one feed lost"];
+  } else if (choice < 40) {
+    redis_->hold(redis_random_.one_in(2), redis_random_.one_in(2));
+    later(some_time_ms(), [this] { redis_->release(); });
+    ++happened_["Redis held"];
+  } else if (choice < 48) {
+    redis_->set_down(true);
+    later(some_time_ms(), [this] { redis_->set_down(false); });
+    ++happened_["Redis down"];
+  } else if (choice < 60) {
+    redis_->save();
+  } else if (choice < 68) {
+    redis_->restore();
+    ++happened_["Redis returned to an old state"];
+  } else if (choice < 72) {
+    redis_->clear();
+  } else if (choice < 84) {
+    for (uint64_t n = redis_random_.below(10); n > 0; --n) redis_->evict(redis_random_.next());
+    ++happened_["Redis evicted"];
+  } else if (choice < 94) {
+    lie();
+  } else if (choice < 99) {
+    const auto& proxy = proxies_[redis_random_.below(proxies_.size())];
+    FakeRemote* remote = proxy->remote();
+    remote->set_cut(true);
+    later(some_time_ms(), [remote] { remote->set_cut(false); });
+    ++happened_["one proxy cut from Redis"];
+  } else if (kills_ && fault_ == Fault::kNone) {
+    kill_everybody();
+  }
+}
+
+// For a while, some of what is given out is not what was put: another entry, an older one, less.
+void RandomWorld::lie() {
+  if (fault_ == Fault::kStampIgnored) return;
+  redis_->set_liar([this](const StoredEntry& entry) -> std::optional<StoredEntry> {
+    StoredEntry told = entry;
+    switch (redis_random_.below(6)) {
+      case 0:
+        return std::nullopt;
+      case 1:
+        return *redis_->any(redis_random_.next());
+      case 2:
+        told.body.resize(redis_random_.below(told.body.size() + 1));
+        return told;
+      case 3:
+        told.stamp[redis_random_.below(told.stamp.size())].token ^= 1;
+        return told;
+      case 4:
+        told.rest.created_unix_ms = static_cast<int64_t>(redis_random_.next());
+        told.rest.expires_unix_ms = static_cast<int64_t>(redis_random_.next());
+        return told;
+      default:
+        return told;
+    }
+  });
+  later(20, [this] { redis_->set_liar(nullptr); });
+  ++happened_["Redis lied"];
+}
+
+// The fault: whoever joins is given the first map that anybody ever wrote, under his own nonce.
+void RandomWorld::give_old_maps() {
+  postgres_.set_eavesdropper([this](const std::string& payload) {
+    if (payload.starts_with("2 j ")) last_nonce_ = payload;
+  });
+  redis_->set_forger([this](const std::string& address, const std::string& bytes) {
+    const auto word = freshness::parse_fleet_word(last_nonce_);
+    if (!word || freshness::map_address(word->nonce) != address) return bytes;
+    const auto map = freshness::decode_map(bytes, word->nonce);
+    if (!map) return bytes;
+    const auto old = old_maps_.find(map->base);
+    if (old == old_maps_.end()) {
+      old_maps_.emplace(map->base, *map);
+      return bytes;
+    }
+    return *freshness::encode_map(old->second, word->nonce);
+  });
 }
 
 // ── The end ──────────────────────────────────────────────────────────────────────────────────────
@@ -296,6 +434,7 @@ void RandomWorld::finish() {
   do_what_is_due(INT64_MAX);
   postgres_.release_control();
   postgres_.restart();
+  if (redis_) redis_->release();
   time_.advance_ms(5000);
   for (const auto& actor : actors_) {
     if (actor->connected() && !actor->idle()) judge_.violation("an actor is stuck after quiet");
@@ -365,6 +504,21 @@ void RandomWorld::add_coverage(std::map<std::string, uint64_t>& coverage) const 
     uint64_t open = 0;
     for (const auto& proxy : proxies_) open += proxy->bypasses(Reason::kOpen);
     coverage["two proxies, writes open, feeds late"] += open != 0 ? happened_of("feed held") : 0;
+  }
+  if (redis_) {
+    for (const auto* all : {&proxies_, &dead_}) {
+      for (const auto& proxy : *all) {
+        coverage["l2 hit"] += proxy->count(Counter::kHitsL2);
+        coverage["l2 entry refused"] += proxy->count(Counter::kRemoteRefused);
+        coverage["l2 look-up timed out"] += proxy->count(Counter::kRemoteTimedOut);
+        coverage["l2 look-up failed"] += proxy->count(Counter::kRemoteFailed);
+        coverage["SET overtaken by an event"] += proxy->remote()->puts_overtaken();
+        coverage["reply of Redis overtaken by an event"] += proxy->remote()->replies_overtaken();
+        coverage["fleet joined"] += proxy->feed().joins;
+        coverage["nobody answered who joined"] += proxy->feed().joins_refused;
+        coverage["map given"] += proxy->feed().maps_given;
+      }
+    }
   }
   for (const auto& proxy : proxies_) {
     const auto dropped_for_a_reason =

@@ -11,6 +11,7 @@
 
 #include "actor.h"
 #include "fake_postgres.h"
+#include "freshness/join.h"
 #include "judge.h"
 #include "manual_loop.h"
 #include "memory_stream.h"
@@ -28,6 +29,9 @@ enum class Fault : uint8_t {
   kKeepEvents,       // carried events are not published
   kDeadBeats,        // dead publishers go on beating, so that nobody notices
   kCarryForEver,     // sessions carry without a carry lease
+  kStampIgnored,     // entries of the second level are taken for what was asked for
+  kStampLate,        // their stamps are taken when they are put
+  kOldMaps,          // who joins is given tokens of an earlier place in the stream
 };
 
 class RandomWorld {
@@ -52,6 +56,7 @@ class RandomWorld {
     std::function<void()> task;
   };
 
+  [[nodiscard]] std::unique_ptr<ProxyNode> make_proxy();
   void add_actors();
   [[nodiscard]] std::unique_ptr<Stream> connect(int proxy);
   void act();
@@ -63,6 +68,10 @@ class RandomWorld {
   void forge();
   [[nodiscard]] uint64_t happened_of(const std::string& what) const;
   void kill_somebody();
+  void kill_everybody();
+  void disturb_redis();
+  void lie();
+  void give_old_maps();
   [[nodiscard]] bool somebody_has_events() const;
   void later(int64_t after_ms, std::function<void()> task);
   void do_what_is_due(int64_t now_ns);
@@ -81,6 +90,12 @@ class RandomWorld {
   ManualLoop client_loop_{time_};
   ManualLoop server_loop_{time_};
   FakePostgres postgres_{server_loop_};
+  Random redis_random_;  // its own, so that runs without Redis are what they were
+  std::unique_ptr<ManualLoop> redis_loop_;
+  std::unique_ptr<FakeRedis> redis_;  // null: there is none
+  bool few_slots_fleet_ = false;
+  std::map<uint64_t, freshness::SlotMap> old_maps_;  // by base
+  std::string last_nonce_;
   std::vector<std::unique_ptr<ProxyNode>> proxies_;
   std::vector<std::unique_ptr<ProxyNode>> dead_;
   Judge judge_;
