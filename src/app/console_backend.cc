@@ -94,6 +94,7 @@ void ConsoleBackend::flush_all(const Done& done) {
     domain->settler().ddl_ended({.slots = {slot}});
   }
   daemon_.store().clear();
+  if (daemon_.redis() != nullptr) daemon_.redis()->store().flush_all();
   done(console::Done{"FLUSH"});
 }
 

@@ -79,7 +79,8 @@ Daemon::Daemon(Options options, Ways ways, Log& log, Reread reread)
       login_ms_max_(options_.session.login_ms_max) {
   if (redis_setup_.way) {
     redis_setup_.store = redis_store_options(options_);
-    redis_ = std::make_unique<RedisLevel>(control_, redis_setup_);
+    redis_ = std::make_unique<RedisLevel>(control_, control_setup());
+    domains_->set_fleet(&redis_->store(), &redis_->store());
   }
   std::atomic_store(&access_, std::make_shared<const console::Access>(make_access(
                                   options_, static_cast<int>(getuid()), random_bytes(32))));
@@ -250,6 +251,14 @@ Daemon::Reloaded Daemon::reload() {
   return reloaded;
 }
 
+// No request waits for what the control loop asks of Redis, and a map of slots is long.
+RedisSetup Daemon::control_setup() const {
+  constexpr int64_t kControlBudgetMs = 500;
+  RedisSetup setup = redis_setup_;
+  setup.store.client.budget_ms = std::max(setup.store.client.budget_ms, kControlBudgetMs);
+  return setup;
+}
+
 void Daemon::set_cache_mode(proxy::CacheMode mode) {
   cache_mode_ = mode;
   options_.session.cache_mode = mode;
@@ -260,7 +269,7 @@ void Daemon::publish_settings() {
   const auto settings = std::make_shared<const proxy::Settings>(options_.session);
   // What of it can change while a connection lives: the budget and the bounds.
   if (redis_) redis_setup_.store.client = redis_store_options(options_).client;
-  if (redis_) redis_->set_options(redis_setup_.store.client);
+  if (redis_) redis_->set_options(control_setup().store.client);
   for (auto& worker : workers_) {
     WorkerThread* thread = worker.get();
     thread->loop().post([thread, settings, redis = redis_setup_.store.client] {

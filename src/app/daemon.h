@@ -87,6 +87,7 @@ class Daemon {
   [[nodiscard]] std::string open_http();
   void apply(const Options& options);
   void publish_settings();
+  [[nodiscard]] RedisSetup control_setup() const;
   void catch_signal(int number);
   void say_farewell();
   [[nodiscard]] std::vector<freshness::FeedStatus> ask_feeds();
@@ -105,9 +106,9 @@ class Daemon {
   cache::Flights flights_;
   proxy::ScopeTable scopes_;
   proxy::CancelRegistry cancels_;
+  std::unique_ptr<RedisLevel> redis_;  // the control loop's; null: there is none
   std::unique_ptr<Domains> domains_;
   Visits visits_;
-  std::unique_ptr<RedisLevel> redis_;  // the control loop's
   proxy::Shared shared_;
   std::vector<std::unique_ptr<WorkerThread>> workers_;
   std::unique_ptr<net::Listener> listener_;

@@ -25,6 +25,12 @@ Domains::Domains(Loop& control, SqlClientFactory& factory, cache::MemoryStore& s
       random64_(std::move(random64)),
       options_(options) {}
 
+void Domains::set_fleet(RemoteStore* store, Mailbox* mailbox) {
+  const std::lock_guard lock(mutex_);
+  remote_ = store;
+  options_.mailbox = mailbox;
+}
+
 freshness::Domain* Domains::get(const std::string& database) {
   const std::lock_guard lock(mutex_);
   const auto found = items_.find(database);
@@ -36,7 +42,8 @@ freshness::Domain* Domains::get(const std::string& database) {
   cache::MemoryStore* store = &store_;
   item.feed = std::make_unique<freshness::Feed>(
       *item.domain, control_, factory_, options_, random64_,
-      [store, domain](uint32_t slot, uint64_t) {
+      [store, domain, remote = remote_](uint32_t slot, uint64_t token_before) {
+        if (remote != nullptr) remote->freed(slot, token_before);
         store->remove_slot(&domain->tokens(), slot, [domain](const cache::Entry& entry) {
           domain->writes().freed(entry.query_id);
         });
@@ -63,7 +70,9 @@ std::vector<const freshness::Domain*> Domains::all() const {
 
 void Domains::set_options(const freshness::FeedOptions& options) {
   const std::lock_guard lock(mutex_);
+  Mailbox* const mailbox = options_.mailbox;
   options_ = options;
+  options_.mailbox = mailbox;
   for (auto& [database, item] : items_) item.feed->set_options(options);
 }
 

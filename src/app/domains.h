@@ -13,6 +13,7 @@
 #include "freshness/domain.h"
 #include "freshness/feed.h"
 #include "pgfresh/loop.h"
+#include "pgfresh/remote_store.h"
 #include "pgfresh/sql_client.h"
 
 namespace pgfresh::app {
@@ -22,6 +23,10 @@ class Domains {
   // REQUIRES: `control` and `factory` outlive this; `store` too.
   Domains(Loop& control, SqlClientFactory& factory, cache::MemoryStore& store, int slots_log2,
           freshness::FeedOptions options, std::function<uint64_t()> random64);
+
+  // The fleet: where maps for joining proxies lie, and what is told of killed entries. Before the
+  // first get(); both belong to the control loop and outlive this.
+  void set_fleet(RemoteStore* store, Mailbox* mailbox);
 
   // Any thread. Null when there are too many databases; such sessions pass through.
   [[nodiscard]] freshness::Domain* get(const std::string& database);
@@ -49,6 +54,7 @@ class Domains {
   cache::MemoryStore& store_;
   const int slots_log2_;
   const std::function<uint64_t()> random64_;
+  RemoteStore* remote_ = nullptr;  // null: no fleet
 
   mutable std::mutex mutex_;  // guards what follows
   freshness::FeedOptions options_;

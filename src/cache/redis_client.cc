@@ -98,7 +98,9 @@ RedisClient::RedisClient(Loop& loop, Connector& connector, RedisClientOptions op
       log_(log),
       options_(std::move(options)),
       since_ns_(loop.clock().now_ns()),
-      log_throttle_(kLogPeriodNs),
+      away_throttle_(kLogPeriodNs),
+      slow_throttle_(kLogPeriodNs),
+      refused_throttle_(kLogPeriodNs),
       self_(std::make_shared<RedisClient*>(this)) {}
 
 RedisClient::~RedisClient() { *self_ = nullptr; }
@@ -211,11 +213,7 @@ void RedisClient::retry(Retry retry, std::string why) {
     counters_.add(Counter::kRedisBreaks);
   }
   trouble_ = std::move(why);
-  const int64_t now_ns = loop_.clock().now_ns();
-  if (log_throttle_.admits(now_ns)) {
-    log_.event(LogLevel::kWarn, "redis_away",
-               {{"why", trouble_}, {"left_out", std::to_string(log_throttle_.left_out())}});
-  }
+  say("redis_away", away_throttle_);
   drop();
   wait(retry);
 }
@@ -276,10 +274,7 @@ void RedisClient::trip(std::string_view why) {
   if (state_ == RedisState::kReady) {
     counters_.add(Counter::kRedisTrips);
     trouble_ = why;
-    if (log_throttle_.admits(now_ns)) {
-      log_.event(LogLevel::kWarn, "redis_slow",
-                 {{"why", trouble_}, {"left_out", std::to_string(log_throttle_.left_out())}});
-    }
+    say("redis_slow", slow_throttle_);
   }
   enter(RedisState::kTripped);
   state_timer_ = loop_.after(pause_ms(failed_probes_), [this] { probe(); });
@@ -371,6 +366,8 @@ void RedisClient::take(std::string_view bytes) {
 }
 
 void RedisClient::answer(RedisReply& reply) {
+  // Of the greeting, its own Done judges the errors.
+  const bool greeted = state_ != RedisState::kGreeting;
   Request request = std::move(requests_.front());
   requests_.pop_front();
   request_bytes_ -= request.bytes;
@@ -382,9 +379,7 @@ void RedisClient::answer(RedisReply& reply) {
     measure(received_ns_ - request.sent_ns);
     if (request.done) request.done(Outcome::kReply, reply);
   }
-  const bool greeted = state_ == RedisState::kReady || state_ == RedisState::kTripped ||
-                       state_ == RedisState::kProbing;
-  if (!greeted) return;
+  if (!greeted || !link_) return;
   if (reply.is_error()) {
     judge_error(reply.text);
   } else {
@@ -417,10 +412,13 @@ void RedisClient::judge_error(std::string_view text) {
       break;
   }
   trouble_ = printable(text);
-  if (log_throttle_.admits(loop_.clock().now_ns())) {
-    log_.event(LogLevel::kWarn, "redis_refused",
-               {{"why", trouble_}, {"left_out", std::to_string(log_throttle_.left_out())}});
-  }
+  say("redis_refused", refused_throttle_);
+}
+
+void RedisClient::say(std::string_view noun, Throttle& throttle) {
+  if (!throttle.admits(loop_.clock().now_ns())) return;
+  log_.event(LogLevel::kWarn, noun,
+             {{"why", trouble_}, {"left_out", std::to_string(throttle.left_out())}});
 }
 
 void RedisClient::measure(int64_t round_trip_ns) {

@@ -148,6 +148,7 @@ class RedisClient {
   void take(std::string_view bytes);
   void answer(RedisReply& reply);
   void judge_error(std::string_view text);
+  void say(std::string_view noun, Throttle& throttle);  // why: trouble_
   void measure(int64_t round_trip_ns);
   void watch_clock();
   void expire();
@@ -183,7 +184,9 @@ class RedisClient {
   int late_in_a_row_ = 0;  // requests, by the clock
   int failed_attempts_ = 0;
   int failed_probes_ = 0;
-  Throttle log_throttle_;
+  Throttle away_throttle_;
+  Throttle slow_throttle_;
+  Throttle refused_throttle_;
   std::shared_ptr<RedisClient*> self_;  // for deferred steps: null inside once destroyed
 
   // Shared.
