@@ -14,6 +14,7 @@ import contextlib
 import os
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -129,7 +130,8 @@ def stage():
         set_the_stage(server)
         server.create_database("soaked", template="stage")
         with Relay(server.port) as relay, \
-                Pgfresh(f"postgresql://postgres@127.0.0.1:{relay.port}/postgres") as proxy:
+                Pgfresh(f"postgresql://postgres@127.0.0.1:{relay.port}/postgres",
+                        {"console.users": "soak:soak"}) as proxy:
             yield server, relay, Play(server, "soaked", proxy)
 
 
@@ -159,6 +161,10 @@ def main():
             except EOFError:  # a process of the load did not end, and was killed
                 print(f"a reader or writer hangs\n{play.proxy.log_tail()}\n"
                       f"{play.proxy.get('/metrics')[1]}")
+                for what in ("CLIENTS", "SERVERS", "FEEDS"):
+                    subprocess.run(["psql", "-X", "-d", f"postgresql://soak:soak@127.0.0.1:"
+                                    f"{play.proxy.port}/pgfresh", "-c", f"SHOW {what}"],
+                                   timeout=20, check=False)
                 return 1
             after = play.metrics()
             violations += found

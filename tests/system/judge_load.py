@@ -7,10 +7,12 @@ does not limit the load because every writer and reader is a process of its own.
 import asyncio
 import contextlib
 import dataclasses
+import faulthandler
 import multiprocessing
 import os
 import pickle
 import random
+import signal
 import time
 
 import psycopg
@@ -22,7 +24,10 @@ TABLES = 4
 ROWS = 8  # of each table, pairs (0, 1), (2, 3) …
 GROUPS = 2
 CLOCK = time.monotonic_ns
-CONTEXT = multiprocessing.get_context("fork")
+# Not "fork": a child would hold copies of the sockets its parent has open, so that a connection the
+# relay closes stays open, and whatever locks the parent's threads held at that moment.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["asyncpg", "psycopg", "psycopg2"])  # so that children begin at once
 
 SCHEMA = """
 CREATE TABLE judged_{t} (id int PRIMARY KEY, team int NOT NULL, version bigint NOT NULL);
@@ -359,10 +364,10 @@ READERS = (SimpleReader, ExtendedReader, BlockReader, AsyncpgReader)
 # -- running it ---------------------------------------------------------------------------------
 
 
-def _work(make, stop, path):
+def _work(kind, load, index, stop, path):
+    faulthandler.register(signal.SIGUSR1)
     with open(path, "wb") as file:
-        pickle.dump(make().run(stop), file)
-    os._exit(0)  # no clean-up of what the parent had open
+        pickle.dump(kind(load, index).run(stop), file)
 
 
 @dataclasses.dataclass
@@ -377,11 +382,11 @@ class Logs:
 def running(load, readers=READERS):
     """The load runs while the block does; afterwards `logs` is complete."""
     stop = CONTEXT.Event()
-    makers = [lambda i=i: Writer(load, i) for i in range(load.writers)]
-    makers += [lambda i=i, kind=kind: kind(load, i) for i, kind in enumerate(readers)]
-    paths = [os.path.join(load.directory, f"log{i}") for i in range(len(makers))]
-    processes = [CONTEXT.Process(target=_work, args=(make, stop, path), daemon=True)
-                 for make, path in zip(makers, paths)]
+    workers = [(Writer, i) for i in range(load.writers)]
+    workers += [(kind, i) for i, kind in enumerate(readers)]
+    paths = [os.path.join(load.directory, f"log{i}") for i in range(len(workers))]
+    processes = [CONTEXT.Process(target=_work, args=(kind, load, i, stop, path), daemon=True)
+                 for (kind, i), path in zip(workers, paths)]
     logs = Logs([], [], [], [])
     for process in processes:
         process.start()
@@ -392,6 +397,8 @@ def running(load, readers=READERS):
         for process in processes:
             process.join(40)
             if process.is_alive():
+                os.kill(process.pid, signal.SIGUSR1)  # says on standard error where it is
+                process.join(1)
                 process.kill()
     for path in paths:
         with open(path, "rb") as file:
