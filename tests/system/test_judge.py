@@ -1,5 +1,6 @@
 """The judge's verdict on pgfresh: in peace, and while the feed is killed, PostgreSQL restarted and
-pgfresh frozen. JUDGE_SECONDS (default 30) sets how long. The judge itself is judged first."""
+pgfresh frozen. JUDGE_SECONDS (default 30) sets how long, JUDGE_TROUBLE_SECONDS (the same) how
+long with faults. The judge itself is judged first."""
 import contextlib
 import os
 import threading
@@ -12,6 +13,7 @@ from judge import ABORTED, COMMITTED, INFINITE, UNKNOWN, Judge, Read, Write
 from play import STALENESS_S
 
 SECONDS = float(os.environ.get("JUDGE_SECONDS", "30"))
+TROUBLE_SECONDS = float(os.environ.get("JUDGE_TROUBLE_SECONDS", SECONDS))
 WEAK_HASH = "PGFRESH_WEAK_HASH" in os.environ  # the binary is built with 4-bit hashes
 MS = 10**6
 
@@ -153,11 +155,11 @@ def disturbing(fault, every_s):
 
 
 def run_judge(play, tmp_path, fault=None, every_s=0.0):
-    """Runs the load for SECONDS; asserts zero violations and the right end. Returns the judge, the
+    """Runs the load; asserts zero violations and the right end. Returns the judge, the
     logs, and the rise of the counters."""
     play.sql(judge_load.schema())
     load = judge_load.Load(play.url(), play.server.url(database=play.database), str(tmp_path),
-                           seconds=SECONDS)
+                           seconds=TROUBLE_SECONDS if fault else SECONDS)
     print(f"seed {load.seed}")
     play.hot(play.app(), "SELECT id, version FROM judged_0 WHERE id = 1")
     before = play.metrics()
@@ -223,7 +225,7 @@ def test_no_stale_read_while_postgresql_restarts(own_play, own_server, settings,
     play = own_play(settings, postgres=own_server)
     modes = iter(["fast", "immediate"] * 1000)
     judge, logs, asked, *_ = run_judge(
-        play, tmp_path, lambda: own_server.restart(next(modes)), every_s=max(SECONDS / 4, 3))
+        play, tmp_path, lambda: own_server.restart(next(modes)), every_s=max(TROUBLE_SECONDS / 4, 3))
     assert logs.errors, "no restart was noticed by any client"
     assert judge.coverage.empty() == []
     assert asked["hits"] > 0
