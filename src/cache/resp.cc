@@ -2,12 +2,31 @@
 
 #include <hiredis/hiredis.h>
 
+#include <array>
 #include <utility>
 
 #include "base/check.h"
 #include "base/limits.h"
 
 namespace pgfresh::cache {
+namespace {
+
+// `texts` and `sizes`: room for as many as there are arguments.
+void append_formatted(std::string& out, std::span<const std::string_view> arguments,
+                      const char** texts, size_t* sizes) {
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    texts[i] = arguments[i].data();
+    sizes[i] = arguments[i].size();
+  }
+  char* command = nullptr;
+  const int size =
+      redisFormatCommandArgv(&command, static_cast<int>(arguments.size()), texts, sizes);
+  PGFRESH_CHECK(size > 0);
+  out.append(command, static_cast<size_t>(size));
+  redisFreeCommand(command);
+}
+
+}  // namespace
 
 // What hiredis calls to make its objects: an answer is a RedisReply on the heap, its items lie in
 // their parent's vector, which has its size from the beginning. Null is how one refuses.
@@ -61,21 +80,17 @@ struct ReplyBuilder {
 };
 
 void append_command(std::string& out, std::span<const std::string_view> arguments) {
+  constexpr size_t kOrdinary = 8;
   PGFRESH_CHECK(!arguments.empty() && arguments.size() <= limits::kRedisItemsMax);
-  std::vector<const char*> texts;
-  std::vector<size_t> sizes;
-  texts.reserve(arguments.size());
-  sizes.reserve(arguments.size());
-  for (const std::string_view argument : arguments) {
-    texts.push_back(argument.data());
-    sizes.push_back(argument.size());
+  if (arguments.size() <= kOrdinary) {
+    std::array<const char*, kOrdinary> texts;
+    std::array<size_t, kOrdinary> sizes;
+    append_formatted(out, arguments, texts.data(), sizes.data());
+  } else {
+    std::vector<const char*> texts(arguments.size());
+    std::vector<size_t> sizes(arguments.size());
+    append_formatted(out, arguments, texts.data(), sizes.data());
   }
-  char* command = nullptr;
-  const int size = redisFormatCommandArgv(&command, static_cast<int>(arguments.size()),
-                                          texts.data(), sizes.data());
-  PGFRESH_CHECK(size > 0);
-  out.append(command, static_cast<size_t>(size));
-  redisFreeCommand(command);
 }
 
 void ReplyReader::FreeReader::operator()(redisReader* reader) const noexcept {

@@ -166,6 +166,19 @@ def entries() -> dict[str, bytes]:
     }
 
 
+# The first byte: the size of the pieces.
+RESP = {
+    "kinds": b"\4+OK\r\n-ERR no\r\n:42\r\n$5\r\nhello\r\n$-1\r\n*-1\r\n",
+    "popped": b"\1*4\r\n$3\r\none\r\n$1\r\n1\r\n$3\r\ntwo\r\n$1\r\n2\r\n",
+    "nested": b"\7*2\r\n$1\r\n7\r\n*2\r\n+a\r\n*1\r\n:1\r\n",
+    "many": b"\377*1000000000\r\n",
+    "long": b"\377$2000000000\r\nx",
+    "moved": b"\3-MOVED 3999 127.0.0.1:6381\r\n",
+    "info": b"\20$40\r\nredis_version:7.0.15\r\nrole:master\r\nload\r\n",
+    "http": b"\5HTTP/1.1 400 Bad Request\r\n\r\n",
+}
+
+
 def sessions() -> dict[str, bytes]:
     """What the random test of tests/sim plays, in other words: any bytes are a conversation."""
     numbers = random.Random(7)
@@ -190,6 +203,7 @@ def main() -> None:
     write("console", CONSOLE)
     write("options", OPTIONS)
     write("entry", entries())
+    write("resp", RESP)
     write("session", sessions())
 
 
