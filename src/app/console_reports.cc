@@ -209,6 +209,7 @@ class Explaining : public std::enable_shared_from_this<Explaining> {
   void finish() {
     facts_.now_ns = daemon_.control().clock().now_ns();
     facts_.unix_offset_ns = daemon_.unix_offset_ns();
+    facts_.second_level = daemon_.redis() != nullptr;
     done_(console::explain_table(explain(facts_)));
   }
 

@@ -1,6 +1,7 @@
 #include "app/explain.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <utility>
 
@@ -39,6 +40,7 @@ int parameters_of(const query::Statement& statement) {
 }
 
 std::string ms_text(int64_t ns) { return std::to_string(ns / kNsPerMs) + " ms"; }
+std::string us_text(int64_t ns) { return std::to_string(ns / 1000) + " us"; }
 
 class Explanation {
  public:
@@ -54,6 +56,7 @@ class Explanation {
     add_lifetime();
     add_entry();
     add_history();
+    add_second_level();
     return std::move(rows_);
   }
 
@@ -70,6 +73,7 @@ class Explanation {
   void add_lifetime();
   void add_entry();
   void add_history();
+  void add_second_level();
 
   [[nodiscard]] std::string name_of(query::Oid oid) const;
   [[nodiscard]] std::string open_text(uint64_t tag) const;
@@ -244,7 +248,10 @@ void Explanation::add_history() {
   }
   const proxy::QueryStat& stat = facts_.sum->stat;
   add("query.calls", std::to_string(stat.counts.calls()));
-  add("query.hits", std::to_string(stat.counts.hits_l1 + stat.counts.hits_l2));
+  add("query.hits", std::to_string(stat.counts.hits_l1 + stat.counts.hits_l2),
+      stat.counts.hits_l2 != 0
+          ? std::to_string(stat.counts.hits_l2) + " of them from the second level"
+          : "");
   add("query.misses", std::to_string(stat.counts.misses));
   add("query.bypasses", std::to_string(stat.counts.bypasses),
       stat.reason_last == Reason::kNone
@@ -257,6 +264,27 @@ void Explanation::add_history() {
     add("query.last_invalidation", time(facts_.sum->writes.last_ns),
         "by " + facts_.sum->writes_table);
   }
+}
+
+// What the second level's cost model makes of the query (proxy/remote_cost.h).
+void Explanation::add_second_level() {
+  if (!facts_.second_level || !facts_.sum) return;
+  const proxy::RemoteCost& cost = facts_.sum->stat.remote;
+  const bool always = facts_.settings.remote_ask == proxy::RemoteAsk::kAlways;
+  const std::string times = "a look-up takes " + us_text(cost.lookup_ns()) + ", PostgreSQL " +
+                            us_text(cost.upstream_ns()) + "; " +
+                            std::to_string(std::lround(cost.hit_share() * 100)) +
+                            " % of the last look-ups were hits";
+  const std::string why = cost.asked() == 0 ? "nothing has been measured yet" : times;
+  if (always) {
+    add("second_level", "asked", "redis.ask = always; " + why);
+  } else if (cost.pays(0)) {
+    add("second_level", "asked", why);
+  } else {
+    add("second_level", "tried now and then", "it does not pay: " + why);
+  }
+  add("second_level.lookups", std::to_string(cost.asked()),
+      cost.skipped() != 0 ? std::to_string(cost.skipped()) + " left out" : "");
 }
 
 }  // namespace

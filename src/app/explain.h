@@ -33,6 +33,7 @@ struct ExplainFacts {
   cache::EntryRef entry;
   size_t entry_scopes = 0;
   std::optional<QuerySum> sum;  // none: nobody has asked lately
+  bool second_level = false;    // there is one
   std::string audit_error;
   std::vector<AuditLine> audit;
   int64_t now_ns = 0;

@@ -112,6 +112,12 @@ constexpr std::array kFeedRows = {
             [](const Feed& f) { return static_cast<double>(f.publishers); }},
     FeedRow{"feed_publishers_lost_total", "counter", "publishers given up because they fell silent",
             [](const Feed& f) { return static_cast<double>(f.publishers_lost); }},
+    FeedRow{"feed_joins_total", "counter", "times this proxy took over the tokens of another",
+            [](const Feed& f) { return static_cast<double>(f.joins); }},
+    FeedRow{"feed_joins_refused_total", "counter", "times nobody answered when it asked for them",
+            [](const Feed& f) { return static_cast<double>(f.joins_refused); }},
+    FeedRow{"feed_maps_given_total", "counter", "times this proxy gave its tokens to another",
+            [](const Feed& f) { return static_cast<double>(f.maps_given); }},
     FeedRow{"feed_transactions_noted", "gauge", "transactions that may end without an event",
             [](const Feed& f) { return static_cast<double>(f.transactions_noted); }},
 };

@@ -11,6 +11,7 @@ namespace {
 
 void add(proxy::QueryStat& sum, const proxy::QueryStat& share) {
   sum.counts.add(share.counts);
+  sum.remote.add(share.remote);
   if (share.called_ns > sum.called_ns) {
     sum.called_ns = share.called_ns;
     if (share.reason_last != Reason::kNone) sum.reason_last = share.reason_last;

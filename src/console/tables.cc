@@ -142,7 +142,11 @@ Columns feeds_columns() {
           {"publishers", kInt},
           {"publisher_age_ms", kInt},
           {"publishers_lost", kInt},
-          {"transactions_noted", kInt}};
+          {"transactions_noted", kInt},
+          {"lineage", kText},
+          {"joins", kInt},
+          {"joins_refused", kInt},
+          {"maps_given", kInt}};
 }
 
 Columns redis_columns() {
@@ -364,6 +368,19 @@ Table servers_table(const std::vector<ServerRow>& rows) {
   return table;
 }
 
+namespace {
+
+// A base is random: its name says only who shares it.
+std::string lineage_text(uint64_t base) {
+  if (base == 0) return {};
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (int shift = 60; shift >= 0; shift -= 4) text += kDigits[(base >> shift) & 15];
+  return text;
+}
+
+}  // namespace
+
 Table feeds_table(const std::vector<freshness::FeedStatus>& feeds) {
   Table table(feeds_columns(), "SHOW");
   for (const freshness::FeedStatus& feed : feeds) {
@@ -390,7 +407,11 @@ Table feeds_table(const std::vector<freshness::FeedStatus>& feeds) {
                number(feed.publishers),
                feed.publisher_age_ms,
                number(feed.publishers_lost),
-               number(feed.transactions_noted)});
+               number(feed.transactions_noted),
+               lineage_text(feed.lineage),
+               number(feed.joins),
+               number(feed.joins_refused),
+               number(feed.maps_given)});
   }
   return table;
 }

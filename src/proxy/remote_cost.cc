@@ -61,7 +61,23 @@ void RemoteCost::found(int64_t took_ns) { looked_up(took_ns, 1); }
 
 void RemoteCost::not_found(int64_t took_ns) { looked_up(took_ns, 0); }
 
+void RemoteCost::add(const RemoteCost& other) {
+  const auto mean = [](double& mine, uint64_t count, double others, uint64_t others_count) {
+    if (others_count == 0) return;
+    const double weight =
+        static_cast<double>(others_count) / static_cast<double>(count + others_count);
+    mine += (others - mine) * weight;
+  };
+  mean(hit_share_, asked_, other.hit_share_, other.asked_);
+  mean(lookup_ns_, asked_, other.lookup_ns_, other.asked_);
+  mean(upstream_ns_, upstreams_, other.upstream_ns_, other.upstreams_);
+  asked_ += other.asked_;
+  upstreams_ += other.upstreams_;
+  skipped_ += other.skipped_;
+}
+
 void RemoteCost::upstream_took(int64_t took_ns) {
+  ++upstreams_;
   smooth(upstream_ns_, static_cast<double>(std::max<int64_t>(took_ns, 1)));
 }
 

@@ -32,6 +32,8 @@ class RemoteCost {
   void not_found(int64_t took_ns);
   void upstream_took(int64_t took_ns);
 
+  // For people: as if one worker had seen what two have. Averages weigh as their numbers do.
+  void add(const RemoteCost& other);
   // For people. Times in ns, 0: not known.
   [[nodiscard]] double hit_share() const { return hit_share_; }
   [[nodiscard]] int64_t upstream_ns() const { return static_cast<int64_t>(upstream_ns_); }
@@ -47,6 +49,7 @@ class RemoteCost {
   double upstream_ns_ = 0;  // smoothed; 0: not known
   double lookup_ns_ = 0;
   uint64_t asked_ = 0;
+  uint64_t upstreams_ = 0;
   uint64_t skipped_ = 0;
   uint32_t skips_in_a_row_ = 0;
 };

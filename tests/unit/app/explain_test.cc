@@ -139,5 +139,32 @@ TEST_CASE("explain: what was counted of the query") {
         values("1970-01-01 00:00:02 UTC|by public.doctors"));
 }
 
+TEST_CASE("explain: whether the second level is asked, and why") {
+  Stage stage("SELECT * FROM doctors");
+  stage.facts.second_level = true;
+  CHECK(stage.said("second_level").empty());  // nobody has asked the query
+  QuerySum sum;
+  stage.facts.sum = sum;
+  CHECK(stage.said("second_level") == values("asked|nothing has been measured yet"));
+  for (int i = 0; i < 20; ++i) {
+    sum.stat.remote.upstream_took(2'000'000);
+    sum.stat.remote.found(500'000);
+  }
+  stage.facts.sum = sum;
+  CHECK(stage.said("second_level") ==
+        values("asked|a look-up takes 500 us, PostgreSQL 2000 us; 100 % of the last look-ups were "
+               "hits"));
+  CHECK(stage.said("second_level.lookups") == values("20"));
+  for (int i = 0; i < 40; ++i) sum.stat.remote.not_found(500'000);
+  CHECK(sum.stat.remote.advise(0) == proxy::RemoteCost::Advice::kSkip);
+  stage.facts.sum = sum;
+  CHECK(stage.said("second_level")[0].starts_with("tried now and then|it does not pay"));
+  CHECK(stage.said("second_level.lookups") == values("60|1 left out"));
+  stage.facts.settings.remote_ask = proxy::RemoteAsk::kAlways;
+  CHECK(stage.said("second_level")[0].starts_with("asked|redis.ask = always"));
+  stage.facts.second_level = false;
+  CHECK(stage.said("second_level").empty());
+}
+
 }  // namespace
 }  // namespace pgfresh::app

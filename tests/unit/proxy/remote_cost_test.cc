@@ -72,6 +72,18 @@ TEST_CASE("remote cost: a database that becomes slow makes it pay, and the other
   CHECK_FALSE(cost.worth_locking(0));
 }
 
+TEST_CASE("remote cost: what two workers have seen") {
+  RemoteCost sum = known(1000 * kUs, 100 * kUs, 30, 0);
+  sum.add(known(2000 * kUs, 200 * kUs, 0, 10));
+  CHECK(sum.asked() == 40);
+  CHECK(sum.hit_share() == doctest::Approx(0.75));
+  CHECK(sum.lookup_ns() == doctest::Approx(125 * kUs));
+  CHECK(sum.upstream_ns() == doctest::Approx(1500 * kUs));
+  RemoteCost nothing;
+  nothing.add(RemoteCost());
+  CHECK(nothing.asked() == 0);
+}
+
 TEST_CASE("remote cost: a share of nothing is a share") {
   RemoteCost cost;
   cost.not_found(kUs);
