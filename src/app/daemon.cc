@@ -267,12 +267,11 @@ void Daemon::set_cache_mode(proxy::CacheMode mode) {
 
 void Daemon::publish_settings() {
   const auto settings = std::make_shared<const proxy::Settings>(options_.session);
-  // What of it can change while a connection lives: the budget and the bounds.
-  if (redis_) redis_setup_.store.client = redis_store_options(options_).client;
-  if (redis_) redis_->set_options(control_setup().store.client);
+  if (redis_) redis_setup_.store = redis_store_options(options_);
+  if (redis_) redis_->set_options(control_setup().store);
   for (auto& worker : workers_) {
     WorkerThread* thread = worker.get();
-    thread->loop().post([thread, settings, redis = redis_setup_.store.client] {
+    thread->loop().post([thread, settings, redis = redis_setup_.store] {
       thread->worker().set_settings(settings);
       if (thread->redis() != nullptr) thread->redis()->set_options(redis);
     });

@@ -92,9 +92,12 @@ std::string put_redis_prefix(Options& options, const Texts& items) {
 
 std::string put_key_file(Options& options, const Texts& items) {
   const std::string& path = items.front();
-  options.redis.keys.clear();
-  options.redis.key_file = path;
-  if (path.empty()) return {};
+  // What was there stays until all is well: a reload must not end encryption by an error.
+  if (path.empty()) {
+    options.redis.keys.clear();
+    options.redis.key_file.clear();
+    return {};
+  }
   struct stat status {};
   std::ifstream file(path);
   if (!file || ::stat(path.c_str(), &status) != 0) return "\"" + path + "\" cannot be read";
@@ -106,6 +109,7 @@ std::string put_key_file(Options& options, const Texts& items) {
   auto keys = cache::read_seal_keys(text.str());
   if (!keys) return "\"" + path + "\": " + keys.error();
   options.redis.keys = std::move(*keys);
+  options.redis.key_file = path;
   return {};
 }
 
@@ -338,7 +342,7 @@ void add_redis(std::vector<Option>& table) {
   table.push_back(texts(
       "redis.encryption_key_file", Kind::kText, "",
       "a file with a line \"ID HEX\" for each key (openssl rand -hex 32); empty: none",
-      Change::kAtStart,
+      Change::kByReload,
       "Entries are encrypted with the last key of this file (AES-256-GCM), and read with any of "
       "them. Without it, rows lie readable in Redis.",
       put_key_file, [](const Options& o) { return Texts{o.redis.key_file}; }));

@@ -33,8 +33,8 @@ class RedisLevel {
   // The loop's thread, but for what says otherwise.
   void start() { store_.start(); }
   void stop() { store_.stop(); }
-  void set_options(cache::RedisClientOptions options) {
-    store_.client().set_options(std::move(options));
+  void set_options(const cache::RedisStoreOptions& options) {
+    store_.set_options(options.client, options.codec.keys);
   }
   [[nodiscard]] cache::RedisStore& store() { return store_; }
   // `loop`: its name, for people. `sessions`: the counters of the worker whose sessions ask here.

@@ -121,7 +121,12 @@ void EntryCodec::FreeZstd::operator()(ZSTD_DCtx_s* context) const noexcept {
 
 EntryCodec::EntryCodec(CodecOptions options, std::function<uint64_t()> random)
     : options_(std::move(options)), random_(std::move(random)) {
-  if (!options_.keys.empty()) sealer_.emplace(options_.keys);
+  set_keys(options_.keys);
+}
+
+void EntryCodec::set_keys(const SealKeys& keys) {
+  sealer_.reset();
+  if (!keys.empty()) sealer_.emplace(keys);
 }
 
 EntryCodec::~EntryCodec() = default;

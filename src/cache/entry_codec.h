@@ -65,6 +65,9 @@ class EntryCodec {
   EntryCodec(const EntryCodec&) = delete;
   EntryCodec& operator=(const EntryCodec&) = delete;
 
+  // From now on; empty: nothing is sealed, and what is cannot be read.
+  void set_keys(const SealKeys& keys);
+
   // False when the entry is too large; `out` is replaced.
   [[nodiscard]] bool encode(const RemoteEntry& entry, std::string& out);
   // The views in `entry` are valid until the next decode(), or point into `bytes`.

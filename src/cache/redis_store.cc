@@ -54,6 +54,12 @@ RedisStore::RedisStore(Loop& loop, Connector& connector, RedisStoreOptions optio
       client_(loop, connector, std::move(options.client), random, counters, log),
       freeing_(loop, client_, names_, random, counters) {}
 
+void RedisStore::set_options(RedisClientOptions client, const SealKeys& keys) {
+  client_.set_options(std::move(client));
+  codec_.set_keys(keys);
+  mail_codec_.set_keys(keys);
+}
+
 // ── Entries ──────────────────────────────────────────────────────────────────────────────────────
 
 std::unique_ptr<RemoteStore::Pending> RedisStore::get(std::string_view key,

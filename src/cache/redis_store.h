@@ -62,6 +62,8 @@ class RedisStore final : public RemoteStore, public Mailbox {
                                               int64_t ttl_ms, Posted done) override;
   [[nodiscard]] std::unique_ptr<Pending> collect(std::string_view address, Collected done) override;
 
+  // What may change while it runs: the client's budget and bounds, and the keys.
+  void set_options(RedisClientOptions client, const SealKeys& keys);
   void flush_all() { freeing_.flush_all(); }
 
   [[nodiscard]] RedisClient& client() { return client_; }

@@ -462,6 +462,32 @@ def test_encrypted(stage, redis, tmp_path):
     served_by_redis(play)
 
 
+def test_keys_are_rotated_by_reload(stage, redis, tmp_path):
+    play = stage(redis.url(), **{"redis.encryption_key_file": key_file(tmp_path, 7)})
+    served_by_redis(play)
+    old = redis.names("pgfresh:e:*")
+
+    def key_of(name):
+        return int.from_bytes(redis.call("GET", name)[8:12], "little")
+
+    assert {key_of(name) for name in old} == {7}
+    key_file(tmp_path, 7, 9)
+    console(play, "RELOAD")
+    before = l2_hits(play)
+    read(play)
+    assert l2_hits(play) - before >= len(IDS), "what the old key sealed is read"
+    play.reader.execute("UPDATE item SET price = price + 1 WHERE id = ANY(%s)", [list(IDS)])
+    served_by_redis(play)
+    assert {key_of(name) for name in redis.names("pgfresh:e:*") if name not in old} == {9}
+    assert play.metrics().value("pgfresh_redis_entries_broken_total") == 0
+    # A file that is wrong changes nothing: above all it does not end encryption.
+    (tmp_path / "keys").write_text("nonsense")
+    with pytest.raises(psycopg.Error, match="redis.encryption_key_file"):
+        console(play, "RELOAD")
+    read(play)
+    assert play.metrics().value("pgfresh_redis_entries_broken_total") == 0
+
+
 def test_a_key_file_must_be_private(own_play, redis, tmp_path):
     path = key_file(tmp_path, 1)
     path.chmod(0o644)

@@ -255,6 +255,7 @@ TEST_CASE("redis: options, a key file, what is shown") {
   ::chmod(keys.path.c_str(), 0644);
   CHECK(set_option(options, "redis.encryption_key_file", keys.path).find("open to everybody") !=
         std::string::npos);
+  CHECK(options.redis.keys.size() == 2);
   const TemporaryFile none("1 zz\n");
   CHECK(set_option(options, "redis.encryption_key_file", none.path)
             .find("line 1: the key must have 64 hexadecimal digits") != std::string::npos);

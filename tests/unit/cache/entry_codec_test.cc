@@ -136,6 +136,22 @@ TEST_CASE("keys are rotated: the newest seals, all of them open") {
   CHECK(decoded(options_with({old_key}), encoded({}, "rows")) == Decoded::kNotSealed);
 }
 
+TEST_CASE("keys are changed while it runs") {
+  EntryCodec codec(options_with({key_of(1, 7)}), counting());
+  std::string by_old;
+  std::string by_new;
+  RemoteEntry entry;
+  REQUIRE(codec.encode(sample("rows"), by_old));
+  codec.set_keys({key_of(1, 7), key_of(2, 8)});
+  REQUIRE(codec.encode(sample("rows"), by_new));
+  CHECK(codec.decode(by_old, entry) == Decoded::kEntry);
+  CHECK(codec.decode(by_new, entry) == Decoded::kEntry);
+  codec.set_keys({key_of(2, 8)});
+  CHECK(codec.decode(by_old, entry) == Decoded::kKeyUnknown);
+  codec.set_keys({});
+  CHECK(codec.decode(by_new, entry) == Decoded::kKeyUnknown);
+}
+
 TEST_CASE("each refusal has its name") {
   const std::string good = encoded({}, std::string(10'000, 'x'));
   CHECK(decoded({}, "") == Decoded::kForeign);
