@@ -166,7 +166,7 @@ void FeedCore::begin_session() {
   ++counts_.sessions;
   line_.confirm();
   new_base();
-  if (has_fleet()) begin_join(Join::Kind::kStart, 0);
+  if (mailbox_ != nullptr) begin_join(Join::Kind::kStart, 0);
   begin_fence();
 }
 

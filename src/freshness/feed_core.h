@@ -103,6 +103,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
 
   // The fleet: feed_core_fleet.cc
   [[nodiscard]] bool has_fleet() const { return mailbox_ != nullptr && mailbox_->mail_available(); }
+  [[nodiscard]] bool question_wanted() const { return has_fleet() && join_.wants_to_ask(now_ns()); }
   [[nodiscard]] bool exact_fence_wanted() const {
     return has_fleet() && current_ && fences_begun_ < exact_fence_;
   }
@@ -171,6 +172,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   Join join_;
   Alarm collect_pause_;
   int64_t collect_pause_ns_ = 0;
+  int64_t join_begun_ns_ = 0;
   std::unique_ptr<Mailbox::Pending> collecting_;
   std::map<uint64_t, std::unique_ptr<Mailbox::Pending>> posting_;
   uint64_t posts_ = 0;

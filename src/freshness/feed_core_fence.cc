@@ -76,7 +76,7 @@ void FeedCore::on_fence(const SqlResult& result, Said said) {
   if (current_ && fences_begun_ >= exact_fence_) domain_.set_exact(true);
   if (left_ && publisher_.silent()) std::exchange(left_, nullptr)();
   if (!settlement_.fence_wanted() && !publisher_.has_events() && !suspicion_.has_value() &&
-      !exact_fence_wanted()) {
+      !exact_fence_wanted() && !question_wanted()) {
     fences_in_a_row_ = 0;
     return;
   }

@@ -15,6 +15,9 @@ constexpr uint64_t kTopBit = uint64_t{1} << 63;
 // Redis; doubled up to the maximum.
 constexpr int64_t kCollectNsMin = 2 * kNsPerMs;
 constexpr int64_t kCollectNsMax = 32 * kNsPerMs;
+// Who starts waits so long for a way to Redis, of the staleness; and looks so often.
+constexpr int64_t kMailShare = 4;
+constexpr int64_t kMailLookNs = 10 * kNsPerMs;
 // A map is of no use to anybody after its question has been given up.
 constexpr int64_t kMapTtlMs = 10'000;
 // Of the staleness: to write a map means to look at every slot, a millisecond or two for 2^20 of
@@ -134,6 +137,8 @@ void FeedCore::give_map(const Hash128& nonce) {
 void FeedCore::begin_join(Join::Kind kind, uint64_t base) {
   end_join();
   join_.begin(kind, now_ns(), staleness_ns(), base);
+  join_begun_ns_ = now_ns();
+  if (!has_fleet()) collect_pause_.set(now_ns() + kMailLookNs);
 }
 
 void FeedCore::keep_for_join(std::string_view payload, uint32_t sender) {
@@ -152,7 +157,7 @@ void FeedCore::end_join() {
 void FeedCore::tick_join() {
   if (!join_.under_way()) return;
   if (!has_fleet()) {
-    end_join();
+    if (now_ns() - join_begun_ns_ >= staleness_ns() / kMailShare) end_join();
   } else if (join_.expire(now_ns())) {
     ++counts_.joins_refused;
     end_join();
@@ -160,7 +165,15 @@ void FeedCore::tick_join() {
 }
 
 void FeedCore::collect_map() {
-  if (!join_.may_collect() || !has_fleet()) return;
+  if (!has_fleet()) {
+    // A process that has just been started is perhaps still connecting to Redis.
+    if (join_.under_way()) collect_pause_.set(now_ns() + kMailLookNs);
+    return;
+  }
+  if (!join_.may_collect()) {
+    begin_fence();  // says the question
+    return;
+  }
   collecting_ = mailbox_->collect(map_address(join_.nonce()),
                                   [this](const std::string_view* bytes) { on_map(bytes); });
 }

@@ -127,6 +127,21 @@ TEST_CASE("Redis is away: nobody waits for it") {
   CHECK(Fleet::live(b));
 }
 
+TEST_CASE("the way to Redis is there a moment after the feed: it is waited for") {
+  Fleet f;
+  ProxyNode& a = f.add();
+  f.time.advance_ms(10);
+  f.redis.set_down(true);
+  ProxyNode& b = f.add();
+  f.time.advance_ms(80);
+  CHECK_FALSE(Fleet::live(b));
+  f.redis.set_down(false);
+  f.time.advance_ms(40);
+  CHECK(Fleet::live(b));
+  CHECK(b.feed().joins == 1);
+  CHECK(Fleet::agree(a, b));
+}
+
 TEST_CASE("a feed that was cut for a moment joins again, and memory is warm") {
   Fleet f;
   ProxyNode& a = f.add();
