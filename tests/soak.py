@@ -3,7 +3,7 @@
 and every so often a fault: the feed killed, PostgreSQL restarted or killed, pgfresh frozen,
 connections cut on their way, DDL. Not part of the suite.
 
-    PGFRESH_BIN=build/pgfresh tests/soak.py [--seconds 1200] [--seed N] [--calm]
+    PGFRESH_BIN=build/pgfresh tests/soak.py [--seconds 1200] [--seed N] [--calm] [--publish proxy]
 
 Ends with a report and status 0 when the judge has found nothing, every reader has read to the end,
 hits went on to the end, and memory has not grown: the median of the last quarter of the samples of
@@ -125,13 +125,14 @@ def one_round(play, server, seconds, seed):
 
 
 @contextlib.contextmanager
-def stage():
+def stage(publish):
     with PrivatePostgres(settings={"synchronous_commit": "on"}) as server:
         set_the_stage(server)
         server.create_database("soaked", template="stage")
         with Relay(server.port) as relay, \
                 Pgfresh(f"postgresql://postgres@127.0.0.1:{relay.port}/postgres",
-                        {"console.users": "soak:soak"}) as proxy:
+                        {"console.users": "soak:soak",
+                         "freshness.publish": publish}) as proxy:
             yield server, relay, Play(server, "soaked", proxy)
 
 
@@ -140,10 +141,11 @@ def main():
     arguments.add_argument("--seconds", type=float, default=1200)
     arguments.add_argument("--seed", type=int, default=random.randrange(10**6))
     arguments.add_argument("--calm", action="store_true", help="no faults")
+    arguments.add_argument("--publish", choices=("trigger", "proxy"), default="trigger")
     wanted = arguments.parse_args()
-    print(f"seed {wanted.seed}", flush=True)
+    print(f"seed {wanted.seed}, published by the {wanted.publish}", flush=True)
     violations, reads, writes = [], 0, 0
-    with stage() as (server, relay, play):
+    with stage(wanted.publish) as (server, relay, play):
         faults = Faults(play, server, relay, random.Random(wanted.seed))
         thread = threading.Thread(target=faults.run, daemon=True)
         memory = Memory(play.proxy)

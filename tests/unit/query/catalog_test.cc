@@ -198,6 +198,8 @@ TEST_CASE("reviewed lists") {
   CHECK(classify_function(kUser, kStable, "concat") == Safety::kUnsafe);
   CHECK(classify_function(kUser, kVolatile, "random") == Safety::kEffects);
   CHECK(classify_function(kExtension, kStable, "concat") == Safety::kUnsafe);
+  CHECK(classify_function(kExtension, kImmutable, "st_3dextent") == Safety::kUnsafe);
+  CHECK(classify_function(kExtension, kImmutable, "st_extent") == Safety::kSafe);
   CHECK(classify_function(kBuiltin, kStable, "now") == Safety::kTime);
   CHECK(classify_function(kBuiltin, kStable, "pg_table_is_visible") == Safety::kSession);
   CHECK(classify_function(kBuiltin, kStable, "table_to_xml") == Safety::kUnsafe);
