@@ -1,0 +1,338 @@
+"""Several proxies, one Redis, one PostgreSQL: as fresh as one proxy (the judge), and warm: what one
+has fetched the others give, also after each has been restarted; not after all were stopped while
+somebody wrote. JUDGE_SECONDS (default 30) sets how long the judge looks. How one proxy gets on with
+its Redis is in test_redis.py."""
+import contextlib
+import functools
+import itertools
+import os
+import threading
+import time
+
+import psycopg
+import pytest
+
+import judge_load
+from judge import Judge
+from pgfresh_proc import Pgfresh, wait_until
+from play import STALENESS_S
+from redis_server import PrivateRedis
+
+SECONDS = float(os.environ.get("JUDGE_SECONDS", "30"))
+NAMES = itertools.count(1)
+POINT = "SELECT name FROM item WHERE id = {}"
+IDS = range(1, 31)
+
+
+class Fleet:
+    """`proxies` are in front of one database; a place whose proxy was stopped holds None."""
+
+    def __init__(self, server, redis, size, settings):
+        self.server = server
+        self.redis = redis
+        self.database = f"fleet{next(NAMES)}"
+        server.create_database(self.database, template="stage")
+        self.settings = {"redis.url": redis.url(), "redis.ask": "always", "workers": "1",
+                         "console.users": "admin:secret",
+                         **(settings or {})}
+        self.proxies = [None] * size
+        for place in range(size):
+            self.start(place)
+
+    def start(self, place):
+        self.proxies[place] = Pgfresh(self.server.url(), self.settings)
+        self.proxies[place].start()
+        self.wake(place)
+        return self.proxies[place]
+
+    def wake(self, place):
+        """The feed of a database begins with its first client."""
+        proxy = self.proxies[place]
+        with self.app(place) as connection:
+            connection.execute("SELECT 1")
+
+            def ready():
+                page = proxy.metrics()
+                return (page.value("pgfresh_feed_live", database=self.database) == 1
+                        and page.value("pgfresh_redis_ready", loop="worker 0") == 1)
+
+            wait_until(ready, "feed and Redis of a proxy", 15)
+
+    def stop(self, place):
+        self.proxies[place].stop()
+        self.proxies[place] = None
+
+    def app(self, place):
+        return psycopg.connect(self.url(place), autocommit=True, prepare_threshold=None)
+
+    def url(self, place):
+        return self.proxies[place].url("postgres", self.database)
+
+    def direct_url(self):
+        return self.server.url("postgres", self.database)
+
+    def sql(self, text):
+        return self.server.psql(text, database=self.database)
+
+    def read(self, place, ids=IDS):
+        with self.app(place) as connection:
+            return {one: connection.execute(POINT.format(one)).fetchone()[0] for one in ids}
+
+    def counted(self, place):
+        page = self.proxies[place].metrics()
+        return {"l1": int(page.value("pgfresh_hits_total", tier="l1")),
+                "l2": int(page.value("pgfresh_hits_total", tier="l2")),
+                "misses": page.misses, "bypasses": sum(page.bypasses.values())}
+
+    def feed(self, place, name):
+        return int(self.proxies[place].metrics().value(f"pgfresh_feed_{name}",
+                                                       database=self.database))
+
+    def close(self):
+        for proxy in self.proxies:
+            if proxy is not None:
+                proxy.stop()
+        self.server.psql(f"DROP DATABASE IF EXISTS {self.database} WITH (FORCE)")
+
+
+@pytest.fixture
+def redis():
+    with PrivateRedis() as running:
+        yield running
+
+
+@pytest.fixture
+def make_fleet(server, redis):
+    fleets = []
+
+    def make(size, **settings):
+        fleets.append(Fleet(server, redis, size, settings))
+        return fleets[-1]
+
+    yield make
+    for one in fleets:
+        one.close()
+
+
+# -- warm and cold ----------------------------------------------------------------------------
+
+
+def test_what_one_has_fetched_another_gives(make_fleet):
+    fleet = make_fleet(2)
+    assert fleet.feed(1, "joins_total") == 1
+    truth = fleet.read(0)
+    before = fleet.counted(1)
+    assert fleet.read(1) == truth
+    after = fleet.counted(1)
+    assert after["l2"] - before["l2"] == len(IDS)
+    assert after["misses"] == before["misses"]
+    assert fleet.read(1) == truth
+    assert fleet.counted(1)["l1"] - after["l1"] == len(IDS)
+
+
+def test_an_update_ends_one_answer_everywhere_and_leaves_the_others(make_fleet):
+    fleet = make_fleet(3)
+    truth = fleet.read(0)
+    for place in (1, 2):
+        assert fleet.read(place) == truth
+    with fleet.app(1) as writer:
+        writer.execute("UPDATE item SET name = 'changed' WHERE id = 7")
+        assert fleet.read(1)[7] == "changed"
+    for place in (0, 2):
+        wait_until(lambda: fleet.read(place, [7])[7] == "changed", "the others see it", 1)
+        before = fleet.counted(place)
+        assert fleet.read(place) == {**truth, 7: "changed"}
+        assert fleet.counted(place)["misses"] == before["misses"]
+
+
+def test_restarted_in_turn_they_stay_warm(make_fleet):
+    fleet = make_fleet(2)
+    truth = fleet.read(0)
+    for place in (0, 1, 0, 1):
+        fleet.stop(place)
+        fleet.start(place)
+        assert fleet.feed(place, "joins_total") == 1
+        assert fleet.read(place) == truth
+        counted = fleet.counted(place)
+        assert counted["l2"] >= len(IDS), counted
+        assert counted["misses"] <= 2, counted
+
+
+def test_all_stopped_while_somebody_writes_they_come_back_cold(make_fleet):
+    fleet = make_fleet(2)
+    truth = fleet.read(0)
+    assert fleet.read(1) == truth
+    assert fleet.redis.names("*"), "nothing lies in Redis"
+    for place in (0, 1):
+        fleet.stop(place)
+    fleet.sql("UPDATE item SET name = name || '!' WHERE id <= 30")
+    for place in (0, 1):
+        fleet.start(place)
+        assert fleet.read(place) == {one: name + "!" for one, name in truth.items()}
+    assert fleet.counted(0)["l2"] == 0
+
+
+def test_a_feed_that_was_cut_is_warm_again(make_fleet):
+    fleet = make_fleet(2)
+    truth = fleet.read(1)
+    joins = fleet.feed(1, "joins_total")
+    fleet.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+              "WHERE application_name LIKE 'pgfresh%' AND datname = current_database()")
+    wait_until(lambda: all(fleet.feed(place, "sessions_total") >= 2 and fleet.feed(place, "live")
+                           for place in (0, 1)), "both feeds again", 15)
+    # Cut at the same moment, nobody could answer anybody: they come together by their bases.
+    wait_until(lambda: fleet.read(0) == truth and fleet.read(1) == truth
+               and lineages(fleet) == 1, "one lineage", 30)
+    assert joins == 1
+
+
+def lineages(fleet):
+    """How many groups of proxies there are that share entries."""
+    seen = set()
+    for place in range(len(fleet.proxies)):
+        with psycopg.connect(f"host=127.0.0.1 port={fleet.proxies[place].port} dbname=pgfresh "
+                             "user=admin password=secret", autocommit=True) as connection:
+            cursor = connection.execute("SHOW FEEDS")
+            names = [column.name for column in cursor.description]
+            for row in cursor.fetchall():
+                shown = dict(zip(names, row))
+                if shown["database"] == fleet.database:
+                    seen.add(shown["lineage"])
+    return len(seen)
+
+
+# -- the judge --------------------------------------------------------------------------------
+
+
+class FleetWriter(judge_load.Writer):
+    """Writes through one proxy, and past all; `proxied` of its log is the proxy's place + 1."""
+
+    place = 0
+
+    def run(self, stop):
+        writes, reads, violations = super().run(stop)
+        named = [write._replace(proxied=self.place + 1 if write.proxied else 0)
+                 for write in writes]
+        return named, reads, violations
+
+
+def fleet_writer(load, place, index, _load, _index):
+    made = FleetWriter(load, index)
+    made.place = place
+    made.name += f"@{place}"
+    return made
+
+
+def fleet_reader(kind, load, place, _load, index):
+    made = kind(load, index)
+    made.name += f"@{place}"
+    return made
+
+
+def crew(fleet, directory):
+    """The load, and its makers in the form judge_load.running() takes readers: a writer and two
+    readers for each proxy, and a writer past all of them."""
+    size = len(fleet.proxies)
+    writers = size + 1
+    loads = [judge_load.Load(fleet.url(place), fleet.direct_url(), directory, writers=writers,
+                             seconds=SECONDS) for place in range(size)]
+
+    kinds = itertools.cycle(judge_load.READERS)
+    makers = [functools.partial(fleet_writer, loads[index % size], index % size, index)
+              for index in range(writers)]
+    for place in range(size):
+        makers += [functools.partial(fleet_reader, next(kinds), loads[place], place)
+                   for _ in range(2)]
+    nobody = judge_load.Load("", "", directory, writers=0, seconds=SECONDS)
+    return nobody, makers
+
+
+def judge_fleet(fleet, tmp_path, fault=None, every_s=0.0):
+    """Runs the load for SECONDS; asserts zero violations. What each proxy has counted."""
+    fleet.sql(judge_load.schema())
+    for place in range(len(fleet.proxies)):
+        fleet.read(place, [1])
+    load, makers = crew(fleet, str(tmp_path))
+    before = [fleet.counted(place) for place in range(len(fleet.proxies))]
+    over = threading.Event()
+
+    def disturb():
+        while not over.wait(every_s):
+            fault()
+
+    def all_asked():
+        return all(sum(fleet.counted(place).values()) > sum(first.values()) + 100
+                   for place, first in enumerate(before))
+
+    with judge_load.running(load, makers) as logs:
+        wait_until(all_asked, "the load at every proxy", 60)
+        thread = threading.Thread(target=disturb) if fault else None
+        if thread:
+            thread.start()
+        time.sleep(SECONDS)
+        over.set()
+        if thread:
+            thread.join(60)
+    violations = []
+    time.sleep(STALENESS_S + 0.2)
+    for place in range(len(fleet.proxies)):
+        judge = Judge([write._replace(proxied=write.proxied == place + 1)
+                       for write in logs.writes], STALENESS_S)
+        reads = [read for read in logs.reads if read.reader.endswith(f"@{place}")]
+        assert len(reads) > 100, f"proxy {place} was asked {len(reads)} times; {logs.errors[:3]}"
+        violations += judge.reads(reads)
+        violations += judge.final(judge_load.final_values(fleet.url(place)))
+        assert judge.coverage.empty() == [], (place, judge.coverage)
+    assert not violations, "\n".join(f"{one.kind} {one.text}" for one in violations[:20])
+    assert logs.hidden == []
+    after = [fleet.counted(place) for place in range(len(fleet.proxies))]
+    rises = [{name: last[name] - first[name] for name in last}
+             for first, last in zip(before, after)]
+    print(f"{len(logs.writes)} writes, {len(logs.reads)} reads, {rises}")
+    return logs, rises
+
+
+@pytest.mark.slow
+@pytest.mark.seconds(SECONDS + 150)
+@pytest.mark.parametrize("size, publish", [(2, "trigger"), (3, "trigger"), (2, "proxy")])
+def test_no_stale_read_anywhere(make_fleet, tmp_path, size, publish):
+    fleet = make_fleet(size, **{"freshness.publish": publish})
+    logs, rises = judge_fleet(fleet, tmp_path)
+    assert logs.errors == []
+    for rise in rises:
+        assert rise["l1"] + rise["l2"] > sum(rise.values()) / 2, rises
+        assert rise["l2"] > 0, rises
+
+
+@pytest.mark.slow
+@pytest.mark.seconds(SECONDS + 150)
+def test_no_stale_read_while_feeds_are_cut(make_fleet, tmp_path):
+    fleet = make_fleet(2)
+
+    def cut_one():
+        fleet.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name "
+                  "LIKE 'pgfresh%' AND datname = current_database() AND pid <> pg_backend_pid() "
+                  "ORDER BY random() LIMIT 1")
+
+    logs, rises = judge_fleet(fleet, tmp_path, cut_one, every_s=0.8)
+    assert logs.errors == []  # P4: no client may notice
+    assert sum(rise["l2"] for rise in rises) > 0
+    assert sum(fleet.feed(place, "joins_total") for place in (0, 1)) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.seconds(SECONDS + 150)
+def test_no_stale_read_while_redis_comes_and_goes(make_fleet, redis, tmp_path):
+    """Killed and started again from an old state, evicting, standing still."""
+    fleet = make_fleet(2)
+    with contextlib.suppress(OSError):
+        redis.call("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
+    faults = itertools.cycle([
+        lambda: redis.call("SAVE"),
+        lambda: redis.call("CLIENT", "PAUSE", "150", "ALL"),
+        lambda: redis.call("CONFIG", "SET", "maxmemory", "1500kb"),
+        lambda: (redis.kill(), redis.start()),  # with what SAVE has written
+        lambda: redis.call("FLUSHALL")])
+    logs, rises = judge_fleet(fleet, tmp_path, lambda: next(faults)(), every_s=0.7)
+    assert logs.errors == []
+    assert sum(rise["l2"] for rise in rises) > 0
