@@ -218,6 +218,10 @@ void RedisClient::retry(Retry retry, std::string why) {
   wait(retry);
 }
 
+void RedisClient::distrust(std::string why) {
+  if (link_) retry(Retry::kSoon, std::move(why));
+}
+
 // Ends what there is of a connection. Never destroys the link at once: it may be on the stack.
 void RedisClient::drop() {
   attempt_.reset();

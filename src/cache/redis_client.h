@@ -105,6 +105,10 @@ class RedisClient {
   // The same for a command whose answer nobody waits for.
   Sent tell(std::span<const std::string_view> arguments) { return send(arguments, {}); }
 
+  // What it answers makes no sense: the connection is given up, and made anew. Also from inside a
+  // Done; the questions under way end with kBroken.
+  void distrust(std::string why);
+
   [[nodiscard]] bool ready() const { return state_ == RedisState::kReady; }
   // Whether writes have a chance: false for a while after an answer that said it is full.
   [[nodiscard]] bool writable() const;

@@ -17,6 +17,8 @@ constexpr size_t kTagsMax = 8;
 // One put in so many also takes what has expired out of the sets that it touches.
 constexpr uint64_t kTrimOneIn = 64;
 constexpr int64_t kRoundTripShare = 8;
+// One answer too many or too few, and from then on each would go to the wrong question.
+constexpr const char* kOutOfStep = "its answers do not fit the questions";
 
 CodecOptions mail_options(CodecOptions options) {
   options.plain_bytes_max = limits::kMailBytesMax + 4096;  // and its address
@@ -64,25 +66,26 @@ void RedisStore::set_options(RedisClientOptions client, const SealKeys& keys) {
 
 std::unique_ptr<RemoteStore::Pending> RedisStore::get(std::string_view key,
                                                       std::span<const SlotToken> stamp, Got done) {
-  const std::string name = names_.entry(RedisNames::hash_of(key, stamp));
+  const Question question{RedisNames::hash_of(key, stamp), loop_.clock().now_ns()};
+  const std::string name = names_.entry(question.hash);
   auto asked = std::make_unique<Asked<Got>>(std::move(done));
-  const int64_t asked_ns = loop_.clock().now_ns();
   const Sent sent =
       client_.send(std::array<std::string_view, 2>{"GET", name},
-                   [this, asked_ns, its = asked->done()](Outcome outcome, RedisReply& reply) {
+                   [this, question, its = asked->done()](Outcome outcome, RedisReply& reply) {
                      const Got told = std::exchange(*its, nullptr);
-                     if (told) got(outcome, reply, asked_ns, told);
+                     if (told) got(outcome, reply, question, told);
                    });
   if (sent != Sent::kSent) return nullptr;
   return asked;
 }
 
-void RedisStore::got(Outcome outcome, const RedisReply& reply, int64_t asked_ns, const Got& done) {
+void RedisStore::got(Outcome outcome, const RedisReply& reply, const Question& question,
+                     const Got& done) {
   if (outcome != Outcome::kReply) {
     done(outcome == Outcome::kLate ? Found::kTimeout : Found::kUnavailable, nullptr);
     return;
   }
-  const int64_t took_ns = loop_.clock().now_ns() - asked_ns;
+  const int64_t took_ns = loop_.clock().now_ns() - question.asked_ns;
   round_trip_ns_ =
       round_trip_ns_ == 0 ? took_ns : round_trip_ns_ + (took_ns - round_trip_ns_) / kRoundTripShare;
   switch (reply.kind) {
@@ -92,17 +95,22 @@ void RedisStore::got(Outcome outcome, const RedisReply& reply, int64_t asked_ns,
     case RedisReply::Kind::kString: {
       RemoteEntry entry;
       const Decoded decoded = codec_.decode(reply.text, entry);
-      if (decoded == Decoded::kEntry) {
+      if (decoded != Decoded::kEntry) {
+        count_broken(decoded);
+        done(Found::kBroken, nullptr);
+      } else if (RedisNames::hash_of(entry.key, entry.stamp) == question.hash) {
         done(Found::kEntry, &entry);
-        return;
+      } else {
+        client_.distrust(kOutOfStep);
+        done(Found::kBroken, nullptr);
       }
-      count_broken(decoded);
-      done(Found::kBroken, nullptr);
       return;
     }
     case RedisReply::Kind::kStatus:
     case RedisReply::Kind::kInteger:
     case RedisReply::Kind::kArray:
+      client_.distrust(kOutOfStep);
+      break;
     case RedisReply::Kind::kError:
       break;
   }
@@ -167,6 +175,8 @@ std::unique_ptr<RemoteStore::Pending> RedisStore::lock(std::string_view key,
           locks_[name] = until_ns;
         } else if (outcome == Outcome::kReply && reply.kind == RedisReply::Kind::kNil) {
           locked = Locked::kTaken;
+        } else if (outcome == Outcome::kReply && !reply.is_error()) {
+          client_.distrust(kOutOfStep);
         }
         const LockDone told = std::exchange(*its, nullptr);
         if (told) {

@@ -74,7 +74,12 @@ class RedisStore final : public RemoteStore, public Mailbox {
   template <typename Callback>
   class Asked;
 
-  void got(RedisClient::Outcome outcome, const RedisReply& reply, int64_t asked_ns,
+  struct Question {
+    Hash128 hash;  // the entry's name
+    int64_t asked_ns = 0;
+  };
+
+  void got(RedisClient::Outcome outcome, const RedisReply& reply, const Question& question,
            const Got& done);
   void collected(const std::string& address, const RedisReply& reply, const Collected& done);
   void register_tags(const RemoteEntry& entry, const Hash128& hash, int64_t now_unix_ms);

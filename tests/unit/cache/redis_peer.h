@@ -40,7 +40,10 @@ class RedisPeer final : public Connector {
   void cut(std::string_view why = "connection reset by peer") {
     if (door_) door_->pipe->cut(why);
   }
+  // The sizes of the pieces in which bytes travel, of connections from now on.
+  std::function<size_t()> chunk;
   void say(std::string_view bytes) {
+    if (!door_) return;
     const Slice slice{bytes, nullptr};
     door_->stream->write({&slice, 1});
   }
@@ -73,6 +76,10 @@ class RedisPeer final : public Connector {
         return;
       }
       sim::MemoryPair pair = sim::connected_pair(loop_, loop_);
+      unread_.clear();
+      unsaid_.clear();
+      if (chunk) pair.pipe->set_chunking(0, chunk);
+      if (chunk) pair.pipe->set_chunking(1, chunk);
       door_ = std::make_unique<Door>(*this, std::move(pair.second), pair.pipe);
       done(std::move(pair.first), "");
     });

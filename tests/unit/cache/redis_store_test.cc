@@ -189,6 +189,24 @@ TEST_CASE("redis store: garbage under an entry's name is a miss with a name") {
   CHECK(node.get("key", kStamp)->found == Found::kUnavailable);
 }
 
+TEST_CASE("redis store: an answer to another question ends the connection") {
+  Node node;
+  node.put("one", kStamp, "rows of one");
+  node.put("two", kStamp, "rows of two");
+  // Somebody has put one's entry in the place of two's.
+  std::string& one = node.redis.strings.begin()->second;
+  std::string& two = std::next(node.redis.strings.begin())->second;
+  std::swap(one, two);
+  CHECK(node.get("one", kStamp)->found == Found::kBroken);
+  CHECK_FALSE(node.store.available());
+  CHECK(node.store.client().trouble() == "its answers do not fit the questions");
+  node.time.advance_ms(200);
+  CHECK(node.store.available());
+  node.redis.instead = [](const RedisPeer::Command&) { return "+OK\r\n"; };
+  CHECK(node.get("one", kStamp)->found == Found::kUnavailable);
+  CHECK_FALSE(node.store.available());
+}
+
 TEST_CASE("redis store: no answer, no connection, withdrawn questions") {
   Node node;
   node.put("key", kStamp, "rows");
