@@ -21,6 +21,7 @@ import tempfile
 import time
 from urllib.parse import quote
 
+GIVEN = set()  # ports, of this process
 TRUST_HBA = ("local all all trust", "host all all 127.0.0.1/32 trust",
              "local replication all trust", "host replication all 127.0.0.1/32 trust")
 
@@ -38,10 +39,14 @@ def bin_directory():
 
 
 def free_port():
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A TCP port of 127.0.0.1 that was free a moment ago, and that nobody here was given before."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        if port not in GIVEN:
+            GIVEN.add(port)
+            return port
 
 
 class PsqlError(RuntimeError):
