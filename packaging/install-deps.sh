@@ -3,6 +3,7 @@
 #
 #   sh packaging/install-deps.sh build          to compile pgfresh and its unit tests
 #   sh packaging/install-deps.sh run            to try it: PostgreSQL with PostGIS, psycopg2
+#   sh packaging/install-deps.sh run fleet      to try several with a Redis
 #   sh packaging/install-deps.sh build test     to run tests/run.sh (implies run)
 #   sh packaging/install-deps.sh build bench    to run tests/bench (implies run)
 #
@@ -26,6 +27,7 @@ for group in "$@"; do
   case $group in
     build) wanted="$wanted $build" ;;
     run) wanted="$wanted $run" ;;
+    fleet) wanted="$wanted $run redis-server" ;;
     test)
       wanted="$wanted $run $test"
       # Any Node.js and any JDK will do.
@@ -35,7 +37,7 @@ for group in "$@"; do
       ;;
     bench) wanted="$wanted $run $bench" ;;
     *)
-      echo "install-deps.sh: unknown argument '$group'; known are build, run, test, bench" >&2
+      echo "install-deps.sh: unknown argument '$group'; known are build, run, fleet, test, bench" >&2
       exit 2
       ;;
   esac

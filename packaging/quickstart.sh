@@ -5,18 +5,21 @@
 #
 #   sh packaging/quickstart.sh           shows it, then stays up until Ctrl-C
 #   sh packaging/quickstart.sh --once    shows it and ends with status 0
+#   sh packaging/quickstart.sh --fleet   the same with a second pgfresh, and a Redis that both share
 #
 # Everything lives in one temporary directory and on free ports of 127.0.0.1, and is gone at the
 # end. Works as root (PostgreSQL then runs as user postgres) or as a user with sudo.
 set -eu
 
 once=no
+fleet=no
 seconds=5
 while [ $# -gt 0 ]; do
   case $1 in
     --once) once=yes ;;
+    --fleet) fleet=yes ;;
     --seconds) seconds=${2:?--seconds needs a number}; shift ;;
-    *) echo "usage: sh packaging/quickstart.sh [--once] [--seconds N]" >&2; exit 2 ;;
+    *) echo "usage: sh packaging/quickstart.sh [--once] [--fleet] [--seconds N]" >&2; exit 2 ;;
   esac
   shift
 done
@@ -28,7 +31,8 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 # ── Build ────────────────────────────────────────────────────────────────────────────────────────
 
 say "Packages"
-sh packaging/install-deps.sh build run
+# shellcheck disable=SC2046
+sh packaging/install-deps.sh build run $([ "$fleet" = no ] || echo fleet)
 echo "all there"
 
 say "Build"
@@ -50,6 +54,8 @@ build/pgfresh --version
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/pgfresh-quickstart.XXXXXX")
 proxy=""
+second=""
+redis=""
 pg_bin=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
 if [ "$(id -u)" -eq 0 ]; then
   as_postgres() { runuser -u postgres -- "$@"; }
@@ -62,15 +68,15 @@ chmod 755 "$dir"
 finish() {
   status=$?
   trap - EXIT INT TERM
-  if [ -n "$proxy" ]; then
-    kill "$proxy" 2>/dev/null || true
-    wait "$proxy" 2>/dev/null || true
-  fi
+  for pid in $proxy $second $redis; do
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+  done
   if [ -f "$dir/data/postmaster.pid" ]; then
     (cd / && as_postgres "$pg_bin/pg_ctl" -D "$dir/data" -m fast -w stop >/dev/null 2>&1) || true
   fi
   if [ "$status" -ne 0 ] && [ "$status" -lt 128 ]; then
-    for log in "$dir/pgfresh.log" "$dir/postgres.log"; do
+    for log in "$dir/pgfresh.log" "$dir/second.log" "$dir/redis.log" "$dir/postgres.log"; do
       [ ! -s "$log" ] || { echo "── last lines of $(basename "$log")" >&2; tail -n 20 "$log" >&2; }
     done
   fi
@@ -114,8 +120,23 @@ echo "listens on 127.0.0.1:$pg_port"
 say "pgfresh on it"
 port=$(free_port)
 http_port=$(free_port)
-build/pgfresh --upstream "$direct" --listen "127.0.0.1:$port" --http "127.0.0.1:$http_port" \
-  --set "listen.unix=$dir" >"$dir/pgfresh.log" 2>&1 &
+# Two shares of a database on the same machine are too near to win by asking Redis: for show, it is
+# always asked.
+start_pgfresh() { # port, HTTP port, log; further options
+  log=$3
+  ports="--listen 127.0.0.1:$1 --http 127.0.0.1:$2"
+  shift 3
+  [ "$fleet" = no ] || set -- "$@" --redis "redis://127.0.0.1:$redis_port" --set redis.ask=always
+  # shellcheck disable=SC2086
+  build/pgfresh --upstream "$direct" $ports "$@" >>"$log" 2>&1 &
+}
+if [ "$fleet" = yes ]; then
+  redis_port=$(free_port)
+  redis-server --port "$redis_port" --bind 127.0.0.1 --dir "$dir" --save "" \
+    --maxmemory 64mb --maxmemory-policy allkeys-lru >"$dir/redis.log" 2>&1 &
+  redis=$!
+fi
+start_pgfresh "$port" "$http_port" "$dir/pgfresh.log" --set "listen.unix=$dir"
 proxy=$!
 through="postgresql://postgres@127.0.0.1:$port/care"
 echo "listens on 127.0.0.1:$port"
@@ -125,6 +146,24 @@ status=0
   --console "host=$dir port=$port dbname=pgfresh user=$(id -un)" \
   --http "http://127.0.0.1:$http_port" --seconds "$seconds" || status=$?
 [ "$status" -eq 0 ] || exit "$status"
+
+if [ "$fleet" = yes ]; then
+  say "A second pgfresh, and the Redis they share"
+  second_port=$(free_port)
+  second_http=$(free_port)
+  start_pgfresh "$second_port" "$second_http" "$dir/second.log" --set listen.unix=
+  second=$!
+  through_second="postgresql://postgres@127.0.0.1:$second_port/care"
+  /usr/bin/python3 packaging/quickstart_fleet.py --first "$through" --second "$through_second" \
+    --direct "$direct"
+  say "The first one is restarted"
+  kill "$proxy"
+  wait "$proxy" 2>/dev/null || true
+  start_pgfresh "$port" "$http_port" "$dir/pgfresh.log" --set "listen.unix=$dir"
+  proxy=$!
+  /usr/bin/python3 packaging/quickstart_fleet.py --first "$through_second" --second "$through" \
+    --direct "$direct" --restarted
+fi
 [ "$once" = no ] || exit 0
 
 say "Your turn (Ctrl-C ends it)"
@@ -135,5 +174,9 @@ cat <<END
   console           psql -h $dir -p $port pgfresh -c 'SHOW HELP'
   metrics           http://127.0.0.1:$http_port/metrics
   log               $dir/pgfresh.log
+END
+[ "$fleet" = no ] || cat <<END
+  the second one    psql $through_second
+  Redis             redis-cli -p $redis_port
 END
 wait "$proxy"
