@@ -6,6 +6,7 @@ import contextlib
 import functools
 import itertools
 import os
+import random
 import threading
 import time
 
@@ -199,6 +200,45 @@ def lineages(fleet):
                 if shown["database"] == fleet.database:
                     seen.add(shown["lineage"])
     return len(seen)
+
+
+def test_ddl_ends_every_answer_everywhere_and_they_share_again(make_fleet):
+    fleet = make_fleet(2)
+    truth = fleet.read(0)
+    assert fleet.read(1) == truth
+    with fleet.app(0) as owner:
+        owner.execute("ALTER TABLE item ADD COLUMN later int")
+        wide = owner.execute("SELECT * FROM item WHERE id = 1").fetchone()
+    with fleet.app(1) as other:
+        def seen():
+            row = other.execute("SELECT * FROM item WHERE id = 1").fetchone()
+            return len(row) == len(wide)
+        wait_until(seen, "the new column through the other proxy", 1)
+    wait_until(lambda: all(fleet.feed(place, "live") for place in (0, 1)), "both live", 10)
+    assert fleet.read(0) == truth
+    before = fleet.counted(1)
+    assert fleet.read(1) == truth
+    after = fleet.counted(1)
+    assert after["l2"] - before["l2"] >= len(IDS) - 1, (before, after)
+
+
+def test_three_ask_postgresql_about_as_often_as_one(make_fleet):
+    """Readers of all proxies at once, over the same rows, each in an order of its own: what one
+    fetches the others need not."""
+    fleet = make_fleet(3, **{"redis.single_flight": "where_it_pays"})
+    before = [fleet.counted(place) for place in range(3)]
+    threads = [threading.Thread(target=fleet.read, args=(place, random.sample(IDS, len(IDS))))
+               for place in range(3) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rises = [{name: count - first[name] for name, count in fleet.counted(place).items()}
+             for place, first in enumerate(before)]
+    misses = sum(rise["misses"] for rise in rises)
+    # Side by side, two may fetch the same before either has put it.
+    assert len(IDS) <= misses < 2 * len(IDS), rises
+    assert sum(rise["l1"] + rise["l2"] for rise in rises) > 3 * len(IDS), rises
 
 
 # -- the judge --------------------------------------------------------------------------------
