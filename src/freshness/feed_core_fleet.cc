@@ -56,7 +56,8 @@ std::string FeedCore::fleet_words() {
     collect_pause_.cancel();
     payloads.push_back(join_.ask(now, Hash128{random64_(), random64_()}));
   }
-  if (lineage_unsaid_ && settled()) {
+  const bool said_lately = lineage_said_ns_ != 0 && now - lineage_said_ns_ < staleness_ns();
+  if (lineage_unsaid_ && settled() && !said_lately) {
     lineage_unsaid_ = false;
     lineage_said_ns_ = now;
     payloads.push_back(format_lineage(domain_.tokens().base()));
@@ -89,16 +90,18 @@ void FeedCore::on_fleet_word(std::string_view payload) {
   }
 }
 
-// The smallest base wins. Who has a smaller one says so; who has a larger one asks for it.
+// The smallest base wins. Who has a smaller one says so; who has a larger one asks for it. Who can
+// do neither now owes a word of his own, which the other answers: what is dropped here is repeated
+// by nobody, and two bases would stay two.
 void FeedCore::on_lineage(uint64_t base) {
   const uint64_t own = domain_.tokens().base();
-  if (base == own || !has_fleet() || !settled()) return;
+  if (base == own || !has_fleet()) return;
   const int64_t now = now_ns();
-  if (base > own) {
-    lineage_unsaid_ = lineage_unsaid_ || now - lineage_said_ns_ >= staleness_ns();
+  const bool merged_lately = merged_ns_ != 0 && now - merged_ns_ < kMergePause * staleness_ns();
+  if (base > own || !settled() || merged_lately) {
+    lineage_unsaid_ = true;
     return;
   }
-  if (merged_ns_ != 0 && now - merged_ns_ < kMergePause * staleness_ns()) return;
   merged_ns_ = now;
   begin_join(Join::Kind::kMerge, base);
   begin_fence();
