@@ -249,7 +249,10 @@ Session::Answer Session::start_fetch(const Question& question, const Scope& scop
     fetch->ttl_ms = question.text.statement().hint_ttl_ms.value_or(settings.ttl_ms);
     fetch->remote_ttl_ms = question.text.statement().hint_ttl_ms.value_or(
         settings.remote_ttl_ms > 0 ? settings.remote_ttl_ms : settings.ttl_ms);
-    if (!of_description) fetch->stat = question.text.stat();
+    if (!of_description) {
+      static_cast<void>(stat_of(question.text));  // made, if the text is new here
+      fetch->stat = question.text.stat();
+    }
     fetch->query_id = question.text.statement().query_id;
     part = join_flight(*fetch);
     if (part == cache::Flights::Part::kWait && !waited_) return wait_for_flight();

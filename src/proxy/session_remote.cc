@@ -60,8 +60,7 @@ bool Session::ask_remote(const Question& question, const Scope& scope, FetchRef&
   const Settings& settings = worker_.settings();
   const int64_t round_trip_ns = store->round_trip_ns();
   if (is_for_rows(question)) {
-    QueryStat& stat = stat_of(question.text);
-    fetch->stat = question.text.stat();
+    QueryStat& stat = *fetch->stat;
     if (settings.remote_ask == RemoteAsk::kWherePays &&
         stat.remote.advise(round_trip_ns) == RemoteCost::Advice::kSkip) {
       worker_.counters().add(Counter::kRemoteSkipped);
