@@ -163,6 +163,9 @@ void FeedCore::tick_join() {
     if (now_ns() - join_begun_ns_ >= staleness_ns() / kMailShare) end_join();
   } else if (join_.expire(now_ns())) {
     ++counts_.joins_refused;
+    // Whoever holds the base that was asked for was not settled, perhaps, and says it again when it
+    // hears ours.
+    lineage_unsaid_ = true;
     end_join();
   }
 }
