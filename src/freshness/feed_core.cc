@@ -120,8 +120,8 @@ void FeedCore::tick() {
     line_.drop_if_silent(kSilenceFactor * staleness_ns());
     watch_.tick();
   }
-  const bool waiting = settlement_.backends_waited_for() || settlement_.prepared_waited_for();
-  publisher_.tick(now, waiting ? Publisher::Others::kWaiting : Publisher::Others::kNone);
+  publisher_.tick(now);
+  publish_owed();
   if (listening_) watch_publishers();
   tick_join();
   begin_fence();
@@ -166,7 +166,7 @@ void FeedCore::begin_session() {
   ++counts_.sessions;
   line_.confirm();
   new_base();
-  if (mailbox_ != nullptr) begin_join(Join::Kind::kStart, 0);
+  if (mailbox_ != nullptr && !event_owed_) begin_join(Join::Kind::kStart, 0);
   begin_fence();
 }
 
@@ -321,7 +321,13 @@ void FeedCore::apply(const Event& event, Oid root, std::span<const query::KeyCol
 
 // ---- forgetting ----
 
-void FeedCore::forget() { forget_soon(); }
+// By an event, so that a map of others does not bring back what was thrown away.
+void FeedCore::forget() {
+  forget_soon();
+  event_owed_ = true;
+  owed_unsaid_ = true;
+  publish_owed();
+}
 
 // At once in effect, by the lease and by the token of schema(D); the new base itself, and the
 // reading of the catalog that it brings with it, come at most every kBasePauseNs.

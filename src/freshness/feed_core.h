@@ -84,11 +84,12 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   void begin_session();
 
   // Fences, and what is said in them
-  enum class Said : uint8_t { kNothing, kPublication, kFleetWords };
+  enum class Said : uint8_t { kNothing, kPublication, kFleetWords, kProof };
   void begin_fence();
   void begin_wanted_fence();
   void on_fence(const SqlResult& result, Said said);
   void settle_suspicion();
+  void publish_owed();
 
   // Events
   void on_payload(std::string_view payload, uint32_t sender);
@@ -105,10 +106,10 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   [[nodiscard]] bool has_fleet() const { return mailbox_ != nullptr && mailbox_->mail_available(); }
   [[nodiscard]] bool question_wanted() const { return has_fleet() && join_.wants_to_ask(now_ns()); }
   [[nodiscard]] bool exact_fence_wanted() const {
-    return has_fleet() && current_ && fences_begun_ < exact_fence_;
+    return has_fleet() && current_ && proved_fence_ < exact_fence_;
   }
   [[nodiscard]] bool settled() const;
-  [[nodiscard]] std::string fleet_words();
+  [[nodiscard]] std::string fleet_words(bool proves);
   void fleet_words_refused(std::string_view why);
   void on_fleet_word(std::string_view payload);
   void on_lineage(uint64_t base);
@@ -161,6 +162,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   bool listening_ = false;
   bool fence_under_way_ = false;
   int64_t fence_begun_ns_ = 0;
+  bool fence_settles_ = false;  // one about the fleet: no event waited to be published
   uint64_t fences_begun_ = 0;
   int64_t lease_from_ns_ = 0;  // begin of the last fence completed in this session; 0: none
   int64_t session_ns_ = 0;     // when it began
@@ -180,8 +182,9 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   int64_t merged_ns_ = 0;        // when a join of that kind was last begun
   bool lineage_unsaid_ = false;  // others are to be told of our base
   int64_t lineage_said_ns_ = 0;
-  uint64_t exact_fence_ = 0;  // with this one completed, nothing in the catalog is newer than the
-                              // token of schema(D)
+  uint64_t exact_fence_ = 0;   // with a proof in this one or a later one completed, nothing in the
+                               // catalog is newer than the token of schema(D)
+  uint64_t proved_fence_ = 0;  // the last that had one
 
   // New bases.
   bool base_wanted_ = false;
@@ -195,6 +198,10 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   std::deque<std::string> queue_;
   size_t queue_bytes_ = 0;
   uint64_t schema_events_ = 0;
+  // A schema event that PostgreSQL refused to publish, and the slots that wait for it.
+  bool event_owed_ = false;
+  bool owed_unsaid_ = false;  // the next tick tries again
+  SlotBatch owed_;
   uint64_t schema_events_awaited_ = 0;  // no snapshot is adopted before so many have come
 
   // A fingerprint that no event has explained yet: published as a schema event if none has come

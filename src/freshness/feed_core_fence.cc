@@ -22,16 +22,23 @@ constexpr int64_t kPreparedLookShare = 4;
 void FeedCore::begin_fence() {
   if (!listening_ || fence_under_way_ || !line_.idle()) return;
   const int64_t begun_ns = now_ns();
+  // A carrier posts its letter before it is counted out: who finds none here finds all letters.
+  const bool carriers = domain_.carriers() != 0;
   open_letters_();  // a beat speaks for all that was handed over before it is begun
   if (fence_under_way_) return;
   fence_under_way_ = true;
   fence_begun_ns_ = begun_ns;
+  const bool proves = exact_fence_wanted();
   ++fences_begun_;
   settlement_.fence_begun();
-  std::string sql = fleet_words();
-  Said said = Said::kFleetWords;
+  std::string sql = fleet_words(proves);
+  Said said = proves ? Said::kProof : Said::kFleetWords;
+  fence_settles_ = !publisher_.has_events();
   if (sql.empty()) {
-    sql = publisher_.begin(fence_begun_ns_);
+    const bool waiting =
+        carriers || settlement_.backends_waited_for() || settlement_.prepared_waited_for();
+    sql = publisher_.begin(fence_begun_ns_,
+                           waiting ? Publisher::Others::kWaiting : Publisher::Others::kNone);
     said = sql.empty() ? Said::kNothing : Said::kPublication;
   }
   line_.query(sql, [this, said](const SqlResult& result) { on_fence(result, said); });
@@ -43,7 +50,8 @@ void FeedCore::begin_wanted_fence() {
 
 // A statement that publishes is a fence like any other: what it says comes back before it
 // completes, because PostgreSQL tells a session of its own notifications before it is ready again.
-// Where that was not seen, the slots wait for one more.
+// Where that was not seen, or something else was said while events waited to be published, the
+// slots wait for one more.
 void FeedCore::on_fence(const SqlResult& result, Said said) {
   fence_under_way_ = false;
   if (!result.error.empty()) {
@@ -52,7 +60,7 @@ void FeedCore::on_fence(const SqlResult& result, Said said) {
       line_.drop(result.error);
       return;
     }
-    if (said == Said::kFleetWords) {
+    if (said != Said::kPublication) {
       fleet_words_refused(result.error);
     } else {
       note_trouble("publishing", result.error);
@@ -64,7 +72,9 @@ void FeedCore::on_fence(const SqlResult& result, Said said) {
   ++counts_.fences;
   counts_.fence_us_last = (now_ns() - fence_begun_ns_) / 1000;
   lease_from_ns_ = fence_begun_ns_;
-  if (said == Said::kFleetWords || publisher_.completed()) {
+  if (said == Said::kProof) proved_fence_ = fences_begun_;  // no other is under way
+  const bool about_fleet = said == Said::kFleetWords || said == Said::kProof;
+  if (about_fleet ? fence_settles_ : publisher_.completed()) {
     settlement_.fence_completed();
   } else {
     settlement_.fence_lost();
@@ -72,8 +82,7 @@ void FeedCore::on_fence(const SqlResult& result, Said said) {
   settle_suspicion();
   watch_publishers();
   renew_lease();
-  // No more fences are under way than one: this is the last that was begun.
-  if (current_ && fences_begun_ >= exact_fence_) domain_.set_exact(true);
+  if (current_ && proved_fence_ >= exact_fence_) domain_.set_exact(true);
   if (left_ && publisher_.silent()) std::exchange(left_, nullptr)();
   if (!settlement_.fence_wanted() && !publisher_.has_events() && !suspicion_.has_value() &&
       !exact_fence_wanted() && !question_wanted()) {
@@ -167,14 +176,27 @@ void FeedCore::leave(std::function<void()> done) {
   tick();
 }
 
-void FeedCore::on_published(SlotBatch& slots) { ended(slots); }
+void FeedCore::on_published(SlotBatch& slots) {
+  if (owed_.empty()) event_owed_ = false;
+  ended(slots);
+}
 
-// Other proxies will find out by their polls; this one need not wait for its own.
+// Said again with the next tick. Until it is out the slots stay open, and no map of others, who
+// know nothing of it, is taken for the tokens of our own.
 void FeedCore::on_publish_failed(std::string_view why, SlotBatch& slots) {
   note_trouble("publishing a schema event", why);
+  event_owed_ = true;
+  owed_unsaid_ = true;
+  owed_.take(slots);
   withdraw_catalog();
   forget_soon();
-  ended(slots);
+}
+
+void FeedCore::publish_owed() {
+  if (!std::exchange(owed_unsaid_, false)) return;
+  SlotBatch slots;
+  slots.take(owed_);
+  watch_.publish(slots);
 }
 
 }  // namespace pgfresh::freshness

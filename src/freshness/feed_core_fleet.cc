@@ -41,13 +41,16 @@ std::string notify_sql(const std::vector<std::string>& payloads) {
 // Nothing is known to be missing from the tokens, as of the place in the stream that we have read.
 bool FeedCore::settled() const {
   return listening_ && current_ && !base_wanted_ && queue_.empty() && !suspicion_.has_value() &&
-         schema_events_ >= schema_events_awaited_ && !vigil_.mourning() && !join_.under_way() &&
-         publisher_.standing() != Publisher::Standing::kUnknown;
+         schema_events_ >= schema_events_awaited_ && !event_owed_ && !vigil_.mourning() &&
+         !join_.under_way() && publisher_.standing() != Publisher::Standing::kUnknown;
 }
 
 // ---- what is said ----
 
-std::string FeedCore::fleet_words() {
+// `proves`: something must be said, whatever it is. Our own notification comes behind all that
+// stand in PostgreSQL's queue, and those of DDL stand there before the DDL can be seen: so nothing
+// of what the catalog was read from is still to come. An empty query does not promise that.
+std::string FeedCore::fleet_words(bool proves) {
   if (!has_fleet()) return {};
   std::vector<std::string> payloads;
   const int64_t now = now_ns();
@@ -62,6 +65,7 @@ std::string FeedCore::fleet_words() {
     lineage_said_ns_ = now;
     payloads.push_back(format_lineage(domain_.tokens().base()));
   }
+  if (proves && payloads.empty()) payloads.emplace_back(kNothingToSay);
   return payloads.empty() ? std::string() : notify_sql(payloads);
 }
 

@@ -58,6 +58,7 @@ struct FleetWord {
   uint64_t base = 0;  // kAsk: 0, whoever is settled
 };
 inline constexpr std::string_view kFleetHead = "2 ";
+inline constexpr std::string_view kNothingToSay = "2 n";
 [[nodiscard]] std::string format_ask(const Hash128& nonce, uint64_t base);
 [[nodiscard]] std::string format_lineage(uint64_t base);
 // nullopt: a word of a version to come, or anything else.

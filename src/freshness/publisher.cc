@@ -48,8 +48,7 @@ void Publisher::want(int64_t now_ns) {
   if (publish_ == Publish::kProxy && !stopping_) state_ = State::kVouching;
 }
 
-void Publisher::tick(int64_t now_ns, Others others) {
-  others_wait_ = others == Others::kWaiting;
+void Publisher::tick(int64_t now_ns) {
   if (state_ != State::kVouching) return;
   if (domain_.carriers() != 0 || has_events()) used_ns_ = now_ns;
   if (now_ns - used_ns_ < kIdleNs) return;
@@ -65,12 +64,11 @@ void Publisher::leave() {
 
 // synchronous_commit is off for this transaction: what it says is of use to those alone who hear
 // it, and those who hear it after a crash have begun anew.
-std::string Publisher::begin(int64_t now_ns) {
+std::string Publisher::begin(int64_t now_ns, Others others) {
   PGFRESH_CHECK(in_flight_.empty());
   begun_ns_ = now_ns;
   came_back_ = false;
-  // The lease has been ended before the carriers are counted, so no more can come.
-  ends_ = state_ == State::kLeaving && queue_.empty() && !others_wait_ && domain_.carriers() == 0;
+  ends_ = state_ == State::kLeaving && queue_.empty() && others == Others::kNone;
   const bool due = now_ns - beat_begun_ns_ >= staleness_ns_ / kBeatShare;
   beats_ = vouching() && !ends_ && (due || has_events());
   if (!beats_ && !ends_ && !has_events()) return {};

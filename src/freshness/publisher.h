@@ -32,9 +32,8 @@ class Publisher {
   void want(int64_t now_ns);
   // Those who follow us do not know this connection yet.
   void begin_session() { vouched_ns_ = 0; }
-  // Called every pace_ns() or so. `others`: something is waited for that will have to be published.
-  enum class Others : uint8_t { kNone, kWaiting };
-  void tick(int64_t now_ns, Others others);
+  // Called every pace_ns() or so.
+  void tick(int64_t now_ns);
   // The daemon stops: no new carriers, and the end as soon as nothing is left.
   void leave();
   [[nodiscard]] bool silent() const { return state_ == State::kSilent && !has_events(); }
@@ -42,8 +41,11 @@ class Publisher {
   void queue(Carried& events) { queue_.take(events); }
   [[nodiscard]] bool has_events() const { return !queue_.empty(); }
 
-  // The statement that is begun now; empty: there is nothing to say.
-  [[nodiscard]] std::string begin(int64_t now_ns);
+  // The statement that is begun now; empty: there is nothing to say. `others`: somebody carries, or
+  // something is waited for that will have to be published. It must be known as of now, and who
+  // carried looked at before what he left: the last word is said by it.
+  enum class Others : uint8_t { kNone, kWaiting };
+  [[nodiscard]] std::string begin(int64_t now_ns, Others others);
   // It completed. True: every event in it is known to have come back to us already.
   [[nodiscard]] bool completed();
   // PostgreSQL refused it; nothing of it was said.
@@ -88,7 +90,6 @@ class Publisher {
 
   State state_ = State::kSilent;
   int64_t used_ns_ = 0;  // when somebody last carried or wanted to
-  bool others_wait_ = false;
   bool stopping_ = false;
 
   Carried queue_;

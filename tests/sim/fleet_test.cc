@@ -283,6 +283,27 @@ TEST_CASE("after everybody had to forget, the fleet comes together again") {
   }
 }
 
+TEST_CASE("what one has thrown away does not come back with the map of another") {
+  Fleet f;
+  ProxyNode& a = f.add();
+  f.time.advance_ms(50);
+  ProxyNode& b = f.add();
+  f.time.advance_ms(50);
+  WireClient& ca = f.client(a);
+  WireClient& cb = f.client(b);
+  // Its new base is larger than the other's in half of the cases; then it takes the other's.
+  for (int i = 0; i < 8; ++i) {
+    CHECK(f.ask(ca, kOne) == kOld);
+    CHECK(f.ask(cb, kOne) == kOld);
+    a.forget();
+    f.time.advance_ms(15'000);
+    CHECK(Fleet::agree(a, b));
+    const uint64_t hits = a.count(Counter::kHitsL1) + a.count(Counter::kHitsL2);
+    CHECK(f.ask(ca, kOne) == kOld);
+    CHECK(a.count(Counter::kHitsL1) + a.count(Counter::kHitsL2) == hits);
+  }
+}
+
 TEST_CASE("announcements and questions that anybody makes up harm nobody") {
   Fleet f;
   ProxyNode& a = f.add();

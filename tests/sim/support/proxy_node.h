@@ -81,6 +81,8 @@ class ProxyNode {
   [[nodiscard]] uint64_t bypasses(Reason reason) const { return counters().bypasses(reason); }
   [[nodiscard]] freshness::Domain& domain() { return domain_; }
   [[nodiscard]] freshness::FeedStatus feed() const { return feed_->status(); }
+  // As the console's FLUSH does when it cannot say what it flushes.
+  void forget() { feed_->forget(); }
   // Null without a second level.
   [[nodiscard]] FakeRemote* remote() { return remote_.get(); }
   [[nodiscard]] ManualLoop& worker_loop() { return worker_loop_; }

@@ -174,7 +174,7 @@ TEST_CASE("DDL ended while a publication is under way is published again") {
   CHECK(play.domain.tokens().open_total() == 0);
 }
 
-TEST_CASE("a publication that fails: forget, then close") {
+TEST_CASE("a publication that fails: forget, and close when it has succeeded") {
   Play play;
   play.start();
   play.time.advance_ms(1000);
@@ -184,6 +184,13 @@ TEST_CASE("a publication that fails: forget, then close") {
   play.feed->ddl_ended({{0}});
   play.time.settle();
   CHECK_FALSE(play.servable(stamp));
+  CHECK(play.domain.tokens().open_total() == 1);
+  const auto tried = play.publications();
+  play.time.advance_ms(1000);
+  CHECK(play.publications() > tried);
+  CHECK(play.domain.tokens().open_total() == 1);
+  play.publish_error.reset();
+  play.time.advance_ms(1000);
   CHECK(play.domain.tokens().open_total() == 0);
   CHECK(play.lease());
 }
