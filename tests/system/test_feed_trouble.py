@@ -150,20 +150,20 @@ def test_forged_notice_by_a_client_function(play):
 
 
 def test_database_without_pgfresh_passes_through(server, play):
-    server.psql("CREATE DATABASE bare TEMPLATE template0")
+    server.psql("CREATE DATABASE unwatched TEMPLATE template0")
     try:
-        with psycopg.connect(play.proxy.url(database="bare"), autocommit=True) as app:
+        with psycopg.connect(play.proxy.url(database="unwatched"), autocommit=True) as app:
             app.execute("CREATE TABLE t (id int)")
             app.execute("INSERT INTO t VALUES (1)")
             with play.expect(hits=0):
                 wait_until(lambda: one(app, "SELECT id FROM t") == 1
                            and last(app)["reason"] == "not_installed", "the reason is known")
     finally:
-        wait_until(lambda: _dropped(server), "bare is dropped")
+        wait_until(lambda: _dropped(server), "it is dropped")
 
 
 def _dropped(server):
-    return server.psql("DROP DATABASE bare WITH (FORCE)", check=False).returncode == 0
+    return server.psql("DROP DATABASE unwatched WITH (FORCE)", check=False).returncode == 0
 
 
 def test_unwatch_and_uninstall(own_play):

@@ -103,7 +103,9 @@ TEST_CASE("redis store: entries and their sets expire") {
   CHECK(node.redis.sets.size() == 2);
   CHECK(node.redis.sets.count("pgfresh:t:000011:0000000000000006") == 1);
   CHECK(node.redis.sets.count("pgfresh:t:000012:0000000000000007") == 1);
-  for (const auto& [name, ms] : node.redis.expiry_ms) CHECK_MESSAGE(ms == 30'000, name);
+  for (const auto& expiry : node.redis.expiry_ms) {
+    CHECK_MESSAGE(expiry.second == 30'000, expiry.first);
+  }
   CHECK(node.redis.expiry_ms.size() == 3);
   // A neighbour that lives shorter does not shorten the sets' life.
   node.put("short", kStamp, "rows", 1'000);
