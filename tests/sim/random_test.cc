@@ -78,9 +78,9 @@ TEST_CASE("random interleavings: the judge finds nothing") {
   }
   if (only != 0) return;
   // A run in which nothing overlapped proved nothing.
-  for (const auto& [name, count] : coverage) {
-    MESSAGE(name << ": " << count);
-    CHECK_MESSAGE(count > 0, "never happened: " << name);
+  for (const auto& counted : coverage) {
+    MESSAGE(counted.first << ": " << counted.second);
+    CHECK_MESSAGE(counted.second > 0, "never happened: " << counted.first);
   }
   for (const Anomaly& anomaly : kAnomalies) {
     const uint64_t count = coverage[anomaly.counter];

@@ -23,7 +23,8 @@ TEST_CASE("canonical form: what it looks like") {
       {"", ""},
       {"select 1.5E3, 1 .5", "select 1.5E3,1 .5"},
   };
-  for (const auto& [text, expected] : cases) {
+  for (const auto& [shown, expected] : cases) {
+    const auto& text = shown;
     CAPTURE(text);
     const auto canonical = canonicalize(text);
     REQUIRE(canonical.has_value());

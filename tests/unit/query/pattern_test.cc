@@ -89,7 +89,8 @@ TEST_CASE("skeletons: what is a literal, and of which class") {
       {"select 1\x01", "none"},
       {"select '\x03', 1", "none"},
   };
-  for (const auto& [text, wanted] : cases) {
+  for (const auto& [given, wanted] : cases) {
+    const auto& text = given;
     CAPTURE(text);
     CHECK(shown(text) == wanted);
   }
