@@ -96,13 +96,14 @@ if [ "$mode" = full ]; then
   targets="unit_tests"
   build build-tsan -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_SANITIZE=thread
   doctest build-tsan/tests/unit_tests -sf='*/cache/*,*/freshness/*,*/net/*,*/app/*'
-  say "under AddressSanitizer and UndefinedBehaviorSanitizer"
-  # One build for this and for fuzzing, which needs the same sanitizers.
-  targets="unit_tests sim_tests fuzz_targets"
-  build build-fuzz -DPGFRESH_FUZZ=ON -DCMAKE_BUILD_TYPE=Sanitize -DCMAKE_CXX_COMPILER=clang++
-  doctest build-fuzz/tests/unit_tests
-  doctest build-fuzz/tests/sim_tests # 60 worlds: instrumented code is slow
+  say "the same under AddressSanitizer and UndefinedBehaviorSanitizer"
+  targets="unit_tests sim_tests"
+  build build-asan -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_SANITIZE=address,undefined
+  doctest build-asan/tests/unit_tests
+  doctest build-asan/tests/sim_tests # 60 worlds: instrumented code is slow
   say "fuzzing, a smoke run of each target"
+  targets="fuzz_targets"
+  build build-fuzz -DPGFRESH_FUZZ=ON -DCMAKE_BUILD_TYPE=Sanitize -DCMAKE_CXX_COMPILER=clang++
   ulimit -s 65536 # libpg_query recurses; the daemon's threads have more
   for target in build-fuzz/tests/fuzz/fuzz_*; do
     [ -x "$target" ] && [ -f "$target" ] || continue

@@ -57,7 +57,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static cache::EntryCodec plain(cache::options(false), [] { return uint64_t{4}; });
   static cache::EntryCodec sealed(cache::options(true), [] { return uint64_t{4}; });
   if (tried == 2) {
-    cache::RemoteEntry entry;
+    RemoteEntry entry;
     FUZZ_EXPECT(sealed.decode(exact.view(), entry) != cache::Decoded::kEntry);
   } else {
     cache::check(plain, exact.view());
