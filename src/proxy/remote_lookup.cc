@@ -15,12 +15,14 @@ RemoteLookup::RemoteLookup(Loop& loop, RemoteStore& store, const std::string& ke
     : loop_(loop), store_(store), key_(key), stamp_(stamp), terms_(terms), done_(std::move(done)) {}
 
 RemoteLookup::~RemoteLookup() {
+  *self_ = nullptr;
   pending_.reset();
   let_go(budget_);
   let_go(pause_);
 }
 
-// Its own call may be on the stack.
+// Its own call may be on the stack. Until it is gone it may still fire, when both timers are due in
+// one turn of the loop: so timers know this object by `self_` alone.
 void RemoteLookup::let_go(std::unique_ptr<Timer>& timer) {
   if (timer == nullptr) return;
   loop_.defer([old = std::shared_ptr<Timer>(std::move(timer))] {});
@@ -28,7 +30,9 @@ void RemoteLookup::let_go(std::unique_ptr<Timer>& timer) {
 
 bool RemoteLookup::start() {
   if (!ask()) return false;
-  budget_ = loop_.after(terms_.budget_ms, [this] { finish(End::kTimedOut); });
+  budget_ = loop_.after(terms_.budget_ms, [self = self_] {
+    if (*self != nullptr) (*self)->finish(End::kTimedOut);
+  });
   return true;
 }
 
@@ -86,8 +90,8 @@ void RemoteLookup::lock_answered(RemoteStore::Locked locked) {
 void RemoteLookup::pause() {
   pause_ms_ = std::min(std::max<int64_t>(2 * pause_ms_, 1), kPauseMsMax);
   let_go(pause_);
-  pause_ = loop_.after(pause_ms_, [this] {
-    if (!ask()) finish(End::kUnavailable);
+  pause_ = loop_.after(pause_ms_, [self = self_] {
+    if (*self != nullptr && !(*self)->ask()) (*self)->finish(End::kUnavailable);
   });
 }
 

@@ -71,6 +71,8 @@ class RemoteLookup {
   std::unique_ptr<Timer> budget_;
   std::unique_ptr<Timer> pause_;
   int64_t pause_ms_ = 0;  // the last one; 0: none yet
+  // Null once this object is gone.
+  const std::shared_ptr<RemoteLookup*> self_ = std::make_shared<RemoteLookup*>(this);
 };
 
 }  // namespace pgfresh::proxy
