@@ -2,8 +2,11 @@
 
 #include <doctest/doctest.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "../../sim/support/fake_redis.h"
 
@@ -15,6 +18,30 @@ using sim::FakeRedis;
 using sim::FakeRemote;
 using sim::ManualLoop;
 using sim::ManualTime;
+
+// Keeps what its timers would call, to call it as a loop does that finds two of them due at once.
+class TwoDue final : public Loop {
+ public:
+  explicit TwoDue(Loop& loop) : loop_(loop) {}
+
+  [[nodiscard]] const Clock& clock() const override { return loop_.clock(); }
+  void post(std::function<void()> task) override { loop_.post(std::move(task)); }
+  void defer(std::function<void()> task) override { loop_.defer(std::move(task)); }
+  [[nodiscard]] std::unique_ptr<Timer> after(int64_t delay_ms,
+                                             std::function<void()> fire) override {
+    fires.push_back(fire);
+    return loop_.after(delay_ms, std::move(fire));
+  }
+  [[nodiscard]] std::unique_ptr<Timer> every(int64_t period_ms,
+                                             std::function<void()> fire) override {
+    return loop_.every(period_ms, std::move(fire));
+  }
+
+  std::vector<std::function<void()>> fires;
+
+ private:
+  Loop& loop_;
+};
 
 // Two proxies that look for the same.
 struct Play {
@@ -109,6 +136,29 @@ TEST_CASE("remote lookup: whoever has the lock dies: it costs the budget, and no
   CHECK(play.start(play.b));
   play.time.settle();
   CHECK(play.b.end == End::kMissLocked);
+}
+
+TEST_CASE("remote lookup: budget and pause are due in one turn: the second finds it gone") {
+  Play play;
+  CHECK(play.start(play.a));
+  play.time.settle();  // has the lock
+  TwoDue loop(play.loop);
+  int ends = 0;
+  std::unique_ptr<RemoteLookup> lookup;
+  lookup =
+      std::make_unique<RemoteLookup>(loop, *play.b.remote, play.key, play.stamp,
+                                     RemoteLookup::Terms{20, RemoteLookup::Fleet::kOneFetches, 100},
+                                     [&](End end, const RemoteEntry*) {
+                                       CHECK(end == End::kTimedOut);
+                                       ++ends;
+                                       lookup.reset();
+                                     });
+  CHECK(lookup->start());
+  play.time.settle();
+  REQUIRE(loop.fires.size() == 2);
+  for (const auto& fire : loop.fires) fire();
+  CHECK(ends == 1);
+  CHECK(lookup == nullptr);
 }
 
 TEST_CASE("remote lookup: withdrawn while the lock is being given, it is given back") {
