@@ -16,12 +16,12 @@
 //
 // What a peer answers for besides tokens. All that it knows to be missing from its table must be
 // known to the newcomer. It does not answer while something is: while its catalog is not current
-// and events wait for it, a new base is to come, a fingerprint is not explained, its vigil mourns,
-// a transaction may have ended without an event, or it is joining itself. Publishers whom it
-// follows come with the map, each with the age of what it has vouched for; ages are counted from
-// the moment the nonce was said, which was before the map was written, so nobody is given more
-// time than the peer gives him. A peer that publishes names itself. Open counts are each proxy's
-// own and stay: they are closed by fences.
+// and events wait for it, a new base is to come, a fingerprint is not explained, it owes an event
+// of its own, its vigil mourns, a transaction may have ended without an event, or it is joining
+// itself. Publishers whom it follows come with the map, each with the age of what it has vouched
+// for; ages are counted from the moment the nonce was said, which was before the map was written,
+// so nobody is given more time than the peer gives him. A peer that publishes names itself. Open
+// counts are each proxy's own and stay: they are closed by fences.
 //
 // The order in which a map is taken over, so that no reader can meet a mixture that lives:
 // TokenTable::adopt().
