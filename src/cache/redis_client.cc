@@ -285,11 +285,14 @@ void RedisClient::trip(std::string_view why) {
   failed_probes_ = std::min(failed_probes_ + 1, 10);
 }
 
+// An answer in time is what is asked for, be it an error: a Redis that cannot save, for one,
+// answers PING with MISCONF and gives out what it has. Errors that end the connection do so
+// themselves.
 void RedisClient::probe() {
   enter(RedisState::kProbing);
-  enqueue(std::array<std::string_view, 1>{"PING"}, [this](Outcome outcome, RedisReply& reply) {
+  enqueue(std::array<std::string_view, 1>{"PING"}, [this](Outcome outcome, RedisReply&) {
     if (state_ != RedisState::kProbing) return;
-    if (outcome == Outcome::kReply && !reply.is_error()) {
+    if (outcome == Outcome::kReply) {
       failed_probes_ = late_in_a_row_ = 0;
       trouble_.clear();
       enter(RedisState::kReady);

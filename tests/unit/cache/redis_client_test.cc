@@ -127,6 +127,31 @@ TEST_CASE("redis client: probes have growing pauses, and a silent connection is 
   CHECK(world.client.ready());
 }
 
+TEST_CASE("redis client: an error answers a probe, too") {
+  for (const std::string_view error : {"MISCONF x", "OOM x", "NOPERM x", "ERR x"}) {
+    World world;
+    world.redis.strings = {{"a", "1"}};
+    world.start();
+    world.redis.silent = true;
+    world.ask("a");
+    world.time.advance_ms(20);
+    CHECK(world.client.state() == RedisState::kTripped);
+    world.redis.say_unsaid();
+    world.redis.silent = false;
+    world.redis.instead =
+        [&error](const RedisPeer::Command& command) -> std::optional<std::string> {
+      if (command.front() != "PING") return std::nullopt;
+      return "-" + std::string(error) + "\r\n";
+    };
+    world.time.advance_ms(100);
+    CHECK(world.client.ready());
+    world.ask("a");
+    world.time.settle();
+    CHECK(world.texts.back() == "1");
+    CHECK(world.redis.connections == 1);
+  }
+}
+
 TEST_CASE("redis client: slow answers trip it too, though they come") {
   World world;
   world.start();

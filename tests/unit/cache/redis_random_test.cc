@@ -37,7 +37,7 @@ class Chaos {
         break;
       case 3:
       case 4:
-        store(roll(kKeys), roll(kTokens));
+        store();
         break;
       case 5:
         if (!open_.empty())
@@ -102,6 +102,11 @@ class Chaos {
     return std::string(key * 900, static_cast<char>('a' + key)) + std::to_string(token);
   }
 
+  // One roll after the other: a compiler may evaluate arguments in any order.
+  void store() {
+    const uint64_t key = roll(kKeys);
+    store(key, roll(kTokens));
+  }
   void store(uint64_t key, uint64_t token) {
     const std::string name = "key" + std::to_string(key);
     const freshness::Stamp stamp = stamp_of(token);
@@ -114,7 +119,10 @@ class Chaos {
     store_.put(entry);
   }
 
-  void ask() { ask(roll(kKeys), roll(kTokens)); }
+  void ask() {
+    const uint64_t key = roll(kKeys);
+    ask(key, roll(kTokens));
+  }
   void ask(uint64_t key, uint64_t token) {
     const uint64_t number = ++questions_;
     const int64_t asked_ms = time_.now_ms();
