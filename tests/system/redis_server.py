@@ -7,6 +7,7 @@ without a library. Nothing of it is kept but what the test asks for.
 
 `Door` is an address that leads wherever the test says: what a name of DNS is to a fail-over.
 """
+import contextlib
 import os
 import select
 import shutil
@@ -145,7 +146,8 @@ def _read(stream):
 
 
 class Door:
-    """A port that passes connections on to `target`, a port; None: refuses. Or says `garbage`."""
+    """A port that passes connections on to `target`, a port; None: refuses. Or says `garbage`, or
+    stands still: what was said meanwhile arrives when it moves again, questions as answers."""
 
     def __init__(self, target=None, garbage=None):
         self.target = target
@@ -153,6 +155,8 @@ class Door:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._open = set()
+        self._moving = threading.Event()
+        self._moving.set()
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
     def lead_to(self, target):
@@ -160,8 +164,23 @@ class Door:
         self.target = target
 
     def cut(self):
+        """Ends what goes through; who carries it closes it."""
         for one in list(self._open):
             _shut(one)
+
+    def close(self):
+        """Nobody comes in, and who is inside is thrown out."""
+        self.lead_to(None)
+        self.cut()
+
+    def stand_still(self):
+        self._moving.clear()
+
+    def move(self):
+        self._moving.set()
+
+    def url(self):
+        return f"redis://127.0.0.1:{self.port}"
 
     def __enter__(self):
         self._thread.start()
@@ -169,7 +188,9 @@ class Door:
 
     def __exit__(self, *_):
         _shut(self._listener)
+        self._listener.close()
         self.cut()
+        self.move()
 
     def _accept(self):
         while True:
@@ -189,7 +210,7 @@ class Door:
             elif self.target is not None:
                 server = socket.create_connection(("127.0.0.1", self.target), 5)
                 self._open.add(server)
-                _carry(client, server)
+                self._carry(client, server)
         except OSError:
             pass
         finally:
@@ -198,20 +219,17 @@ class Door:
                     self._open.discard(one)
                     one.close()
 
-
-def _carry(client, server):
-    other = {client: server, server: client}
-    while True:
-        for readable in select.select([client, server], [], [])[0]:
-            data = readable.recv(65536)
-            if not data:
-                return
-            other[readable].sendall(data)
+    def _carry(self, client, server):
+        other = {client: server, server: client}
+        while True:
+            for readable in select.select([client, server], [], [])[0]:
+                data = readable.recv(65536)
+                if not data:
+                    return
+                self._moving.wait()
+                other[readable].sendall(data)
 
 
 def _shut(one):
-    try:
+    with contextlib.suppress(OSError):
         one.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
-    one.close()

@@ -1,7 +1,8 @@
 """Several proxies, one Redis, one PostgreSQL: as fresh as one proxy (the judge), and warm: what one
 has fetched the others give, also after each has been restarted; not after all were stopped while
-somebody wrote. JUDGE_SECONDS (default 30) sets how long the judge looks. How one proxy gets on with
-its Redis is in test_redis.py."""
+somebody wrote. JUDGE_FLEET_SECONDS (default: JUDGE_SECONDS, default 30) sets how long the judge
+looks in peace, JUDGE_TROUBLE_SECONDS (default: JUDGE_SECONDS) how long in each trouble. How one
+proxy gets on with its Redis is in test_redis.py."""
 import contextlib
 import functools
 import itertools
@@ -17,20 +18,24 @@ import judge_load
 from judge import Judge
 from pgfresh_proc import Pgfresh, wait_until
 from play import STALENESS_S
-from redis_server import PrivateRedis
+from redis_server import Door, PrivateRedis
 
-SECONDS = float(os.environ.get("JUDGE_SECONDS", "30"))
+SECONDS = os.environ.get("JUDGE_SECONDS", "30")
+PEACE_SECONDS = float(os.environ.get("JUDGE_FLEET_SECONDS", SECONDS))
+TROUBLE_SECONDS = float(os.environ.get("JUDGE_TROUBLE_SECONDS", SECONDS))
 NAMES = itertools.count(1)
 POINT = "SELECT name FROM item WHERE id = {}"
 IDS = range(1, 31)
 
 
 class Fleet:
-    """`proxies` are in front of one database; a place whose proxy was stopped holds None."""
+    """`proxies` are in front of one database; a place whose proxy was stopped holds None. `doors`:
+    each proxy's own way to Redis; None: the straight one."""
 
-    def __init__(self, server, redis, size, settings):
+    def __init__(self, server, redis, size, settings, doors=None):
         self.server = server
         self.redis = redis
+        self.doors = doors
         self.database = f"fleet{next(NAMES)}"
         server.create_database(self.database, template="stage")
         self.settings = {"redis.url": redis.url(), "redis.ask": "always", "workers": "1",
@@ -41,7 +46,9 @@ class Fleet:
             self.start(place)
 
     def start(self, place):
-        self.proxies[place] = Pgfresh(self.server.url(), self.settings)
+        door = self.doors[place] if self.doors else None
+        way = {"redis.url": door.url()} if door else {}
+        self.proxies[place] = Pgfresh(self.server.url(), {**self.settings, **way})
         self.proxies[place].start()
         self.wake(place)
         return self.proxies[place]
@@ -106,8 +113,8 @@ def redis():
 def make_fleet(server, redis):
     fleets = []
 
-    def make(size, **settings):
-        fleets.append(Fleet(server, redis, size, settings))
+    def make(size, doors=None, **settings):
+        fleets.append(Fleet(server, redis, size, settings, doors))
         return fleets[-1]
 
     yield make
@@ -269,13 +276,13 @@ def fleet_reader(kind, load, place, _load, index):
     return made
 
 
-def crew(fleet, directory):
+def crew(fleet, directory, seconds):
     """The load, and its makers in the form judge_load.running() takes readers: a writer and two
     readers for each proxy, and a writer past all of them."""
     size = len(fleet.proxies)
     writers = size + 1
     loads = [judge_load.Load(fleet.url(place), fleet.direct_url(), directory, writers=writers,
-                             seconds=SECONDS) for place in range(size)]
+                             seconds=seconds) for place in range(size)]
 
     kinds = itertools.cycle(judge_load.READERS)
     makers = [functools.partial(fleet_writer, loads[index % size], index % size, index)
@@ -283,36 +290,55 @@ def crew(fleet, directory):
     for place in range(size):
         makers += [functools.partial(fleet_reader, next(kinds), loads[place], place)
                    for _ in range(2)]
-    nobody = judge_load.Load("", "", directory, writers=0, seconds=SECONDS)
+    nobody = judge_load.Load("", "", directory, writers=0, seconds=seconds)
     return nobody, makers
 
 
+@contextlib.contextmanager
+def disturbing(fault, every_s):
+    """Calls fault() again and again beside the load. How it went, each time: True, or an error."""
+    over = threading.Event()
+    done = []
+
+    def go_on():
+        while not over.wait(every_s):
+            try:
+                fault()
+                done.append(True)
+            except Exception as error:  # shown by the test, which must not go on without faults
+                done.append(error)
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield done
+    finally:
+        over.set()
+        thread.join(60)
+
+
 def judge_fleet(fleet, tmp_path, fault=None, every_s=0.0):
-    """Runs the load for SECONDS; asserts zero violations. What each proxy has counted."""
+    """Runs the load for PEACE_SECONDS, with faults TROUBLE_SECONDS; asserts zero violations. What
+    each proxy has counted, and how often fault() was done."""
+    seconds = TROUBLE_SECONDS if fault else PEACE_SECONDS
     fleet.sql(judge_load.schema())
     for place in range(len(fleet.proxies)):
         fleet.read(place, [1])
-    load, makers = crew(fleet, str(tmp_path))
+    load, makers = crew(fleet, str(tmp_path), seconds)
     before = [fleet.counted(place) for place in range(len(fleet.proxies))]
-    over = threading.Event()
-
-    def disturb():
-        while not over.wait(every_s):
-            fault()
+    faults = []
 
     def all_asked():
         return all(sum(fleet.counted(place).values()) > sum(first.values()) + 100
                    for place, first in enumerate(before))
 
-    with judge_load.running(load, makers) as logs:
+    with contextlib.ExitStack() as stack:
+        logs = stack.enter_context(judge_load.running(load, makers))
         wait_until(all_asked, "the load at every proxy", 60)
-        thread = threading.Thread(target=disturb) if fault else None
-        if thread:
-            thread.start()
-        time.sleep(SECONDS)
-        over.set()
-        if thread:
-            thread.join(60)
+        if fault:
+            faults = stack.enter_context(disturbing(fault, every_s))
+        time.sleep(seconds)
+    assert faults == [True] * len(faults), faults
     violations = []
     time.sleep(STALENESS_S + 0.2)
     for place in range(len(fleet.proxies)):
@@ -328,16 +354,16 @@ def judge_fleet(fleet, tmp_path, fault=None, every_s=0.0):
     after = [fleet.counted(place) for place in range(len(fleet.proxies))]
     rises = [{name: last[name] - first[name] for name in last}
              for first, last in zip(before, after)]
-    print(f"{len(logs.writes)} writes, {len(logs.reads)} reads, {rises}")
-    return logs, rises
+    print(f"{len(logs.writes)} writes, {len(logs.reads)} reads, {len(faults)} faults, {rises}")
+    return logs, rises, len(faults)
 
 
 @pytest.mark.slow
-@pytest.mark.seconds(SECONDS + 150)
-@pytest.mark.parametrize("size, publish", [(2, "trigger"), (3, "trigger"), (2, "proxy")])
+@pytest.mark.seconds(PEACE_SECONDS + 150)
+@pytest.mark.parametrize("size, publish", [(2, "trigger"), (3, "proxy")])
 def test_no_stale_read_anywhere(make_fleet, tmp_path, size, publish):
     fleet = make_fleet(size, **{"freshness.publish": publish})
-    logs, rises = judge_fleet(fleet, tmp_path)
+    logs, rises, _ = judge_fleet(fleet, tmp_path)
     assert logs.errors == []
     for rise in rises:
         assert rise["l1"] + rise["l2"] > sum(rise.values()) / 2, rises
@@ -345,7 +371,7 @@ def test_no_stale_read_anywhere(make_fleet, tmp_path, size, publish):
 
 
 @pytest.mark.slow
-@pytest.mark.seconds(SECONDS + 150)
+@pytest.mark.seconds(TROUBLE_SECONDS + 150)
 def test_no_stale_read_while_feeds_are_cut(make_fleet, tmp_path):
     fleet = make_fleet(2)
 
@@ -354,14 +380,14 @@ def test_no_stale_read_while_feeds_are_cut(make_fleet, tmp_path):
                   "LIKE 'pgfresh%' AND datname = current_database() AND pid <> pg_backend_pid() "
                   "ORDER BY random() LIMIT 1")
 
-    logs, rises = judge_fleet(fleet, tmp_path, cut_one, every_s=0.8)
+    logs, rises, _ = judge_fleet(fleet, tmp_path, cut_one, every_s=0.8)
     assert logs.errors == []  # P4: no client may notice
     assert sum(rise["l2"] for rise in rises) > 0
     assert sum(fleet.feed(place, "joins_total") for place in (0, 1)) > 1
 
 
 @pytest.mark.slow
-@pytest.mark.seconds(SECONDS + 150)
+@pytest.mark.seconds(TROUBLE_SECONDS + 150)
 def test_no_stale_read_while_redis_comes_and_goes(make_fleet, redis, tmp_path):
     """Killed and started again from an old state, evicting, standing still."""
     fleet = make_fleet(2)
@@ -373,6 +399,101 @@ def test_no_stale_read_while_redis_comes_and_goes(make_fleet, redis, tmp_path):
         lambda: redis.call("CONFIG", "SET", "maxmemory", "1500kb"),
         lambda: (redis.kill(), redis.start()),  # with what SAVE has written
         lambda: redis.call("FLUSHALL")])
-    logs, rises = judge_fleet(fleet, tmp_path, lambda: next(faults)(), every_s=0.7)
+    logs, rises, _ = judge_fleet(fleet, tmp_path, lambda: next(faults)(), every_s=0.7)
     assert logs.errors == []
     assert sum(rise["l2"] for rise in rises) > 0
+
+
+@contextlib.contextmanager
+def doors_to(redis, size):
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(Door(target=redis.port)) for _ in range(size)]
+
+
+def redis_counted(fleet, place, name):
+    return int(fleet.proxies[place].metrics().value(f"pgfresh_redis_{name}"))
+
+
+@pytest.mark.slow
+@pytest.mark.seconds(TROUBLE_SECONDS + 150)
+def test_no_stale_read_while_replicas_are_promoted(make_fleet, redis, tmp_path):
+    """Each proxy has a name for the primary that is told late, so that for a while they write to
+    two primaries; and what the promoted one was not sent before the other died is lost."""
+    with PrivateRedis({"replicaof": f"127.0.0.1 {redis.port}"}) as other, \
+            doors_to(redis, 2) as doors:
+        fleet = make_fleet(2, doors)
+        primary, replica = redis, other
+
+        def swap():
+            nonlocal primary, replica
+            wait_until(lambda: replica.info("master_link_status") == "up", "a replica", 15)
+            primary, replica = replica, primary
+            primary.call("REPLICAOF", "NO", "ONE")
+
+        def switch():
+            """As an operator would, one name after the other; the old primary still answers."""
+            swap()
+            for door in doors:
+                time.sleep(0.3)
+                door.lead_to(primary.port)
+            replica.call("REPLICAOF", "127.0.0.1", primary.port)
+
+        def die():
+            """As a Sentinel would; the dead one comes back as a replica and takes over the state."""
+            dead = primary
+            swap()  # at this moment, so that what is written until the end is lost
+            dead.kill()
+            for door in doors:
+                door.lead_to(primary.port)
+            replica.settings.pop("replicaof", None)
+            replica.start()
+            replica.call("REPLICAOF", "127.0.0.1", primary.port)
+
+        faults = itertools.cycle([switch, die])
+        connects = [redis_counted(fleet, place, "connects_total") for place in (0, 1)]
+        logs, rises, done = judge_fleet(fleet, tmp_path, lambda: next(faults)(), every_s=1.2)
+        assert logs.errors == []
+        assert done >= 3
+        for place in (0, 1):
+            assert rises[place]["l2"] > 0, rises
+            assert redis_counted(fleet, place, "connects_total") - connects[place] >= done
+        for one in (redis, other):
+            assert int(one.info("total_commands_processed")) > 100, "it was primary in vain"
+
+
+@pytest.mark.slow
+@pytest.mark.seconds(TROUBLE_SECONDS + 150)
+def test_no_stale_read_while_one_is_cut_from_redis(make_fleet, redis, tmp_path):
+    """Thrown out, and held up: then what it says and is told arrives seconds later. The others keep
+    what they have."""
+    with doors_to(redis, 1) as (cut,):
+        fleet = make_fleet(3, [cut, None, None], **{"redis.single_flight": "where_it_pays"})
+        others = (1, 2)
+        shared = []
+
+        def throw_out():
+            before = [fleet.counted(place)["l2"] for place in others]
+            cut.close()
+            time.sleep(0.5)
+            assert redis_counted(fleet, 0, "ready") == 0
+            shared.append(sum(fleet.counted(place)["l2"] for place in others) > sum(before))
+            cut.lead_to(redis.port)
+
+        def hold_up():
+            cut.stand_still()
+            time.sleep(1.2)
+            cut.move()
+
+        faults = itertools.cycle([throw_out, hold_up])
+        breaks = [redis_counted(fleet, place, "breaks_total") for place in range(3)]
+        logs, rises, done = judge_fleet(fleet, tmp_path, lambda: next(faults)(), every_s=0.8)
+        assert logs.errors == []
+        assert done >= 3 and sum(shared) > len(shared) / 2, shared
+        rose = [redis_counted(fleet, place, "breaks_total") - breaks[place] for place in range(3)]
+        assert rose[0] >= done / 2 and rose[1:] == [0, 0], rose
+        assert redis_counted(fleet, 0, "trips_total") > 0
+        assert rises[0]["l2"] > 0, rises
+        for place in others:
+            rise = rises[place]
+            assert rise["l1"] + rise["l2"] > sum(rise.values()) / 2, rises
+            assert rise["l2"] > 0, rises
