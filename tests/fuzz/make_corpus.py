@@ -179,6 +179,31 @@ RESP = {
 }
 
 
+def joins() -> dict[str, bytes]:
+    """Words, and maps without their seal: version 1 of freshness/join.cc."""
+    nonce, base = b"0123456789abcdef" * 2, b"8000000000000007"
+
+    def a_map(bits: int, touched: list[tuple], publishers: list[tuple], count: int | None = None):
+        head = struct.pack("<4sIIQqII", b"pgfM", 1, bits, (1 << 63) + 7, 5_000_000,
+                           len(touched) if count is None else count, len(publishers))
+        return (head + b"".join(struct.pack("<IQ", *pair) for pair in touched)
+                + b"".join(struct.pack("<Iqq", *one) for one in publishers))
+
+    some = a_map(20, [(17, 9), ((1 << 20) - 1, 1 << 62)], [(4711, 1000, 2000)])
+    return {
+        "ask": b"\0" + b"2 j " + nonce,
+        "ask_of_one": b"\0" + b"2 j " + nonce + b" " + base,
+        "lineage": b"\0" + b"2 l " + base,
+        "to_come": b"\0" + b"2 n",
+        "unsealed": b"\1" + some,
+        "empty": b"\2" + a_map(20, [], []),
+        "some": b"\2" + some,
+        "slot_too_large": b"\2" + a_map(4, [(16, 9)], []),
+        "fewer_than_it_says": b"\2" + a_map(20, [(17, 9)], [], count=2),
+        "age_below_zero": b"\2" + a_map(20, [], [(4711, -1, 2000)]),
+    }
+
+
 def sessions() -> dict[str, bytes]:
     """What the random test of tests/sim plays, in other words: any bytes are a conversation."""
     numbers = random.Random(7)
@@ -203,6 +228,7 @@ def main() -> None:
     write("console", CONSOLE)
     write("options", OPTIONS)
     write("entry", entries())
+    write("join", joins())
     write("resp", RESP)
     write("session", sessions())
 
