@@ -317,10 +317,13 @@ def disturbing(fault, every_s):
         thread.join(60)
 
 
-def judge_fleet(fleet, tmp_path, fault=None, every_s=0.0):
-    """Runs the load for PEACE_SECONDS, with faults TROUBLE_SECONDS; asserts zero violations. What
-    each proxy has counted, and how often fault() was done."""
-    seconds = TROUBLE_SECONDS if fault else PEACE_SECONDS
+def mostly_hits(rise):
+    return rise["l1"] + rise["l2"] > sum(rise.values()) / 2
+
+
+def judge_fleet(fleet, tmp_path, seconds, fault=None, every_s=0.0):
+    """Runs the load; asserts zero violations. The logs, what each proxy has counted, and how often
+    fault() was done."""
     fleet.sql(judge_load.schema())
     for place in range(len(fleet.proxies)):
         fleet.read(place, [1])
@@ -360,13 +363,29 @@ def judge_fleet(fleet, tmp_path, fault=None, every_s=0.0):
 
 @pytest.mark.slow
 @pytest.mark.seconds(PEACE_SECONDS + 150)
-@pytest.mark.parametrize("size, publish", [(2, "trigger"), (3, "proxy")])
-def test_no_stale_read_anywhere(make_fleet, tmp_path, size, publish):
-    fleet = make_fleet(size, **{"freshness.publish": publish})
-    logs, rises, _ = judge_fleet(fleet, tmp_path)
+@pytest.mark.parametrize("size", [2, 3])
+def test_no_stale_read_anywhere(make_fleet, tmp_path, size):
+    fleet = make_fleet(size)
+    logs, rises, _ = judge_fleet(fleet, tmp_path, PEACE_SECONDS)
     assert logs.errors == []
     for rise in rises:
-        assert rise["l1"] + rise["l2"] > sum(rise.values()) / 2, rises
+        assert mostly_hits(rise), rises
+        assert rise["l2"] > 0, rises
+
+
+@pytest.mark.slow
+@pytest.mark.seconds(TROUBLE_SECONDS + 150)
+def test_no_stale_read_where_proxies_publish(make_fleet, tmp_path):
+    """On a machine too slow for its load a beat may be late, and its sender given up for dead. That
+    costs hits, and nothing else."""
+    fleet = make_fleet(3, **{"freshness.publish": "proxy"})
+    logs, rises, _ = judge_fleet(fleet, tmp_path, TROUBLE_SECONDS)
+    assert logs.errors == []
+    given_up = [fleet.feed(place, "publishers_lost_total") for place in range(3)]
+    print(f"given up: {given_up}")
+    for place, rise in enumerate(rises):
+        assert fleet.feed(place, "published_total") > 0
+        assert mostly_hits(rise) or any(given_up), rises
         assert rise["l2"] > 0, rises
 
 
@@ -380,7 +399,7 @@ def test_no_stale_read_while_feeds_are_cut(make_fleet, tmp_path):
                   "LIKE 'pgfresh%' AND datname = current_database() AND pid <> pg_backend_pid() "
                   "ORDER BY random() LIMIT 1")
 
-    logs, rises, _ = judge_fleet(fleet, tmp_path, cut_one, every_s=0.8)
+    logs, rises, _ = judge_fleet(fleet, tmp_path, TROUBLE_SECONDS, cut_one, every_s=0.8)
     assert logs.errors == []  # P4: no client may notice
     assert sum(rise["l2"] for rise in rises) > 0
     assert sum(fleet.feed(place, "joins_total") for place in (0, 1)) > 1
@@ -399,7 +418,8 @@ def test_no_stale_read_while_redis_comes_and_goes(make_fleet, redis, tmp_path):
         lambda: redis.call("CONFIG", "SET", "maxmemory", "1500kb"),
         lambda: (redis.kill(), redis.start()),  # with what SAVE has written
         lambda: redis.call("FLUSHALL")])
-    logs, rises, _ = judge_fleet(fleet, tmp_path, lambda: next(faults)(), every_s=0.7)
+    logs, rises, _ = judge_fleet(fleet, tmp_path, TROUBLE_SECONDS,
+                                 lambda: next(faults)(), every_s=0.7)
     assert logs.errors == []
     assert sum(rise["l2"] for rise in rises) > 0
 
@@ -439,7 +459,7 @@ def test_no_stale_read_while_replicas_are_promoted(make_fleet, redis, tmp_path):
             replica.call("REPLICAOF", "127.0.0.1", primary.port)
 
         def die():
-            """As a Sentinel would; the dead one comes back as a replica and takes over the state."""
+            """As a Sentinel would; the dead one comes back as a replica of the other."""
             dead = primary
             swap()  # at this moment, so that what is written until the end is lost
             dead.kill()
@@ -451,7 +471,8 @@ def test_no_stale_read_while_replicas_are_promoted(make_fleet, redis, tmp_path):
 
         faults = itertools.cycle([switch, die])
         connects = [redis_counted(fleet, place, "connects_total") for place in (0, 1)]
-        logs, rises, done = judge_fleet(fleet, tmp_path, lambda: next(faults)(), every_s=1.2)
+        logs, rises, done = judge_fleet(fleet, tmp_path, TROUBLE_SECONDS,
+                                        lambda: next(faults)(), every_s=1.2)
         assert logs.errors == []
         assert done >= 3
         for place in (0, 1):
@@ -486,7 +507,8 @@ def test_no_stale_read_while_one_is_cut_from_redis(make_fleet, redis, tmp_path):
 
         faults = itertools.cycle([throw_out, hold_up])
         breaks = [redis_counted(fleet, place, "breaks_total") for place in range(3)]
-        logs, rises, done = judge_fleet(fleet, tmp_path, lambda: next(faults)(), every_s=0.8)
+        logs, rises, done = judge_fleet(fleet, tmp_path, TROUBLE_SECONDS,
+                                        lambda: next(faults)(), every_s=0.8)
         assert logs.errors == []
         assert done >= 3 and sum(shared) > len(shared) / 2, shared
         rose = [redis_counted(fleet, place, "breaks_total") - breaks[place] for place in range(3)]
@@ -495,5 +517,5 @@ def test_no_stale_read_while_one_is_cut_from_redis(make_fleet, redis, tmp_path):
         assert rises[0]["l2"] > 0, rises
         for place in others:
             rise = rises[place]
-            assert rise["l1"] + rise["l2"] > sum(rise.values()) / 2, rises
+            assert mostly_hits(rise), rises
             assert rise["l2"] > 0, rises
