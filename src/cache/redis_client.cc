@@ -306,7 +306,8 @@ void RedisClient::probe() {
 
 bool RedisClient::writable() const { return ready() && loop_.clock().now_ns() >= writes_from_ns_; }
 
-RedisClient::Sent RedisClient::send(std::span<const std::string_view> arguments, Done done) {
+RedisClient::Sent RedisClient::send(std::span<const std::string_view> arguments, Done done,
+                                    Late late) {
   Sent sent = Sent::kSent;
   if (state_ != RedisState::kReady) {
     sent = Sent::kAway;
@@ -314,18 +315,19 @@ RedisClient::Sent RedisClient::send(std::span<const std::string_view> arguments,
     sent = Sent::kFull;
   }
   if (sent == Sent::kSent) {
-    enqueue(arguments, std::move(done));
+    enqueue(arguments, std::move(done), std::move(late));
   } else {
     counters_.add(Counter::kRedisNotAsked);
   }
   return sent;
 }
 
-void RedisClient::enqueue(std::span<const std::string_view> arguments, Done done) {
+void RedisClient::enqueue(std::span<const std::string_view> arguments, Done done, Late late) {
   PGFRESH_CHECK(link_ != nullptr);
   const size_t before = out_.size();
   append_command(out_, arguments);
-  requests_.push_back({loop_.clock().now_ns(), out_.size() - before, std::move(done)});
+  requests_.push_back({loop_.clock().now_ns(), out_.size() - before, std::move(done),
+                       std::move(late)});
   request_bytes_ += requests_.back().bytes;
   counters_.add(Counter::kRedisRequests);
   publish_load();
@@ -381,6 +383,7 @@ void RedisClient::answer(RedisReply& reply) {
   publish_load();
   if (expired_ > 0) {
     --expired_;  // the clock was faster
+    if (request.late) request.late(reply);
   } else {
     late_in_a_row_ = 0;
     measure(received_ns_ - request.sent_ns);

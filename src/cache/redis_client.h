@@ -14,7 +14,8 @@
 // fleet does not come back all at once; each resolves the name anew, so that a name that follows
 // the primary is followed.
 //
-// A late answer is matched to its request by the order of the pipeline, and dropped.
+// A late answer is matched to its request by the order of the pipeline, and dropped, unless somebody
+// has said that he wants to know it even then.
 #pragma once
 
 #include <array>
@@ -81,6 +82,8 @@ class RedisClient {
   // Comes once for each request that was sent, never from inside send(). `reply` is kNil unless
   // kReply. May send, must not destroy the client.
   using Done = std::function<void(Outcome outcome, RedisReply& reply)>;
+  // The answer to a request that has ended with kLate, if it comes after all. As Done.
+  using Late = std::function<void(const RedisReply& reply)>;
   enum class Sent : uint8_t {
     kSent,
     kAway,  // not connected, or the breaker is open
@@ -101,7 +104,7 @@ class RedisClient {
   void stop();
 
   // One command. The bytes leave at the end of this turn of the loop, with those of others.
-  [[nodiscard]] Sent send(std::span<const std::string_view> arguments, Done done);
+  [[nodiscard]] Sent send(std::span<const std::string_view> arguments, Done done, Late late = {});
   // The same for a command whose answer nobody waits for.
   Sent tell(std::span<const std::string_view> arguments) { return send(arguments, {}); }
 
@@ -131,6 +134,7 @@ class RedisClient {
     int64_t sent_ns = 0;
     size_t bytes = 0;
     Done done;  // empty: nobody waits, or it was late
+    Late late;
   };
   // How soon the next attempt follows.
   enum class Retry : uint8_t { kSoon, kLater };
@@ -147,7 +151,7 @@ class RedisClient {
   void trip(std::string_view why);
   void probe();
 
-  void enqueue(std::span<const std::string_view> arguments, Done done);
+  void enqueue(std::span<const std::string_view> arguments, Done done, Late late = {});
   void flush();
   void take(std::string_view bytes);
   void answer(RedisReply& reply);

@@ -68,6 +68,7 @@ std::unique_ptr<RemoteStore::Pending> RedisStore::get(std::string_view key,
                                                       std::span<const SlotToken> stamp, Got done) {
   const Question question{RedisNames::hash_of(key, stamp), loop_.clock().now_ns()};
   const std::string name = names_.entry(question.hash);
+  give_back_owed();
   auto asked = std::make_unique<Asked<Got>>(std::move(done));
   const Sent sent =
       client_.send(std::array<std::string_view, 2>{"GET", name},
@@ -165,6 +166,7 @@ std::unique_ptr<RemoteStore::Pending> RedisStore::lock(std::string_view key,
   const int64_t until_ns = loop_.clock().now_ns() + ttl_ms * kNsPerMs;
   auto asked = std::make_unique<Asked<LockDone>>(std::move(done));
   if (!client_.writable()) return nullptr;
+  give_back_owed();
   const Sent sent = client_.send(
       std::array<std::string_view, 6>{"SET", name, "1", "NX", "PX", ttl},
       [this, name, until_ns, its = asked->done()](Outcome outcome, RedisReply& reply) {
@@ -184,6 +186,9 @@ std::unique_ptr<RemoteStore::Pending> RedisStore::lock(std::string_view key,
         } else if (locked == Locked::kMine) {
           release(name);  // it comes too late
         }
+      },
+      [this, name, until_ns](const RedisReply& reply) {
+        if (reply.kind == RedisReply::Kind::kStatus) give_back(name, until_ns);
       });
   if (sent != Sent::kSent) return nullptr;
   return asked;
@@ -196,10 +201,22 @@ void RedisStore::unlock(std::string_view key, std::span<const SlotToken> stamp) 
 void RedisStore::release(const std::string& name) {
   const auto held = locks_.find(name);
   if (held == locks_.end()) return;
-  // Later it may be somebody else's.
-  const bool still_held = loop_.clock().now_ns() < held->second;
+  const int64_t until_ns = held->second;
   locks_.erase(held);
-  if (still_held) client_.tell(std::array<std::string_view, 2>{"UNLINK", name});
+  give_back(name, until_ns);
+}
+
+// Later it may be somebody else's. When Redis has just been slow, nothing can be said for a while.
+void RedisStore::give_back(const std::string& name, int64_t until_ns) {
+  if (loop_.clock().now_ns() >= until_ns) return;
+  const Sent sent = client_.tell(std::array<std::string_view, 2>{"UNLINK", name});
+  if (sent == Sent::kSent || owed_.size() >= limits::kRedisLocksMax) return;
+  owed_.emplace_back(name, until_ns);
+}
+
+void RedisStore::give_back_owed() {
+  if (owed_.empty() || !client_.ready()) return;
+  for (const auto& [name, until_ns] : std::exchange(owed_, {})) give_back(name, until_ns);
 }
 
 void RedisStore::forget_old_locks(int64_t now_ns) {

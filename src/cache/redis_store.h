@@ -15,6 +15,8 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "base/counters.h"
 #include "cache/entry_codec.h"
@@ -85,6 +87,8 @@ class RedisStore final : public RemoteStore, public Mailbox {
   void register_tags(const RemoteEntry& entry, const Hash128& hash, int64_t now_unix_ms);
   void count_broken(Decoded decoded);
   void release(const std::string& name);
+  void give_back(const std::string& name, int64_t until_ns);
+  void give_back_owed();
   void forget_old_locks(int64_t now_ns);
 
   // Constant after construction.
@@ -101,6 +105,7 @@ class RedisStore final : public RemoteStore, public Mailbox {
   int64_t round_trip_ns_ = 0;
   int64_t longest_ttl_ms_ = 0;
   std::unordered_map<std::string, int64_t> locks_;  // names of those held, until when (loop clock)
+  std::vector<std::pair<std::string, int64_t>> owed_;  // locks to be given back when Redis listens
   RedisClient client_;
   RedisFreeing freeing_;
 

@@ -304,6 +304,46 @@ TEST_CASE("redis store: locks") {
   CHECK(node.redis.strings.empty());
 }
 
+TEST_CASE("redis store: a lock granted too late is given back as soon as Redis may be asked again") {
+  Node node;
+  node.redis.silent = true;
+  std::optional<Locked> told;
+  const auto asked = node.store.lock("key", kStamp, 10'000, [&](Locked locked) { told = locked; });
+  node.time.advance_ms(20);
+  CHECK(told == Locked::kUnavailable);
+  CHECK_FALSE(node.store.available());
+  CHECK(node.redis.strings.size() == 1);
+  node.redis.say_unsaid();
+  node.redis.silent = false;
+  node.time.advance_ms(100);
+  CHECK(node.store.available());
+  CHECK(node.lock("key", 1'000) == Locked::kMine);
+
+  // One that was held when Redis became slow.
+  node.redis.silent = true;
+  CHECK_FALSE(node.get("other", kStamp));
+  node.time.advance_ms(20);
+  node.store.unlock("key", kStamp);
+  node.redis.say_unsaid();
+  node.redis.silent = false;
+  node.time.advance_ms(100);
+  CHECK(node.store.available());
+  CHECK(node.redis.strings.size() == 1);
+  CHECK(node.get("other", kStamp)->found == Found::kMiss);
+  CHECK(node.redis.strings.empty());
+
+  // What may be somebody else's by now is left alone.
+  node.redis.silent = true;
+  CHECK(node.lock("key", 100) == Locked::kUnavailable);
+  node.time.advance_ms(101);
+  node.redis.commands.clear();
+  node.redis.say_unsaid();
+  node.redis.silent = false;
+  node.time.advance_ms(200);
+  CHECK(node.get("other", kStamp)->found == Found::kMiss);
+  CHECK(node.redis.count("UNLINK") == 0);
+}
+
 TEST_CASE("redis store: letters reach their address, sealed like entries") {
   RedisStoreOptions options;
   options.codec.keys.push_back(SealKey{1, {9}});
