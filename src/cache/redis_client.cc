@@ -326,8 +326,8 @@ void RedisClient::enqueue(std::span<const std::string_view> arguments, Done done
   PGFRESH_CHECK(link_ != nullptr);
   const size_t before = out_.size();
   append_command(out_, arguments);
-  requests_.push_back({loop_.clock().now_ns(), out_.size() - before, std::move(done),
-                       std::move(late)});
+  requests_.push_back(
+      {loop_.clock().now_ns(), out_.size() - before, std::move(done), std::move(late)});
   request_bytes_ += requests_.back().bytes;
   counters_.add(Counter::kRedisRequests);
   publish_load();

@@ -14,8 +14,8 @@
 // fleet does not come back all at once; each resolves the name anew, so that a name that follows
 // the primary is followed.
 //
-// A late answer is matched to its request by the order of the pipeline, and dropped, unless somebody
-// has said that he wants to know it even then.
+// A late answer is matched to its request by the order of the pipeline, and dropped, unless
+// somebody has said that he wants to know it even then.
 #pragma once
 
 #include <array>

@@ -304,7 +304,7 @@ TEST_CASE("redis store: locks") {
   CHECK(node.redis.strings.empty());
 }
 
-TEST_CASE("redis store: a lock granted too late is given back as soon as Redis may be asked again") {
+TEST_CASE("redis store: a lock granted too late is given back when Redis may be asked") {
   Node node;
   node.redis.silent = true;
   std::optional<Locked> told;
