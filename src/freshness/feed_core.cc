@@ -166,7 +166,7 @@ void FeedCore::begin_session() {
   ++counts_.sessions;
   line_.confirm();
   new_base();
-  if (mailbox_ != nullptr && !event_owed_) begin_join(Join::Kind::kStart, 0);
+  if (mailbox_ != nullptr && !event_owed_) begin_join(Join::Kind::kStart, 0, 0);
   begin_fence();
 }
 
@@ -197,7 +197,7 @@ void FeedCore::on_line_notification(Line& /*line*/, std::string_view channel,
   // Before LISTEN has completed everything is older than the base to come.
   if (channel != kChannel || !listening_) return;
   if (payload.starts_with(kFleetHead)) {
-    on_fleet_word(payload);
+    on_fleet_word(payload, sender);
     return;
   }
   keep_for_join(payload, sender);

@@ -111,10 +111,14 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   [[nodiscard]] bool settled() const;
   [[nodiscard]] std::string fleet_words(bool proves);
   void fleet_words_refused(std::string_view why);
-  void on_fleet_word(std::string_view payload);
-  void on_lineage(uint64_t base);
+  void on_fleet_word(std::string_view payload, uint32_t sender);
+  void on_lineage(uint64_t base, uint32_t sender);
+  void on_own_lineage(uint32_t sender);
+  void on_digest(uint64_t digest, uint32_t sender);
+  void merge(uint64_t base, uint32_t peer);
+  void put_off_lineage();
   void give_map(const Hash128& nonce);
-  void begin_join(Join::Kind kind, uint64_t base);
+  void begin_join(Join::Kind kind, uint64_t base, uint32_t peer);
   void keep_for_join(std::string_view payload, uint32_t sender);
   void end_join();
   void tick_join();
@@ -182,6 +186,14 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   int64_t merged_ns_ = 0;        // when a join of that kind was last begun
   bool lineage_unsaid_ = false;  // others are to be told of our base
   int64_t lineage_said_ns_ = 0;
+  int64_t lineage_due_ns_ = 0;             // said again then, unless somebody says the same
+  std::optional<uint64_t> digest_unsaid_;  // of where our word about our base has passed us
+  struct Compared {
+    uint32_t sender = 0;
+    uint64_t base = 0;
+    uint64_t digest = 0;  // ours
+  };
+  std::optional<Compared> compared_;  // where a peer's has, the last one
   uint64_t exact_fence_ = 0;   // with a proof in this one or a later one completed, nothing in the
                                // catalog is newer than the token of schema(D)
   uint64_t proved_fence_ = 0;  // the last that had one

@@ -26,6 +26,8 @@ constexpr int64_t kMapShare = 20;
 constexpr size_t kPostsMax = 4;
 // In stalenesses: what announcements may cause, which may be anybody's.
 constexpr int64_t kMergePause = 5;
+// In stalenesses: until a base is announced again; by chance up to twice as long.
+constexpr int64_t kLineagePause = 12;
 
 // In a transaction of its own that waits for no disk: as Publisher::begin().
 std::string notify_sql(const std::vector<std::string>& payloads) {
@@ -60,7 +62,10 @@ std::string FeedCore::fleet_words(bool proves) {
     payloads.push_back(join_.ask(now, Hash128{random64_(), random64_()}));
   }
   const bool said_lately = lineage_said_ns_ != 0 && now - lineage_said_ns_ < staleness_ns();
-  if (lineage_unsaid_ && settled() && !said_lately) {
+  if (digest_unsaid_.has_value()) {
+    payloads.push_back(format_digest(*std::exchange(digest_unsaid_, std::nullopt)));
+  }
+  if ((lineage_unsaid_ || now >= lineage_due_ns_) && settled() && !said_lately) {
     lineage_unsaid_ = false;
     lineage_said_ns_ = now;
     payloads.push_back(format_lineage(domain_.tokens().base()));
@@ -76,7 +81,7 @@ void FeedCore::fleet_words_refused(std::string_view why) {
 
 // ---- what is heard ----
 
-void FeedCore::on_fleet_word(std::string_view payload) {
+void FeedCore::on_fleet_word(std::string_view payload, uint32_t sender) {
   const std::optional<FleetWord> word = parse_fleet_word(payload);
   if (!word.has_value()) return;  // of a version to come
   switch (word->kind) {
@@ -84,12 +89,16 @@ void FeedCore::on_fleet_word(std::string_view payload) {
       if (join_.heard_question(word->nonce)) {
         collect_pause_ns_ = kCollectNsMin;
         if (join_.may_collect()) collect_pause_.set(now_ns() + collect_pause_ns_);
-      } else if (word->base == 0 || word->base == domain_.tokens().base()) {
+      } else if ((word->base == 0 || word->base == domain_.tokens().base()) &&
+                 (word->peer == 0 || word->peer == line_.backend_pid())) {
         give_map(word->nonce);
       }
       return;
     case FleetWord::Kind::kLineage:
-      on_lineage(word->base);
+      on_lineage(word->base, sender);
+      return;
+    case FleetWord::Kind::kDigest:
+      on_digest(word->digest, sender);
       return;
   }
 }
@@ -97,18 +106,59 @@ void FeedCore::on_fleet_word(std::string_view payload) {
 // The smallest base wins. Who has a smaller one says so; who has a larger one asks for it. Who can
 // do neither now owes a word of his own, which the other answers: what is dropped here is repeated
 // by nobody, and two bases would stay two.
-void FeedCore::on_lineage(uint64_t base) {
+void FeedCore::on_lineage(uint64_t base, uint32_t sender) {
   const uint64_t own = domain_.tokens().base();
-  if (base == own || !has_fleet()) return;
+  if (!has_fleet()) return;
+  if (base == own) {
+    on_own_lineage(sender);
+  } else if (base > own) {
+    lineage_unsaid_ = true;
+  } else {
+    merge(base, 0);
+  }
+}
+
+// Everybody is at this place of the stream now, and tables that may be compared are settled.
+void FeedCore::on_own_lineage(uint32_t sender) {
+  put_off_lineage();
+  compared_.reset();
+  if (!settled()) return;
+  const TokenTable& tokens = domain_.tokens();
+  if (sender == line_.backend_pid()) {
+    digest_unsaid_ = tokens.digest();
+  } else {
+    compared_ = Compared{sender, tokens.base(), tokens.digest()};
+  }
+}
+
+void FeedCore::on_digest(uint64_t digest, uint32_t sender) {
+  if (!compared_.has_value() || compared_->sender != sender) return;
+  const Compared own = *std::exchange(compared_, std::nullopt);
+  if (own.base != domain_.tokens().base()) return;
+  if (own.digest < digest) {
+    lineage_unsaid_ = true;
+  } else if (own.digest > digest) {
+    merge(own.base, sender);
+  }
+}
+
+void FeedCore::merge(uint64_t base, uint32_t peer) {
   const int64_t now = now_ns();
   const bool merged_lately = merged_ns_ != 0 && now - merged_ns_ < kMergePause * staleness_ns();
-  if (base > own || !settled() || merged_lately) {
+  if (!settled() || merged_lately) {
     lineage_unsaid_ = true;
     return;
   }
   merged_ns_ = now;
-  begin_join(Join::Kind::kMerge, base);
+  begin_join(Join::Kind::kMerge, base, peer);
   begin_fence();
+}
+
+// Those who waited as long as we shall not speak all at once.
+void FeedCore::put_off_lineage() {
+  const int64_t pause_ns = kLineagePause * staleness_ns();
+  const auto more_ns = static_cast<int64_t>(random64_() % static_cast<uint64_t>(pause_ns));
+  lineage_due_ns_ = now_ns() + pause_ns + more_ns;
 }
 
 // ---- what a peer does ----
@@ -141,9 +191,9 @@ void FeedCore::give_map(const Hash128& nonce) {
 
 // ---- what a newcomer does ----
 
-void FeedCore::begin_join(Join::Kind kind, uint64_t base) {
+void FeedCore::begin_join(Join::Kind kind, uint64_t base, uint32_t peer) {
   end_join();
-  join_.begin(kind, now_ns(), staleness_ns(), base);
+  join_.begin(kind, now_ns(), staleness_ns(), base, peer);
   join_begun_ns_ = now_ns();
   if (!has_fleet()) collect_pause_.set(now_ns() + kMailLookNs);
 }
@@ -194,7 +244,8 @@ void FeedCore::on_map(const std::string_view* bytes) {
   if (bytes != nullptr) map = decode_map(*bytes, join_.nonce());
   const TokenTable& tokens = domain_.tokens();
   const bool fits = map.has_value() && map->slot_bits == tokens.slot_bits() &&
-                    (join_.kind() == Join::Kind::kStart || map->base < tokens.base());
+                    (join_.kind() == Join::Kind::kStart || map->base < tokens.base() ||
+                     (join_.peer() != 0 && map->base == tokens.base()));
   if (fits) {
     adopt_map(*map);
     return;
@@ -212,6 +263,7 @@ void FeedCore::adopt_map(const SlotMap& map) {
   const std::vector<Join::Heard> kept = join_.finish();
   end_join();
   lineage_unsaid_ = false;
+  put_off_lineage();
   base_ns_ = asked_ns - map.base_age_ns;
   uint64_t between = random64_() | kTopBit;
   if (between == map.base || between == domain_.tokens().base()) between ^= 1;

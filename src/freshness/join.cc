@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::string_view kAskHead = "2 j ";
 constexpr std::string_view kLineageHead = "2 l ";
+constexpr std::string_view kDigestHead = "2 d ";
 constexpr size_t kNonceDigits = 32;
 constexpr uint64_t kTopBit = uint64_t{1} << 63;
 
@@ -60,6 +61,14 @@ void append_hex(std::string& out, uint64_t number) {
   return read_hex(text, base) && base >= kTopBit;
 }
 
+// " " and sixteen characters.
+[[nodiscard]] bool take_field(std::string_view& payload, std::string_view& field) {
+  if (payload.size() < 17 || payload.front() != ' ') return false;
+  field = payload.substr(1, 16);
+  payload.remove_prefix(17);
+  return true;
+}
+
 // Without the nonce nobody can make a map, nor change one.
 Hash128 seal_of(std::string_view bytes, const Hash128& nonce) {
   std::string sealed;
@@ -74,19 +83,29 @@ Hash128 seal_of(std::string_view bytes, const Hash128& nonce) {
 
 // ── Words ────────────────────────────────────────────────────────────────────────────────────────
 
-std::string format_ask(const Hash128& nonce, uint64_t base) {
+std::string format_ask(const Hash128& nonce, uint64_t base, uint32_t peer) {
+  PGFRESH_CHECK(base != 0 || peer == 0);
   std::string text(kAskHead);
   append_hex(text, nonce.high);
   append_hex(text, nonce.low);
   if (base == 0) return text;
   text += ' ';
   append_hex(text, base);
+  if (peer == 0) return text;
+  text += ' ';
+  append_hex(text, peer);
   return text;
 }
 
 std::string format_lineage(uint64_t base) {
   std::string text(kLineageHead);
   append_hex(text, base);
+  return text;
+}
+
+std::string format_digest(uint64_t digest) {
+  std::string text(kDigestHead);
+  append_hex(text, digest);
   return text;
 }
 
@@ -97,6 +116,11 @@ std::optional<FleetWord> parse_fleet_word(std::string_view payload) {
     if (!read_base(payload.substr(kLineageHead.size()), word.base)) return std::nullopt;
     return word;
   }
+  if (payload.starts_with(kDigestHead)) {
+    word.kind = FleetWord::Kind::kDigest;
+    if (!read_hex(payload.substr(kDigestHead.size()), word.digest)) return std::nullopt;
+    return word;
+  }
   if (!payload.starts_with(kAskHead)) return std::nullopt;
   payload.remove_prefix(kAskHead.size());
   if (payload.size() < kNonceDigits) return std::nullopt;
@@ -105,7 +129,13 @@ std::optional<FleetWord> parse_fleet_word(std::string_view payload) {
   if (!read_hex(payload.substr(kHalf, kHalf), word.nonce.low)) return std::nullopt;
   payload.remove_prefix(kNonceDigits);
   if (payload.empty()) return word;
-  if (payload.front() != ' ' || !read_base(payload.substr(1), word.base)) return std::nullopt;
+  std::string_view text;
+  if (!take_field(payload, text) || !read_base(text, word.base)) return std::nullopt;
+  if (payload.empty()) return word;
+  uint64_t peer = 0;
+  if (!take_field(payload, text) || !read_hex(text, peer) || !payload.empty()) return std::nullopt;
+  word.peer = static_cast<uint32_t>(peer);
+  if (peer == 0 || word.peer != peer) return std::nullopt;
   return word;
 }
 
@@ -187,11 +217,12 @@ std::string map_address(const Hash128& nonce) {
 
 // ── The newcomer's side ──────────────────────────────────────────────────────────────────────────
 
-void Join::begin(Kind kind, int64_t now_ns, int64_t window_ns, uint64_t base) {
+void Join::begin(Kind kind, int64_t now_ns, int64_t window_ns, uint64_t base, uint32_t peer) {
   cancel();
   state_ = State::kToAsk;
   kind_ = kind;
   base_ = base;
+  peer_ = peer;
   until_ns_ = now_ns + window_ns;
   patience_ns_ = window_ns / kQuestions;
   asked_ns_ = 0;
@@ -215,7 +246,7 @@ std::string Join::ask(int64_t now_ns, const Hash128& nonce) {
   nonce_ = nonce;
   kept_.clear();
   kept_bytes_ = 0;
-  return format_ask(nonce, base_);
+  return format_ask(nonce, base_, peer_);
 }
 
 bool Join::heard_question(const Hash128& nonce) {

@@ -32,6 +32,13 @@
 // whoever hears of a smaller one than his own asks for that, serving by his own meanwhile; so a
 // fleet that fell apart comes together. Anybody may announce anything: it costs one question.
 //
+// Tables of one base can still come to differ: what an event touches may depend on the catalog by
+// which it was applied, and a proxy touches schema(D) by itself when it is told of a relation that
+// it does not know. Each would be right, and they would share nothing any more. So bases are
+// announced again now and then, and whoever did so tells the digest of its table at the place of
+// its announcement; who had another one there takes over the table of him, if that has the smaller
+// digest, and announces its own otherwise.
+//
 // Pure book-keeping on the control loop, and the bytes.
 #pragma once
 
@@ -46,21 +53,27 @@
 
 namespace pgfresh::freshness {
 
-// ── What is said on the channel: "2 j <nonce> [<base>]", "2 l <base>", numbers in hex ────────────
+// ── What is said on the channel, numbers in hex ──────────────────────────────────────────────────
+// "2 j <nonce> [<base> [<peer>]]", "2 l <base>", "2 d <digest>"
 
 struct FleetWord {
   enum class Kind : uint8_t {
     kAsk,      // for the map under `nonce`; with a base: of those who hold that one
     kLineage,  // "my base is"
+    kDigest,   // "and where I said so last, this was TokenTable::digest()"
   };
   Kind kind = Kind::kAsk;
   Hash128 nonce;
   uint64_t base = 0;  // kAsk: 0, whoever is settled
+  uint32_t peer = 0;  // kAsk: PostgreSQL's process of the feed that is asked; 0, any
+  uint64_t digest = 0;
 };
 inline constexpr std::string_view kFleetHead = "2 ";
 inline constexpr std::string_view kNothingToSay = "2 n";
-[[nodiscard]] std::string format_ask(const Hash128& nonce, uint64_t base);
+// REQUIRES: no peer without a base.
+[[nodiscard]] std::string format_ask(const Hash128& nonce, uint64_t base, uint32_t peer);
 [[nodiscard]] std::string format_lineage(uint64_t base);
+[[nodiscard]] std::string format_digest(uint64_t digest);
 // nullopt: a word of a version to come, or anything else.
 [[nodiscard]] std::optional<FleetWord> parse_fleet_word(std::string_view payload);
 
@@ -102,8 +115,8 @@ class Join {
   };
 
   // All questions together take at most `window_ns`; a question that brings nothing is asked again
-  // after a quarter of it. `base`: kMerge, the one to be had.
-  void begin(Kind kind, int64_t now_ns, int64_t window_ns, uint64_t base);
+  // after a quarter of it. `base`: kMerge, the one to be had; `peer`: whose table, 0: anybody's.
+  void begin(Kind kind, int64_t now_ns, int64_t window_ns, uint64_t base, uint32_t peer);
   // Over, without a map.
   void cancel();
 
@@ -124,6 +137,7 @@ class Join {
   // The mailbox is worth a look.
   [[nodiscard]] bool may_collect() const { return state_ == State::kWaiting; }
   [[nodiscard]] const Hash128& nonce() const { return nonce_; }
+  [[nodiscard]] uint32_t peer() const { return peer_; }
   [[nodiscard]] int64_t asked_ns() const { return asked_ns_; }
   // True: it has just ended, because its time is up.
   [[nodiscard]] bool expire(int64_t now_ns);
@@ -141,6 +155,7 @@ class Join {
   State state_ = State::kIdle;
   Kind kind_ = Kind::kStart;
   uint64_t base_ = 0;
+  uint32_t peer_ = 0;
   int64_t until_ns_ = 0;
   int64_t patience_ns_ = 0;
   int64_t asked_ns_ = 0;

@@ -52,6 +52,9 @@ uint64_t mixed(uint64_t token, uint64_t xid) {
   return value != 0 ? value : 1;
 }
 
+// What a touched slot has in the digest.
+uint64_t share(uint32_t slot, uint64_t token) { return mixed(token, uint64_t{slot} + 1); }
+
 }  // namespace
 
 uint64_t any_tag(Oid root) { return tag_of({TagKind::kAny, root, 0, 0}); }
@@ -77,7 +80,11 @@ TokenTable::~TokenTable() {
 void TokenTable::touch(uint32_t slot, uint64_t xid) {
   PGFRESH_CHECK(slot < slots());
   PGFRESH_CHECK(xid != 0 && xid < kTopBit);
-  tokens_[slot].store(mixed(token(slot), xid), std::memory_order_release);
+  const uint64_t before = tokens_[slot].load(std::memory_order_relaxed);
+  const uint64_t after = mixed(token(slot), xid);
+  if (before != 0) digest_ ^= share(slot, before);
+  digest_ ^= share(slot, after);
+  tokens_[slot].store(after, std::memory_order_release);
 }
 
 // The base first, then the zeroes: the other way round a touched slot would for a moment show the
@@ -85,6 +92,7 @@ void TokenTable::touch(uint32_t slot, uint64_t xid) {
 void TokenTable::rebase(uint64_t base) {
   PGFRESH_CHECK(base >= kTopBit && base != base_.load(std::memory_order_relaxed));
   base_.store(base, std::memory_order_seq_cst);
+  digest_ = 0;
   if (madvise(tokens_, slots() * sizeof *tokens_, MADV_DONTNEED) == 0) return;
   for (size_t slot = 0; slot < slots(); ++slot) {
     tokens_[slot].store(0, std::memory_order_release);
@@ -97,6 +105,7 @@ void TokenTable::adopt(uint64_t between, uint64_t base, const std::vector<SlotTo
   uint64_t schema = 0;
   for (const SlotToken& pair : touched) {
     PGFRESH_CHECK(pair.slot < slots() && pair.token != 0);
+    digest_ ^= share(pair.slot, pair.token);
     if (pair.slot == 0) {
       schema = pair.token;
     } else {

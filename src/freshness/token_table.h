@@ -68,6 +68,9 @@ class TokenTable {
   void adopt(uint64_t between, uint64_t base, const std::vector<SlotToken>& touched);
   // Feed thread only: the slots whose token is not the base.
   [[nodiscard]] std::vector<SlotToken> touched() const;
+  // Feed thread only: tables of equal base and equal touched slots have equal digests, others
+  // (but for chance) different ones.
+  [[nodiscard]] uint64_t digest() const { return digest_; }
   [[nodiscard]] int slot_bits() const { return slot_bits_; }
 
   void open(uint32_t slot);
@@ -84,6 +87,8 @@ class TokenTable {
   std::atomic<uint32_t>* opens_;
   std::atomic<uint64_t> base_;
   std::atomic<int64_t> open_total_{0};
+  uint64_t digest_ =
+      0;  // of the touched slots, each by itself: what a touch changes is one of them
 };
 
 }  // namespace pgfresh::freshness

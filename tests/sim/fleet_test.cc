@@ -2,6 +2,7 @@
 // gives, and what must not be given. Anomalies 3, 6, 7 and 8.
 #include <doctest/doctest.h>
 
+#include "freshness/join.h"
 #include "support/fleet.h"
 
 namespace pgfresh::sim {
@@ -283,6 +284,37 @@ TEST_CASE("after everybody had to forget, the fleet comes together again") {
   }
 }
 
+TEST_CASE("tables of one base that came to differ are one again, without a new base") {
+  Fleet f;
+  f.postgres.database().set_event_triggers(true);
+  for (int i = 0; i < 3; ++i) {
+    f.add();
+    f.time.advance_ms(50);
+  }
+  ProxyNode& a = *f.nodes[0];
+  const uint64_t before = Fleet::base(a);
+  // One is still reading the catalog, and keeps for later what makes the others read it again.
+  for (int i = 0; i < 3; ++i) {
+    ProxyNode& slow = *f.nodes[static_cast<size_t>(i)];
+    f.postgres.hold_control(false, true, &slow.control_loop());
+    static_cast<void>(f.ask(f.direct(), "ALTER TABLE side ADD x" + std::to_string(i) + " int"));
+    f.time.advance_ms(20);
+    f.postgres.notify({"1 " + std::to_string(100'000 + i) + " w 99999"});
+    f.time.advance_ms(5);
+    f.postgres.release_control();
+    f.time.advance_ms(500);
+    bool apart = false;
+    for (const auto& node : f.nodes) apart = apart || !Fleet::agree(*node, a);
+    CHECK(apart);
+    f.time.advance_ms(90'000);
+    for (const auto& node : f.nodes) {
+      CHECK(Fleet::live(*node));
+      CHECK(Fleet::agree(*node, a));
+      CHECK(Fleet::base(*node) == before);
+    }
+  }
+}
+
 TEST_CASE("what one has thrown away does not come back with the map of another") {
   Fleet f;
   ProxyNode& a = f.add();
@@ -313,7 +345,8 @@ TEST_CASE("announcements and questions that anybody makes up harm nobody") {
   CHECK(f.ask(c, kOne) == kOld);
   for (int i = 0; i < 50; ++i) {
     f.postgres.notify({"2 l 8000000000000001", "2 j 0123456789abcdef0123456789abcdef", "2 j x",
-                       "2 j 0123456789abcdef0123456789abcdef 8000000000000001"});
+                       "2 j 0123456789abcdef0123456789abcdef 8000000000000001",
+                       freshness::format_lineage(base), "2 d 0000000000000000"});
     f.time.advance_ms(7);
     CHECK(f.ask(c, kOne) == kOld);
   }

@@ -25,28 +25,39 @@ SlotMap some_map() {
 }
 
 TEST_CASE("join words: there and back") {
-  const auto ask = parse_fleet_word(format_ask(kNonce, 0));
+  const auto ask = parse_fleet_word(format_ask(kNonce, 0, 0));
   REQUIRE(ask);
   CHECK(ask->kind == FleetWord::Kind::kAsk);
   CHECK(ask->nonce == kNonce);
   CHECK(ask->base == 0);
-  CHECK(format_ask(kNonce, 0) == "2 j fedcba98765432100123456789abcdef");
-  const auto merge = parse_fleet_word(format_ask(kNonce, kTopBit + 1));
+  CHECK(format_ask(kNonce, 0, 0) == "2 j fedcba98765432100123456789abcdef");
+  const auto merge = parse_fleet_word(format_ask(kNonce, kTopBit + 1, 0));
   REQUIRE(merge);
   CHECK(merge->base == kTopBit + 1);
   const auto lineage = parse_fleet_word(format_lineage(kTopBit + 2));
   REQUIRE(lineage);
   CHECK(lineage->kind == FleetWord::Kind::kLineage);
   CHECK(lineage->base == kTopBit + 2);
+  const auto of_one = parse_fleet_word(format_ask(kNonce, kTopBit, 4711));
+  REQUIRE(of_one);
+  CHECK(of_one->base == kTopBit);
+  CHECK(of_one->peer == 4711);
+  const auto digest = parse_fleet_word(format_digest(12));
+  REQUIRE(digest);
+  CHECK(digest->kind == FleetWord::Kind::kDigest);
+  CHECK(digest->digest == 12);
 }
 
 TEST_CASE("join words: what is none of these is nothing") {
-  const std::string ask = format_ask(kNonce, kTopBit);
+  const std::string ask = format_ask(kNonce, kTopBit, 4711);
   for (size_t size = 0; size < ask.size(); ++size) {
-    if (size == 4 + 32) continue;  // a question without a base
+    if (size == 4 + 32 || size == 4 + 32 + 17) continue;  // without a base, without a peer
     CHECK_FALSE(parse_fleet_word(ask.substr(0, size)));
   }
   CHECK_FALSE(parse_fleet_word(ask + "0"));
+  CHECK_FALSE(parse_fleet_word(format_ask(kNonce, kTopBit, 0) + " 0000000000000000"));
+  CHECK_FALSE(parse_fleet_word(format_ask(kNonce, kTopBit, 0) + " 0000000100000000"));
+  CHECK_FALSE(parse_fleet_word("2 d 1"));
   CHECK_FALSE(parse_fleet_word("2 x 1"));
   CHECK_FALSE(parse_fleet_word("2 l 0000000000000001"));  // no base
   CHECK_FALSE(parse_fleet_word("2 l +000000000000001"));
@@ -107,10 +118,10 @@ TEST_CASE("join map: where it lies does not tell the nonce") {
 TEST_CASE("join: asks, hears itself, keeps what follows") {
   Join join;
   CHECK_FALSE(join.under_way());
-  join.begin(Join::Kind::kStart, 0, 1000 * kMs, 0);
+  join.begin(Join::Kind::kStart, 0, 1000 * kMs, 0, 0);
   CHECK(join.blocks_lease());
   REQUIRE(join.wants_to_ask(0));
-  CHECK(join.ask(0, kNonce) == format_ask(kNonce, 0));
+  CHECK(join.ask(0, kNonce) == format_ask(kNonce, 0, 0));
   CHECK_FALSE(join.wants_to_ask(249 * kMs));
   CHECK(join.keep({"1 5 s", 1, 0}));  // before its own word has come: the map holds it
   CHECK_FALSE(join.heard_question({1, 2}));
@@ -125,7 +136,7 @@ TEST_CASE("join: asks, hears itself, keeps what follows") {
 
 TEST_CASE("join: asks again under another nonce, and ends in time") {
   Join join;
-  join.begin(Join::Kind::kStart, 0, 1000 * kMs, 0);
+  join.begin(Join::Kind::kStart, 0, 1000 * kMs, 0, 0);
   static_cast<void>(join.ask(0, kNonce));
   CHECK(join.heard_question(kNonce));
   CHECK(join.keep({"1 5 s", 1, 0}));
@@ -144,9 +155,9 @@ TEST_CASE("join: asks again under another nonce, and ends in time") {
 
 TEST_CASE("join: a question that somebody repeats is asked anew") {
   Join join;
-  join.begin(Join::Kind::kMerge, 0, 1000 * kMs, kTopBit);
+  join.begin(Join::Kind::kMerge, 0, 1000 * kMs, kTopBit, 0);
   CHECK_FALSE(join.blocks_lease());
-  CHECK(join.ask(0, kNonce) == format_ask(kNonce, kTopBit));
+  CHECK(join.ask(0, kNonce) == format_ask(kNonce, kTopBit, 0));
   CHECK(join.heard_question(kNonce));
   CHECK(join.heard_question(kNonce));
   CHECK_FALSE(join.may_collect());
@@ -155,7 +166,7 @@ TEST_CASE("join: a question that somebody repeats is asked anew") {
 
 TEST_CASE("join: what is kept has a bound") {
   Join join;
-  join.begin(Join::Kind::kStart, 0, 1000 * kMs, 0);
+  join.begin(Join::Kind::kStart, 0, 1000 * kMs, 0, 0);
   static_cast<void>(join.ask(0, kNonce));
   CHECK(join.heard_question(kNonce));
   int kept = 0;
@@ -173,11 +184,33 @@ TEST_CASE("token table: a copy is equal in every slot, and goes on alike") {
   copy.adopt(kTopBit + 7, peer.base(), peer.touched());
   for (uint32_t slot = 0; slot < 256; ++slot) CHECK(copy.token(slot) == peer.token(slot));
   CHECK(copy.touched() == peer.touched());
+  CHECK(copy.digest() == peer.digest());
   for (TokenTable* table : {&peer, &copy}) {
     table->touch(0, 900);
     table->touch(8, 901);
   }
   for (uint32_t slot = 0; slot < 256; ++slot) CHECK(copy.token(slot) == peer.token(slot));
+}
+
+TEST_CASE(
+    "token table: its digest tells whether another one is equal, in whatever order it came to be") {
+  TokenTable one(8, kTopBit + 5);
+  TokenTable two(8, kTopBit + 5);
+  CHECK(one.digest() == two.digest());
+  one.touch(3, 50);
+  CHECK(one.digest() != two.digest());
+  one.touch(9, 51);
+  two.touch(9, 51);
+  two.touch(3, 50);
+  CHECK(one.digest() == two.digest());
+  one.touch(0, 60);
+  two.touch(1, 60);
+  CHECK(one.digest() != two.digest());
+  one.touch(1, 60);
+  two.touch(0, 60);
+  CHECK(one.digest() == two.digest());
+  one.rebase(kTopBit + 6);
+  CHECK(one.digest() == TokenTable(8, kTopBit + 7).digest());
 }
 
 TEST_CASE("vigil: publishers that are taken over get no more time than the peer gives them") {
