@@ -8,76 +8,29 @@ set -u
 cd "$(dirname "$0")/.." || exit 2
 root=$PWD
 mode=${1:-full}
-jobs=$(nproc)
-passed=0
-failed=0
 skipped=0
-targets=
 logs=$(mktemp -d) || exit 2
-trap 'rm -rf "$logs"' EXIT
+background=
+trap '[ -z "$background" ] || kill -- "-$background" 2>/dev/null; rm -rf "$logs"' EXIT
 
-say() { printf '\n── %s ──\n' "$*"; }
-
-# check NAME COMMAND…: one test, whose exit status decides.
-check() {
-  name=$1
-  shift
-  if "$@" >"$logs/check" 2>&1; then
-    passed=$((passed + 1))
-    printf 'ok      %s\n' "$name"
-  else
-    failed=$((failed + 1))
-    printf 'FAILED  %s\n' "$name"
-    tail -n 60 "$logs/check"
-  fi
-}
-
-# must NAME COMMAND…: without it nothing else makes sense.
-must() {
-  name=$1
-  shift
-  "$@" >"$logs/must" 2>&1 && return 0
-  printf 'FAILED  %s\n' "$name"
-  tail -n 60 "$logs/must"
-  echo "$passed passed, $((failed + 1)) failed"
-  exit 1
-}
-
-# doctest PROGRAM: adds its test cases.
-doctest() {
-  "$@" >"$logs/doctest" 2>&1
-  status=$?
-  line=$(grep '^\[doctest\] test cases:' "$logs/doctest" | tail -n 1)
-  ok=$(printf '%s' "$line" | sed -nE 's/.*\| *([0-9]+) passed.*/\1/p')
-  bad=$(printf '%s' "$line" | sed -nE 's/.*\| *([0-9]+) failed.*/\1/p')
-  passed=$((passed + ${ok:-0}))
-  failed=$((failed + ${bad:-0}))
-  if [ "$status" -ne 0 ]; then
-    [ "${bad:-0}" -gt 0 ] || failed=$((failed + 1))
-    tail -n 80 "$logs/doctest"
-  fi
-  printf '%s: %s\n' "$1" "${line:-no result}"
-}
-
-build() { # DIRECTORY CMAKE-ARGUMENTS…: configures and builds $targets, or everything
-  dir=$1
-  shift
-  must "configure $dir" cmake -S . -B "$dir" -G Ninja "$@"
-  must "build $dir" cmake --build "$dir" -j "$jobs" ${targets:+--target $targets}
-}
+. tests/checks.sh
 
 say "packages"
 must "install packages" sh packaging/install-deps.sh build test bench
 
 say "build"
-build build -DCMAKE_BUILD_TYPE=Release
+build build all -DCMAKE_BUILD_TYPE=Release
+
+if [ "$mode" = full ]; then
+  echo "in the background: clang-tidy, and builds with sanitizers"
+  mkdir "$logs/background"
+  setsid sh tests/slow_builds.sh "$logs/background" >"$logs/background/log" 2>&1 &
+  background=$!
+fi
 
 say "rules of the house"
 check "arrows between folders" sh tests/check_arrows.sh
 check "clang-format" sh -c 'clang-format --dry-run --Werror $(git ls-files "*.cc" "*.h")'
-if [ "$mode" = full ]; then
-  check "clang-tidy" sh tests/check_tidy.sh build
-fi
 
 say "unit tests and simulation"
 doctest build/tests/unit_tests
@@ -92,26 +45,6 @@ if [ "$mode" = full ]; then
   check "the judge, with hashes of four bits" env PGFRESH_BIN="$root/build/tests/pgfresh_weak_hash" \
     PGFRESH_WEAK_HASH=1 JUDGE_SECONDS=8 /usr/bin/python3 -m pytest -q -p no:cacheprovider \
     tests/system/test_judge.py -k peace
-  say "threaded parts under ThreadSanitizer"
-  targets="unit_tests"
-  build build-tsan -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_SANITIZE=thread
-  doctest build-tsan/tests/unit_tests -sf='*/cache/*,*/freshness/*,*/net/*,*/app/*'
-  say "the same under AddressSanitizer and UndefinedBehaviorSanitizer"
-  targets="unit_tests sim_tests"
-  build build-asan -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_SANITIZE=address,undefined
-  doctest build-asan/tests/unit_tests
-  doctest build-asan/tests/sim_tests # 60 worlds: instrumented code is slow
-  say "fuzzing, a smoke run of each target"
-  targets="fuzz_targets"
-  build build-fuzz -DPGFRESH_FUZZ=ON -DCMAKE_BUILD_TYPE=Sanitize -DCMAKE_CXX_COMPILER=clang++
-  ulimit -s 65536 # libpg_query recurses; the daemon's threads have more
-  for target in build-fuzz/tests/fuzz/fuzz_*; do
-    [ -x "$target" ] && [ -f "$target" ] || continue
-    name=$(basename "$target")
-    mkdir -p "$logs/$name"
-    check "$name" "$target" -max_total_time=8 -timeout=10 -max_len=4096 "$logs/$name" \
-      "tests/fuzz/corpus/${name#fuzz_}"
-  done
 fi
 
 say "system tests: real PostgreSQL, real drivers"
@@ -150,6 +83,31 @@ if [ "$bad" -gt 0 ] && [ "$bad" -le 10 ]; then
   passed=$((passed + ${ok:-0}))
 fi
 failed=$((failed + bad))
+
+if [ "$mode" = full ]; then
+  say "what went on in the background"
+  wait "$background"
+  background=
+  cat "$logs/background/log"
+  must "slow builds" test -s "$logs/background/counts"
+  read -r ok bad <"$logs/background/counts"
+  passed=$((passed + ok))
+  failed=$((failed + bad))
+  say "threaded parts under ThreadSanitizer"
+  doctest build-tsan/tests/unit_tests -sf='*/cache/*,*/freshness/*,*/net/*,*/app/*'
+  say "under AddressSanitizer and UndefinedBehaviorSanitizer"
+  doctest build-asan/tests/unit_tests
+  doctest build-asan/tests/sim_tests # 60 worlds: instrumented code is slow
+  say "fuzzing, a smoke run of each target"
+  ulimit -s 65536 # libpg_query recurses; the daemon's threads have more
+  for target in build-fuzz/tests/fuzz/fuzz_*; do
+    [ -x "$target" ] && [ -f "$target" ] || continue
+    name=$(basename "$target")
+    mkdir -p "$logs/$name"
+    check "$name" "$target" -max_total_time=6 -timeout=10 -max_len=4096 "$logs/$name" \
+      "tests/fuzz/corpus/${name#fuzz_}"
+  done
+fi
 
 say "result"
 [ "$skipped" -eq 0 ] || echo "$skipped skipped; each says why above"

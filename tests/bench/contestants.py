@@ -94,20 +94,22 @@ def proportional_bytes(pid):
 
 
 class Contestant:
-    """`port` to connect to; `script` for pgbench; `pid` of the process whose time counts, None for
-    PostgreSQL itself. `proxy`: the Pgfresh behind it, to check that it did what its name says."""
+    """`port` to connect to; `script` for pgbench; `pids` of the processes whose time counts, none
+    for PostgreSQL itself. `proxy`: the Pgfresh behind it, to check that it did what its name
+    says."""
 
-    def __init__(self, name, port, script, pid=None, proxy=None, hits=None, modes=None):
+    def __init__(self, name, port, script, pids=(), proxy=None, hits=None, modes=None):
         self.name = name
         self.port = port
         self.script = script
-        self.pid = pid
+        self.pids = pids
         self.proxy = proxy
         self.hits = hits      # None, or whether answers must come from memory
         self.modes = modes    # None: all
 
     def processor_seconds(self):
-        return None if self.pid is None else processor_seconds(family(self.pid))
+        families = [family(pid) for pid in self.pids]
+        return processor_seconds(sum(families, [])) if families else None
 
 
 class Arena:
@@ -167,8 +169,10 @@ class Arena:
     def direct(self):
         return Contestant("PostgreSQL, direct", self.postgres.port, HIT)
 
-    def pgbouncer(self, pool_mode):
-        folder, port = self._own_folder(f"pgbouncer-{pool_mode}"), free_port()
+    def pgbouncer(self, pool_mode, processes=1):
+        """More than one process: each has one thread, and the kernel divides the clients among
+        them (so_reuseport), which is how PgBouncer is made to use more than one core."""
+        folder, port = self._own_folder(f"pgbouncer-{pool_mode}-{processes}"), free_port()
         with open(f"{folder}/users", "w", encoding="utf-8") as users:
             users.write('"postgres" ""\n')
         with open(f"{folder}/ini", "w", encoding="utf-8") as ini:
@@ -176,12 +180,14 @@ class Arena:
                       f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
                       f"auth_type = trust\nauth_file = {folder}/users\npool_mode = {pool_mode}\n"
                       "max_client_conn = 1000\ndefault_pool_size = 64\nlog_connections = 0\n"
-                      "log_disconnections = 0\nignore_startup_parameters = extra_float_digits\n")
-        pid = self._start(as_postgres(["pgbouncer", "-q", f"{folder}/ini"]), port, folder,
-                          "pgbouncer")
+                      "log_disconnections = 0\nignore_startup_parameters = extra_float_digits\n"
+                      f"so_reuseport = {int(processes > 1)}\n")
+        pids = [self._start(as_postgres(["pgbouncer", "-q", f"{folder}/ini"]), port, folder,
+                            "pgbouncer") for _ in range(processes)]
         # 1.18 knows no prepared statements in transaction pooling.
         modes = ("simple", "extended") if pool_mode == "transaction" else None
-        return Contestant(f"PgBouncer, {pool_mode}", port, HIT, pid, modes=modes)
+        name = f"PgBouncer, {pool_mode}" + (f", {processes} processes" if processes > 1 else "")
+        return Contestant(name, port, HIT, pids, modes=modes)
 
     def pgpool(self):
         folder, port = self._own_folder("pgpool"), free_port()
@@ -205,11 +211,11 @@ class Arena:
         command = ["pgpool", "-n", "-f", f"{folder}/conf", "-F", f"{folder}/pcp", "-a",
                    f"{folder}/hba"]
         pid = self._start(as_postgres(command), port, folder, "pgpool")
-        return Contestant("pgpool-II, query cache", port, HIT, pid)
+        return Contestant("pgpool-II, query cache", port, HIT, [pid])
 
     def pgfresh(self, name, script, settings, hits, modes=None):
         proxy = self.stack.enter_context(Pgfresh(self.postgres.url(), settings))
-        return Contestant(name, proxy.port, script, proxy.pid, proxy, hits, modes)
+        return Contestant(name, proxy.port, script, [proxy.pid], proxy, hits, modes)
 
     def echo(self, threads):
         program = os.environ.get("PGFRESH_ECHO")
@@ -222,7 +228,7 @@ class Arena:
             file.write(self._captured_answer())
         port = free_port()
         pid = self._start([program, str(port), str(threads), answer], port, self.folder, "echo")
-        return Contestant("echo server, the ceiling", port, HIT, pid)
+        return Contestant("echo server, the ceiling", port, HIT, [pid])
 
     def _captured_answer(self):
         """RowDescription, DataRow and CommandComplete as PostgreSQL says them."""
@@ -245,8 +251,9 @@ class Arena:
 
     def everybody(self):
         hot = {"cache.ttl": "1h"}
-        others = [self.pgbouncer("session"), self.pgbouncer("transaction")] \
-            if installed("pgbouncer") else []
+        alone, cores = {"workers": "1"}, os.cpu_count() or 1
+        others = [self.pgbouncer("session"), self.pgbouncer("session", cores),
+                  self.pgbouncer("transaction")] if installed("pgbouncer") else []
         others += [self.pgpool()] if installed("pgpool") else []
         return [
             self.direct(), *others,
@@ -255,7 +262,10 @@ class Arena:
             self.pgfresh("pgfresh, miss, new text", NEW_TEXT, hot, False, ("simple",)),
             self.pgfresh("pgfresh, not cacheable", UNWATCHED, hot, False),
             self.pgfresh("pgfresh, caching off", HIT, {"cache.mode": "off"}, False),
-            self.echo(os.cpu_count() or 1)]
+            self.pgfresh("pgfresh, miss, one worker", MISS, {"cache.ttl": "1ms", **alone}, False),
+            self.pgfresh("pgfresh, caching off, one worker", HIT, {"cache.mode": "off", **alone},
+                         False),
+            self.echo(cores)]
 
 
 def settle(seconds):
