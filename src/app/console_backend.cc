@@ -98,6 +98,24 @@ void ConsoleBackend::flush_all(const Done& done) {
   done(console::Done{"FLUSH"});
 }
 
+// What has come from Redis into memory while it was being looked through goes at the end. Other
+// proxies keep what they have in memory: nothing is outdated, and nobody is told.
+void ConsoleBackend::flush_query(uint64_t id, Done done) {
+  Daemon* daemon = &daemon_;
+  const auto forget = [daemon, id] {
+    daemon->store().remove_if([id](const cache::Entry& entry) { return entry.query_id == id; });
+  };
+  forget();
+  if (daemon_.redis() == nullptr) return done(console::Done{"FLUSH"});
+  daemon_.redis()->store().flush_query(id, [forget, done = std::move(done)](bool whole) {
+    forget();
+    done(whole ? console::Done{"FLUSH"}
+               : console::Done{"FLUSH",
+                               "Redis could not be looked through: what it still has may "
+                               "be given out until it expires"});
+  });
+}
+
 // As if somebody had written the whole table: its slots are open until the event, sent by a
 // connection of its own, has come back on the feed. Then everything read before is dead, here and
 // in all proxies that listen, answers that were just being fetched among it.
@@ -248,10 +266,7 @@ void ConsoleBackend::run(const console::Command& command, Done asked_done) {
       on_control([this, done] { flush_all(done); });
       return;
     case Verb::kFlushQuery:
-      on_control([daemon, done, id = command.id] {
-        daemon->store().remove_if([id](const cache::Entry& entry) { return entry.query_id == id; });
-        done(console::Done{"FLUSH"});
-      });
+      on_control([this, done, id = command.id] { flush_query(id, done); });
       return;
     case Verb::kFlushTable:
       on_control([this, done, table = command.table] { flush_table(table, done); });

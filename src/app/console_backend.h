@@ -30,6 +30,7 @@ class ConsoleBackend final : public console::Backend {
   void on_control(std::function<void()> task);
   void show_sessions(console::Verb verb, Done done);
   void flush_all(const Done& done);
+  void flush_query(uint64_t id, Done done);
   void flush_table(const console::TableName& table, Done done);
   void flush_tree(freshness::Domain& domain, query::Oid root,
                   std::function<void(const std::string& error)> done);

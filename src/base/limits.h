@@ -58,6 +58,9 @@ inline constexpr size_t kRedisFreedMax = 65'536;
 // Locks of Redis one loop remembers to hold, about 100 bytes each: as many as it may fetch at once.
 inline constexpr size_t kRedisLocksMax = 4096;
 
+// FLUSHes that wait for one another's walk through Redis; those beyond are told so.
+inline constexpr size_t kRedisWalksMax = 16;
+
 // What a proxy that joins is sent through a mailbox, at most: 300,000 slots of 12 bytes.
 inline constexpr size_t kMailBytesMax = size_t{4} << 20;
 

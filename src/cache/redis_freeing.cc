@@ -18,7 +18,6 @@ constexpr size_t kLookedAtMax = 128;
 // Members popped by one command, and entries unlinked by one.
 constexpr size_t kPoppedMax = 256;
 constexpr std::string_view kPoppedText = "256";
-constexpr std::string_view kScannedText = "256";
 
 std::vector<std::string_view> command(std::string_view name, const std::vector<std::string>& rest) {
   std::vector<std::string_view> arguments = {name};
@@ -95,31 +94,6 @@ void RedisFreeing::unlink(const std::vector<std::string>& names) {
         counters_.add(Counter::kRedisFreed, static_cast<uint64_t>(reply.integer));
       });
   static_cast<void>(told);
-}
-
-void RedisFreeing::flush_all() {
-  if (std::exchange(scanning_, true)) return;
-  scan("0");
-}
-
-void RedisFreeing::scan(const std::string& cursor) {
-  const std::string pattern = names_.entry_pattern();
-  const auto asked = client_.send(
-      std::array<std::string_view, 6>{"SCAN", cursor, "MATCH", pattern, "COUNT", kScannedText},
-      [this](RedisClient::Outcome, const RedisReply& reply) { scanned(reply); });
-  if (asked != RedisClient::Sent::kSent) scanning_ = false;
-}
-
-// The next cursor, and names. An answer that is late or no answer ends it: what is left expires.
-void RedisFreeing::scanned(const RedisReply& reply) {
-  scanning_ = false;
-  if (reply.kind != RedisReply::Kind::kArray || reply.items.size() != 2) return;
-  std::vector<std::string> entries;
-  for (const RedisReply& item : reply.items[1].items) entries.push_back(item.text);
-  if (!entries.empty()) unlink(entries);
-  if (reply.items[0].text == "0") return;
-  scanning_ = true;
-  scan(reply.items[0].text);
 }
 
 }  // namespace pgfresh::cache

@@ -32,16 +32,12 @@ class RedisFreeing {
 
   // What has this pair in its stamp is dead. Forgotten while Redis is away, or beyond a bound.
   void freed(const freshness::SlotToken& pair);
-  // Frees all entries there are, of all databases: SCAN, in the background.
-  void flush_all();
 
  private:
   void look();
   void look_at(std::vector<freshness::SlotToken> pairs);
   void pop(const freshness::SlotToken& pair);
   void popped(const freshness::SlotToken& pair, const RedisReply& reply);
-  void scan(const std::string& cursor);
-  void scanned(const RedisReply& reply);
   void unlink(const std::vector<std::string>& names);
 
   // Constant after construction.
@@ -53,7 +49,6 @@ class RedisFreeing {
 
   std::vector<freshness::SlotToken> waiting_;
   std::unique_ptr<Timer> timer_;
-  bool scanning_ = false;
 };
 
 }  // namespace pgfresh::cache

@@ -54,7 +54,8 @@ RedisStore::RedisStore(Loop& loop, Connector& connector, RedisStoreOptions optio
       codec_(options.codec, random),
       mail_codec_(mail_options(options.codec), random),
       client_(loop, connector, std::move(options.client), random, counters, log),
-      freeing_(loop, client_, names_, random, counters) {}
+      freeing_(loop, client_, names_, random, counters),
+      sweep_(client_, names_, counters) {}
 
 void RedisStore::set_options(RedisClientOptions client, const SealKeys& keys) {
   client_.set_options(std::move(client));
@@ -154,6 +155,16 @@ void RedisStore::register_tags(const RemoteEntry& entry, const Hash128& hash, in
 void RedisStore::count_broken(Decoded decoded) {
   counters_.add(Counter::kRedisBroken);
   broken_[static_cast<size_t>(decoded)].fetch_add(1, std::memory_order_relaxed);
+}
+
+// What cannot be read is nobody's answer here, and is left to whoever can.
+void RedisStore::flush_query(uint64_t query_id, RedisSweep::Swept done) {
+  sweep_.begin(
+      [this, query_id](std::string_view bytes) {
+        RemoteEntry entry;
+        return codec_.decode(bytes, entry) == Decoded::kEntry && entry.query_id == query_id;
+      },
+      std::move(done));
 }
 
 // ── Locks ────────────────────────────────────────────────────────────────────────────────────────

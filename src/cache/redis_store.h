@@ -23,6 +23,7 @@
 #include "cache/redis_client.h"
 #include "cache/redis_freeing.h"
 #include "cache/redis_names.h"
+#include "cache/redis_sweep.h"
 #include "pgfresh/remote_store.h"
 
 namespace pgfresh::cache {
@@ -66,7 +67,12 @@ class RedisStore final : public RemoteStore, public Mailbox {
 
   // What may change while it runs: the client's budget and bounds, and the keys.
   void set_options(RedisClientOptions client, const SealKeys& keys);
-  void flush_all() { freeing_.flush_all(); }
+  // Frees all entries there are, of all databases, in the background.
+  void flush_all() {
+    sweep_.begin({}, [](bool) {});
+  }
+  // Frees the answers to one query, of all databases. `done`: as RedisSweep's.
+  void flush_query(uint64_t query_id, RedisSweep::Swept done);
 
   [[nodiscard]] RedisClient& client() { return client_; }
   [[nodiscard]] const RedisClient& client() const { return client_; }
@@ -108,6 +114,7 @@ class RedisStore final : public RemoteStore, public Mailbox {
   std::vector<std::pair<std::string, int64_t>> owed_;  // locks to be given back when Redis listens
   RedisClient client_;
   RedisFreeing freeing_;
+  RedisSweep sweep_;
 
   // Shared.
   BrokenGauges broken_{};

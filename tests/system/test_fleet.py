@@ -17,7 +17,7 @@ import pytest
 import judge_load
 from judge import Judge
 from pgfresh_proc import Pgfresh, wait_until
-from play import STALENESS_S
+from play import STALENESS_S, last
 from redis_server import Door, PrivateRedis
 
 SECONDS = os.environ.get("JUDGE_SECONDS", "30")
@@ -75,6 +75,10 @@ class Fleet:
 
     def url(self, place):
         return self.proxies[place].url("postgres", self.database)
+
+    def console(self, place):
+        return psycopg.connect(f"host=127.0.0.1 port={self.proxies[place].port} dbname=pgfresh "
+                               "user=admin password=secret", autocommit=True)
 
     def direct_url(self):
         return self.server.url("postgres", self.database)
@@ -198,8 +202,7 @@ def lineages(fleet):
     """How many groups of proxies there are that share entries."""
     seen = set()
     for place in range(len(fleet.proxies)):
-        with psycopg.connect(f"host=127.0.0.1 port={fleet.proxies[place].port} dbname=pgfresh "
-                             "user=admin password=secret", autocommit=True) as connection:
+        with fleet.console(place) as connection:
             cursor = connection.execute("SHOW FEEDS")
             names = [column.name for column in cursor.description]
             for row in cursor.fetchall():
@@ -246,6 +249,27 @@ def test_three_ask_postgresql_about_as_often_as_one(make_fleet):
     # Side by side, two may fetch the same before either has put it.
     assert len(IDS) <= misses < 2 * len(IDS), rises
     assert sum(rise["l1"] + rise["l2"] for rise in rises) > 3 * len(IDS), rises
+
+
+def test_flush_query_reaches_redis(make_fleet):
+    fleet = make_fleet(2)
+    fleet.read(1)
+    kept = "SELECT price FROM item WHERE id = {}"
+    with fleet.app(1) as app:
+        for one in IDS:
+            app.execute(kept.format(one))
+        app.execute(POINT.format(1))
+        number = last(app)["query_id"]
+    with fleet.console(0) as console:
+        console.execute(f"FLUSH QUERY {number}")
+    before = fleet.counted(0)
+    fleet.read(0)
+    after = fleet.counted(0)
+    assert after["misses"] - before["misses"] == len(IDS) and after["l2"] == before["l2"]
+    with fleet.app(0) as app:
+        for one in IDS:
+            app.execute(kept.format(one))
+    assert fleet.counted(0)["l2"] - after["l2"] == len(IDS), "the other query's answers stay"
 
 
 # -- the judge --------------------------------------------------------------------------------

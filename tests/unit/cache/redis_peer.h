@@ -159,6 +159,7 @@ class RedisPeer final : public Connector {
     if (name == "ZADD") return add(command);
     if (name == "ZPOPMIN") return pop(command[1], std::strtoull(command[2].c_str(), nullptr, 10));
     if (name == "EXISTS") return exist(command);
+    if (name == "SCAN") return scan(command);
     if (name == "ZREMRANGEBYSCORE") return ":0\r\n";
     if (name == "PEXPIRE") {
       expiry_ms[command[1]] = std::strtoll(command[2].c_str(), nullptr, 10);
@@ -203,6 +204,22 @@ class RedisPeer final : public Connector {
     if (members.empty()) sets.erase(key);
     return "*" + std::to_string(popped * 2) + "\r\n" + reply;
   }
+  // Two names at a time, of those that were there when the walk began.
+  std::string scan(const Command& command) {
+    const std::string_view pattern = command[3];
+    size_t at = std::strtoull(command[1].c_str(), nullptr, 10);
+    if (at == 0) {
+      scanned_.clear();
+      for (const auto& [name, value] : strings) {
+        if (name.starts_with(pattern.substr(0, pattern.size() - 1))) scanned_.push_back(name);
+      }
+    }
+    std::string names;
+    size_t count = 0;
+    for (; count < 2 && at < scanned_.size(); ++count) names += bulk(scanned_[at++]);
+    const std::string cursor = std::to_string(at < scanned_.size() ? at : 0);
+    return "*2\r\n" + bulk(cursor) + "*" + std::to_string(count) + "\r\n" + names;
+  }
   std::string exist(const Command& command) {
     size_t found = 0;
     for (size_t i = 1; i < command.size(); ++i) found += sets.count(command[i]);
@@ -213,6 +230,7 @@ class RedisPeer final : public Connector {
   std::unique_ptr<Door> door_;
   std::string unread_;
   std::string unsaid_;
+  std::vector<std::string> scanned_;
 };
 
 // What was logged, by noun.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/limits.h"
 #include "redis_peer.h"
 
 namespace pgfresh::cache {
@@ -32,12 +33,13 @@ struct Node {
   }
 
   void put(std::string_view key, const freshness::Stamp& stamp, std::string_view body,
-           int64_t ttl_ms = 60'000) {
+           int64_t ttl_ms = 60'000, uint64_t query_id = 0) {
     RemoteEntry entry;
     entry.key = key;
     entry.stamp = stamp;
     entry.body = body;
     entry.shape = 3;
+    entry.query_id = query_id;
     entry.created_unix_ms = kNowUnixMs;
     entry.expires_unix_ms = kNowUnixMs + ttl_ms;
     store.put(entry);
@@ -158,23 +160,74 @@ TEST_CASE("redis store: many members are popped in turns, and others look in vai
 
 TEST_CASE("redis store: everything is flushed, other people's keys are not") {
   Node node;
-  node.redis.instead = [&](const RedisPeer::Command& command) -> std::optional<std::string> {
-    if (command.front() != "SCAN") return std::nullopt;
-    CHECK(command[3] == "pgfresh:e:*");
-    std::string names;
-    size_t count = 0;
-    for (const auto& [name, value] : node.redis.strings) {
-      if (name.starts_with("pgfresh:e:") && count < 2) names += bulk(name), ++count;
-    }
-    const std::string cursor = count == 2 ? "7" : "0";
-    return "*2\r\n" + bulk(cursor) + "*" + std::to_string(count) + "\r\n" + names;
-  };
   for (int i = 0; i < 5; ++i) node.put("key" + std::to_string(i), kStamp, "rows");
   node.redis.strings["somebody:e:1"] = "theirs";
   node.store.flush_all();
   node.time.settle();
   CHECK(node.entries() == 0);
+  CHECK(node.redis.count("SCAN") == 3);
+  CHECK(node.redis.count("GET") == 0);
   CHECK(node.redis.strings.count("somebody:e:1") == 1);
+}
+
+TEST_CASE("redis store: the answers to one query are flushed") {
+  Node node;
+  for (int i = 0; i < 7; ++i)
+    node.put("key" + std::to_string(i), kStamp, "rows", 60'000, static_cast<uint64_t>(i % 2));
+  node.redis.strings["pgfresh:e:garbage"] = "garbage";
+  std::optional<bool> whole;
+  node.store.flush_query(1, [&](bool all) { whole = all; });
+  CHECK_FALSE(whole);
+  node.time.settle();
+  CHECK(whole == true);
+  CHECK(node.entries() == 5);
+  for (int i = 0; i < 7; ++i) {
+    const auto answer = node.get("key" + std::to_string(i), kStamp);
+    CHECK((answer->found == Found::kEntry) == (i % 2 == 0));
+  }
+  CHECK(node.counters.get(Counter::kRedisFreed) == 3);
+  CHECK(node.counters.get(Counter::kRedisBroken) == 0);
+}
+
+TEST_CASE("redis store: flushes wait for one another, and say when they were broken off") {
+  Node node;
+  for (int i = 0; i < 7; ++i)
+    node.put("key" + std::to_string(i), kStamp, "rows", 60'000, static_cast<uint64_t>(i % 2));
+  std::string told;
+  const auto tell = [&](bool whole) { told += whole ? "w" : "b"; };
+  node.store.flush_query(0, tell);
+  node.store.flush_query(1, tell);
+  node.time.settle();
+  CHECK(told == "ww");
+  CHECK(node.entries() == 0);
+
+  // Cut off between a name and what lies there; then nobody can be asked at all.
+  for (int i = 0; i < 7; ++i)
+    node.put("key" + std::to_string(i), kStamp, "rows", 60'000, static_cast<uint64_t>(i % 2));
+  told.clear();
+  node.redis.instead = [&](const RedisPeer::Command& command) -> std::optional<std::string> {
+    if (command.front() == "GET") node.redis.cut();
+    return std::nullopt;
+  };
+  node.store.flush_query(0, tell);
+  node.store.flush_query(1, tell);
+  node.time.settle();
+  CHECK(told == "bb");
+  CHECK(node.entries() == 7);
+  node.store.flush_query(0, tell);
+  CHECK(told == "bbb");
+
+  // A late answer breaks it off, too.
+  node.redis.instead = nullptr;
+  node.time.advance_ms(2'000);
+  REQUIRE(node.store.available());
+  node.redis.silent = true;
+  for (size_t i = 0; i < limits::kRedisWalksMax; ++i) node.store.flush_query(0, tell);
+  CHECK(told == "bbb");
+  node.store.flush_query(0, tell);
+  CHECK(told == "bbbb");  // one too many
+  node.time.advance_ms(40);
+  CHECK(told == "bbbb" + std::string(limits::kRedisWalksMax, 'b'));
 }
 
 TEST_CASE("redis store: garbage under an entry's name is a miss with a name") {
