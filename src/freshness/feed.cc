@@ -1,10 +1,12 @@
 // The door of the feed: workers put what they have into an inbox under a mutex, and the first to
-// find it unannounced posts one task to the control loop, which empties it. The state machine
+// find it unannounced posts one task to the control loop, which empties it. To wake that loop costs
+// more than anything else here, so what may wait until it looks by itself does. The state machine
 // behind the door (feed_core.h) knows one thread only.
 #include "freshness/feed.h"
 
 #include <atomic>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include "freshness/feed_core.h"
@@ -35,26 +37,31 @@ struct Feed::Impl : std::enable_shared_from_this<Impl> {
       : loop(loop_in),
         core(std::make_unique<FeedCore>(domain, loop_in, factory, options, std::move(random64),
                                         std::move(on_touched))) {
-    core->set_letters([this] { empty_inbox(); });
+    core->set_letters([this](bool comes_back) { empty_inbox(comes_back); });
   }
+
+  enum class Haste : uint8_t { kAtOnce, kWhenLooking };
 
   // `put` runs under the lock.
   template <typename Put>
-  void hand_over(Put put) {
+  void hand_over(Put put, Haste haste = Haste::kAtOnce) {
     {
       const std::lock_guard lock(mutex);
       put(inbox);
+      if (haste == Haste::kWhenLooking && looked_after) return;
       if (std::exchange(announced, true)) return;
     }
-    loop.post([self = shared_from_this()] { self->empty_inbox(); });
+    loop.post([self = shared_from_this()] { self->empty_inbox(std::nullopt); });
   }
 
-  void empty_inbox() {
+  // `comes_back`: what becomes of looked_after; nullopt: it stays.
+  void empty_inbox(std::optional<bool> comes_back) {
     Inbox letters;
     {
       const std::lock_guard lock(mutex);
       std::swap(letters, inbox);
       announced = false;
+      looked_after = comes_back.value_or(looked_after);
     }
     if (core == nullptr) return;  // the feed is gone
     core->start();
@@ -70,9 +77,10 @@ struct Feed::Impl : std::enable_shared_from_this<Impl> {
   std::unique_ptr<FeedCore> core;  // control loop only
   std::atomic<bool> wanted{false};
 
-  std::mutex mutex;  // the two below
+  std::mutex mutex;  // the three below
   Inbox inbox;
-  bool announced = false;
+  bool announced = false;     // a task is on its way to the control loop
+  bool looked_after = false;  // which will look by itself, soon
 };
 
 Feed::Feed(Domain& domain, Loop& loop, SqlClientFactory& factory, FeedOptions options,
@@ -84,10 +92,12 @@ Feed::~Feed() { impl_->core.reset(); }
 
 void Feed::ended(Writes writes) {
   if (writes.empty()) return;
-  impl_->hand_over([&](Inbox& inbox) {
-    inbox.ended.add(writes.slots);
-    inbox.events.take(writes.events);
-  });
+  impl_->hand_over(
+      [&](Inbox& inbox) {
+        inbox.ended.add(writes.slots);
+        inbox.events.take(writes.events);
+      },
+      Impl::Haste::kWhenLooking);
 }
 
 void Feed::lost(uint32_t backend_pid, Writes writes) {
@@ -126,7 +136,7 @@ void Feed::set_options(const FeedOptions& options) { impl_->core->set_options(op
 void Feed::forget() { impl_->core->forget(); }
 
 void Feed::leave(std::function<void()> done) {
-  impl_->empty_inbox();  // a letter not yet opened may be the last
+  impl_->empty_inbox(std::nullopt);  // a letter not yet opened may be the last
   impl_->core->leave(std::move(done));
 }
 

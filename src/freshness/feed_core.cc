@@ -15,6 +15,10 @@ namespace {
 constexpr std::string_view kChannel = "pgfresh";
 constexpr uint64_t kTopBit = uint64_t{1} << 63;
 
+// A fence takes along whatever ended before it. Begun one after the other under a steady stream of
+// writes, each would take along little, and cost PostgreSQL and us as much as any.
+constexpr Pace kFencePace(2 * kNsPerMs, 16);
+
 constexpr int64_t kBasePauseNs = 100 * kNsPerMs;
 constexpr size_t kTroubleBytesMax = 200;
 
@@ -64,7 +68,8 @@ FeedCore::FeedCore(Domain& domain, Loop& loop, SqlClientFactory& factory,
       publisher_(domain, (random64_() & ~kTopBit) | 1),
       line_(domain.database(), loop, factory, random64_, *this),
       watch_(domain.database(), loop, factory, random64_, settlement_, *this),
-      fence_pause_(loop, [this] { begin_wanted_fence(); }),
+      fence_pace_(kFencePace),
+      fence_pause_(loop, [this] { end_pause(); }),
       collect_pause_(loop, [this] { collect_map(); }),
       base_pause_(loop, [this] { new_base(); }) {
   set_options(options);
@@ -188,6 +193,7 @@ void FeedCore::on_line_lost(Line& /*line*/, std::string_view why) {
   withdraw_catalog();
   domain_.set_trouble(Reason::kNoLease);
   note_trouble("feed connection", why);
+  open_letters_(false);
 }
 
 // ---- events ----

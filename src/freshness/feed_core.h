@@ -20,6 +20,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/pace.h"
 #include "freshness/catalog_watch.h"
 #include "freshness/domain.h"
 #include "freshness/event.h"
@@ -38,8 +39,9 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
            std::function<uint64_t()> random64, Feed::Touched on_touched);
   ~FeedCore() override;
 
-  // Called before each fence: to hand over what the workers have left. REQUIRES: set before start.
-  void set_letters(std::function<void()> open) { open_letters_ = std::move(open); }
+  // Called to hand over what the workers have left; `comes_back`: it will be called again soon, and
+  // for transactions that have ended nobody need be called until then. REQUIRES: set before start.
+  void set_letters(std::function<void(bool comes_back)> open) { open_letters_ = std::move(open); }
 
   void start();  // again: nothing
   void set_options(const FeedOptions& options);
@@ -86,7 +88,9 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   // Fences, and what is said in them
   enum class Said : uint8_t { kNothing, kPublication, kFleetWords, kProof };
   void begin_fence();
+  [[nodiscard]] bool fence_wanted() const;
   void begin_wanted_fence();
+  void end_pause();
   void on_fence(const SqlResult& result, Said said);
   void settle_suspicion();
   void publish_owed();
@@ -156,7 +160,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   CatalogWatch watch_;
   std::unique_ptr<Timer> ticker_;
   int64_t period_ms_ = 0;  // its
-  std::function<void()> open_letters_ = [] {};
+  std::function<void(bool comes_back)> open_letters_ = [](bool) {};
   std::function<void()> left_;  // the end is to be said
   int64_t ticked_ns_ = 0;
   int64_t next_poll_ns_ = 0;
@@ -170,9 +174,9 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   uint64_t fences_begun_ = 0;
   int64_t lease_from_ns_ = 0;  // begin of the last fence completed in this session; 0: none
   int64_t session_ns_ = 0;     // when it began
-  int fences_in_a_row_ = 0;
   int64_t prepared_looked_ns_ = 0;
-  Alarm fence_pause_;
+  Pace fence_pace_;
+  Alarm fence_pause_;  // set: none but the idle cadence begins one
 
   // The fleet.
   Join join_;

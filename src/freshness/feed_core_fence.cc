@@ -7,11 +7,6 @@
 namespace pgfresh::freshness {
 namespace {
 
-// Fences follow one another without a pause while transactions wait, but not for ever: at a
-// round trip of 50 µs, unpaused fences under a steady stream of writes would take a core.
-constexpr int kFencesInARowMax = 16;
-constexpr int64_t kFencePauseNs = kNsPerMs;
-
 // Of the staleness: between looks for prepared transactions of our own.
 constexpr int64_t kPreparedLookShare = 4;
 
@@ -24,8 +19,9 @@ void FeedCore::begin_fence() {
   const int64_t begun_ns = now_ns();
   // A carrier posts its letter before it is counted out: who finds none here finds all letters.
   const bool carriers = domain_.carriers() != 0;
-  open_letters_();  // a beat speaks for all that was handed over before it is begun
+  open_letters_(true);  // a beat speaks for all that was handed over before it is begun
   if (fence_under_way_) return;
+  fence_pace_.spend(begun_ns);
   fence_under_way_ = true;
   fence_begun_ns_ = begun_ns;
   const bool proves = exact_fence_wanted();
@@ -44,8 +40,18 @@ void FeedCore::begin_fence() {
   line_.query(sql, [this, said](const SqlResult& result) { on_fence(result, said); });
 }
 
+bool FeedCore::fence_wanted() const {
+  return settlement_.fence_wanted() || publisher_.has_events() || suspicion_.has_value() ||
+         exact_fence_wanted() || question_wanted();
+}
+
 void FeedCore::begin_wanted_fence() {
-  if (settlement_.fence_wanted() || publisher_.has_events()) begin_fence();
+  if (!fence_pause_.is_set() && fence_wanted()) begin_fence();
+}
+
+void FeedCore::end_pause() {
+  open_letters_(false);
+  begin_wanted_fence();
 }
 
 // A statement that publishes is a fence like any other: what it says comes back before it
@@ -66,7 +72,8 @@ void FeedCore::on_fence(const SqlResult& result, Said said) {
       note_trouble("publishing", result.error);
       publisher_.refused();
     }
-    settlement_.fence_lost();  // again with the next tick
+    settlement_.fence_lost();
+    fence_pause_.set(now_ns() + period_ms_ * kNsPerMs);
     return;
   }
   ++counts_.fences;
@@ -84,17 +91,11 @@ void FeedCore::on_fence(const SqlResult& result, Said said) {
   renew_lease();
   if (current_ && proved_fence_ >= exact_fence_) domain_.set_exact(true);
   if (left_ && publisher_.silent()) std::exchange(left_, nullptr)();
-  if (!settlement_.fence_wanted() && !publisher_.has_events() && !suspicion_.has_value() &&
-      !exact_fence_wanted() && !question_wanted()) {
-    fences_in_a_row_ = 0;
-    return;
+  if (fence_pace_.due_ns() > now_ns()) {
+    fence_pause_.set(fence_pace_.due_ns());
+  } else {
+    end_pause();
   }
-  if (++fences_in_a_row_ <= kFencesInARowMax) {
-    begin_fence();
-    return;
-  }
-  fences_in_a_row_ = 0;
-  fence_pause_.set(now_ns() + kFencePauseNs);
 }
 
 // Rule 15: who is silent for too long is given up, and what he may have left is looked for.

@@ -30,9 +30,10 @@ TEST_CASE("ended: not by the fence that was under way") {
   play.open({7});
   play.feed->ended({{7}});
   play.time.settle();
-  CHECK(play.feed->status().unsettled == 1);
+  CHECK(play.domain.tokens().is_open(7));
   play.server.listener()->answer();
   play.time.settle();
+  CHECK(play.feed->status().unsettled == 1);
   CHECK(play.domain.tokens().is_open(7));
   REQUIRE(play.server.listener()->pending().has_value());  // the next one began at once
   play.server.listener()->answer();
@@ -57,7 +58,7 @@ TEST_CASE("the event comes before the close") {
   CHECK(judge(play.domain.tokens(), stamp) == Judgement::kStale);
 }
 
-TEST_CASE("many fences in a row take a breath") {
+TEST_CASE("under a steady load fences keep their distance, and close everything soon") {
   Play play;
   play.start();
   const uint64_t fences = play.feed->status().fences;
@@ -68,8 +69,32 @@ TEST_CASE("many fences in a row take a breath") {
     play.time.settle();
     play.time.advance_ns(50'000);
   }
-  CHECK(play.feed->status().fences > fences + 20);
-  play.time.advance_ms(2);
+  // Ten milliseconds: sixteen at once, and then one each two.
+  CHECK(play.feed->status().fences >= fences + 19);
+  CHECK(play.feed->status().fences <= fences + 22);
+  play.time.advance_ms(3);
+  CHECK(play.domain.tokens().open_total() == 0);
+  // After a rest the next one is begun at once again.
+  play.time.advance_ms(40);
+  play.open({7});
+  play.feed->ended({{7}});
+  play.time.settle();
+  CHECK(play.domain.tokens().open_total() == 0);
+}
+
+TEST_CASE("what ends in a pause is not forgotten when the feed is lost in it") {
+  Play play;
+  play.start();
+  for (int i = 0; i < 20; ++i) {
+    play.open({7});
+    play.feed->ended({{7}});
+    play.time.settle();
+  }
+  CHECK(play.domain.tokens().open_total() > 0);
+  play.server.listener()->lose("reset");
+  play.open({8});
+  play.feed->ended({{8}});
+  play.time.advance_ms(500);
   CHECK(play.domain.tokens().open_total() == 0);
 }
 
