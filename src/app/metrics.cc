@@ -190,6 +190,24 @@ void add_feeds(Page& page, const std::vector<freshness::FeedStatus>& feeds) {
   }
 }
 
+// All loops' together: classes times loops would be more than anybody looks at.
+void add_redis_latencies(Page& page, const std::vector<console::RedisRow>& rows) {
+  constexpr int kFirstPower = 4;  // 16 µs
+  HistogramSums sums;
+  for (const console::RedisRow& row : rows) sums.add(row.latencies);
+  page.head("pgfresh_redis_latency_seconds", "histogram", "from a command to its answer");
+  for (int power = kFirstPower; power < HistogramSums::kOctaves; ++power) {
+    const double bound = static_cast<double>(uint64_t{1} << power) / kUsPerSecondF;
+    page.sample("pgfresh_redis_latency_seconds_bucket", "{le=\"" + number_text(bound) + "\"}",
+                std::to_string(sums.count_within(power)));
+  }
+  const std::string count = std::to_string(sums.count());
+  page.sample("pgfresh_redis_latency_seconds_bucket", "{le=\"+Inf\"}", count);
+  page.sample("pgfresh_redis_latency_seconds_sum", "",
+              number_text(static_cast<double>(sums.sum_ns()) / kNsPerSecondF));
+  page.sample("pgfresh_redis_latency_seconds_count", "", count);
+}
+
 // States are a gauge each, so that an alert can count the connections that are ready.
 void add_redis(Page& page, const std::vector<console::RedisRow>& rows) {
   if (rows.empty()) return;
@@ -209,6 +227,7 @@ void add_redis(Page& page, const std::vector<console::RedisRow>& rows) {
     page.sample("pgfresh_redis_round_trip_seconds", label(row) + "}",
                 number_text(static_cast<double>(row.round_trip_ns) / kNsPerSecondF));
   }
+  add_redis_latencies(page, rows);
   page.head("pgfresh_redis_errors_total", "counter", "errors that Redis answered, by kind");
   for (size_t i = 0; i < cache::kRedisTroubleCount; ++i) {
     uint64_t sum = 0;

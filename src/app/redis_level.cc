@@ -28,6 +28,7 @@ console::RedisRow RedisLevel::row(std::string loop, const Counters* sessions) co
   row.in_flight = gauges.in_flight;
   row.bytes_in_flight = gauges.bytes_in_flight;
   row.round_trip_ns = gauges.round_trip_ns;
+  row.latencies = gauges.latencies.read();
   row.trouble = client.trouble();
   for (size_t i = 0; i < cache::kRedisTroubleCount; ++i) {
     row.errors[i] = gauges.errors[i].load(std::memory_order_relaxed);

@@ -381,6 +381,7 @@ void RedisClient::answer(RedisReply& reply) {
   requests_.pop_front();
   request_bytes_ -= request.bytes;
   publish_load();
+  if (greeted) gauges_.latencies.add(received_ns_ - request.sent_ns);
   if (expired_ > 0) {
     --expired_;  // the clock was faster
     if (request.late) request.late(reply);

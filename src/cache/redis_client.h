@@ -31,6 +31,7 @@
 #include <vector>
 
 #include "base/counters.h"
+#include "base/histogram.h"
 #include "base/throttle.h"
 #include "cache/redis_trouble.h"
 #include "cache/resp.h"
@@ -68,6 +69,7 @@ struct RedisGauges {
   std::atomic<uint64_t> in_flight{0};
   std::atomic<uint64_t> bytes_in_flight{0};
   std::atomic<int64_t> round_trip_ns{0};  // smoothed; 0: none yet
+  Histogram latencies;                    // of all answers that came, late ones too
   std::array<std::atomic<uint64_t>, kRedisTroubleCount> errors{};
 };
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/counters.h"
+#include "base/histogram.h"
 #include "cache/entry_codec.h"
 #include "cache/memory_store.h"
 #include "cache/redis_trouble.h"
@@ -102,6 +103,7 @@ struct RedisRow {
   uint64_t in_flight = 0;
   uint64_t bytes_in_flight = 0;
   int64_t round_trip_ns = 0;  // smoothed; 0: none yet
+  HistogramSums latencies;    // of answers
   std::string trouble;        // the last, or empty
   std::array<uint64_t, cache::kRedisTroubleCount> errors{};
   std::array<uint64_t, cache::kDecodedCount> broken{};  // entries, by why

@@ -381,7 +381,10 @@ def test_metrics_page(play):
     assert metrics.value("pgfresh_hits_total", tier="l1") >= 1
     status, text = play.proxy.get("/metrics")
     assert status == 200
-    declared = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    declared = set()
+    for name, kind in re.findall(r"^# TYPE (\S+) (\S+)", text, re.MULTILINE):
+        declared |= {name + part for part in ("_bucket", "_sum", "_count")} if kind == "histogram" \
+            else {name}
     assert {name for name, _, _ in metrics.samples} <= declared
 
 

@@ -389,7 +389,7 @@ def judge_fleet(fleet, tmp_path, seconds, fault=None, every_s=0.0):
 @pytest.mark.seconds(PEACE_SECONDS + 150)
 @pytest.mark.parametrize("size", [2, 3])
 def test_no_stale_read_anywhere(make_fleet, tmp_path, size):
-    fleet = make_fleet(size)
+    fleet = make_fleet(size, **{"freshness.publish": "trigger"})
     logs, rises, _ = judge_fleet(fleet, tmp_path, PEACE_SECONDS)
     assert logs.errors == []
     for rise in rises:

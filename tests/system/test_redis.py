@@ -153,6 +153,11 @@ def test_answers_come_from_redis(stage, redis):
     assert worker["server"] == f"redis {redis.info('redis_version')}"
     assert worker["address"] == f"127.0.0.1:{redis.port}"
     assert worker["found"] >= len(IDS) and worker["stored"] >= len(IDS)
+    assert 0 < worker["p50_us"] <= worker["p99_us"] <= worker["p999_us"]
+    page = play.metrics()
+    answers = page.value("pgfresh_redis_latency_seconds_count")
+    assert answers == page.value("pgfresh_redis_latency_seconds_bucket", le="+Inf")
+    assert answers > 2 * len(IDS) and page.value("pgfresh_redis_latency_seconds_sum") > 0
     assert worker["timeouts"] == worker["errors"] == worker["broken_entries"] == 0
     names = redis.names()
     assert all(name.startswith("pgfresh:") for name in names)

@@ -28,6 +28,9 @@ TEST_CASE("the metrics page: every counter, every reason, every feed, each name 
   redis.loop = "worker 0";
   redis.state = "ready";
   redis.round_trip_ns = 250'000;
+  redis.latencies.add(HistogramSums::class_of(250'000), 10);
+  redis.latencies.add(HistogramSums::class_of(20'000'000), 1);
+  redis.latencies.add_ns(22'500'000);
   redis.errors[static_cast<size_t>(cache::RedisTrouble::kReplica)] = 3;
   redis.broken[static_cast<size_t>(cache::Decoded::kTampered)] = 4;
   input.redis = {redis, redis};
@@ -47,6 +50,12 @@ TEST_CASE("the metrics page: every counter, every reason, every feed, each name 
   CHECK(has("pgfresh_feed_lease_seconds{database=\"odd\\\"name\\\\\"} 0.75"));
   CHECK(has("pgfresh_redis_ready{loop=\"worker 0\"} 1"));
   CHECK(has("pgfresh_redis_round_trip_seconds{loop=\"worker 0\"} 0.00025"));
+  CHECK(has("pgfresh_redis_latency_seconds_bucket{le=\"0.000128\"} 0"));
+  CHECK(has("pgfresh_redis_latency_seconds_bucket{le=\"0.000256\"} 20"));
+  CHECK(has("pgfresh_redis_latency_seconds_bucket{le=\"0.032768\"} 22"));
+  CHECK(has("pgfresh_redis_latency_seconds_bucket{le=\"+Inf\"} 22"));
+  CHECK(has("pgfresh_redis_latency_seconds_sum 0.045"));
+  CHECK(has("pgfresh_redis_latency_seconds_count 22"));
   CHECK(has("pgfresh_redis_errors_total{kind=\"replica\"} 6"));
   CHECK(has("pgfresh_redis_entries_unreadable_total{why=\"tampered\"} 8"));
   CHECK(page.find("pgfresh_servers ") == std::string::npos);
@@ -60,7 +69,11 @@ TEST_CASE("the metrics page: every counter, every reason, every feed, each name 
     if (line.starts_with("# TYPE ")) {
       const std::string name = line.substr(7, line.find(' ', 7) - 7);
       CHECK_MESSAGE(declared.insert(name).second, name);
-      CHECK((line.ends_with(" counter") || line.ends_with(" gauge")));
+      CHECK(
+          (line.ends_with(" counter") || line.ends_with(" gauge") || line.ends_with(" histogram")));
+      if (line.ends_with(" histogram")) {
+        for (const char* part : {"_bucket", "_sum", "_count"}) declared.insert(name + part);
+      }
       // The convention: a counter's name ends in _total, and only a counter's.
       CHECK_MESSAGE(line.ends_with(" counter") == name.ends_with("_total"), name);
       continue;
