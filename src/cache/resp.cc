@@ -11,6 +11,15 @@
 namespace pgfresh::cache {
 namespace {
 
+// hiredis 1 counts items otherwise than 0.14 does, and has kinds that a server speaks only when
+// asked to, by HELLO; one that does so unasked is refused. Without functions for them it would make
+// numbers of them and call them objects.
+#if HIREDIS_MAJOR >= 1
+using ItemCount = size_t;
+#else
+using ItemCount = int;
+#endif
+
 // `texts` and `sizes`: room for as many as there are arguments.
 void append_formatted(std::string& out, std::span<const std::string_view> arguments,
                       const char** texts, size_t* sizes) {
@@ -19,7 +28,7 @@ void append_formatted(std::string& out, std::span<const std::string_view> argume
     sizes[i] = arguments[i].size();
   }
   char* command = nullptr;
-  const int size =
+  const auto size =
       redisFormatCommandArgv(&command, static_cast<int>(arguments.size()), texts, sizes);
   PGFRESH_CHECK(size > 0);
   out.append(command, static_cast<size_t>(size));
@@ -49,14 +58,15 @@ struct ReplyBuilder {
     return reply;
   }
 
-  static void* make_array(const redisReadTask* task, int size) noexcept {
+  static void* make_array(const redisReadTask* task, ItemCount size) noexcept {
     auto* reader = static_cast<ReplyReader*>(task->privdata);
-    if (size < 0) return nullptr;
-    reader->items_ += static_cast<size_t>(size);
+    const auto items = static_cast<size_t>(size);  // below zero: too many
+    if (items > limits::kRedisItemsMax) return nullptr;
+    reader->items_ += items;
     if (reader->items_ > limits::kRedisItemsMax) return nullptr;
     RedisReply* reply = place(task);
     reply->kind = RedisReply::Kind::kArray;
-    reply->items.resize(static_cast<size_t>(size));
+    reply->items.resize(items);
     return reply;
   }
 
@@ -73,8 +83,21 @@ struct ReplyBuilder {
   static void free(void* reply) noexcept { delete static_cast<RedisReply*>(reply); }
 
   static redisReplyObjectFunctions* functions() {
-    static redisReplyObjectFunctions table = {make_string, make_array, make_integer, make_nil,
-                                              free};
+    static redisReplyObjectFunctions table = [] {
+      redisReplyObjectFunctions made{};
+      made.createString = make_string;
+      made.createArray = make_array;
+      made.createInteger = make_integer;
+      made.createNil = make_nil;
+      made.freeObject = free;
+#if HIREDIS_MAJOR >= 1
+      made.createDouble = [](const redisReadTask*, double, char*, size_t) -> void* {
+        return nullptr;
+      };
+      made.createBool = [](const redisReadTask*, int) -> void* { return nullptr; };
+#endif
+      return made;
+    }();
     return &table;
   }
 };
