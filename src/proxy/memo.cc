@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "base/hash.h"
-#include "base/limits.h"
 #include "proxy/key.h"
 
 namespace pgfresh::proxy {
@@ -51,10 +50,6 @@ const Resolution& MemoText::resolve(const Scope& scope, const freshness::Domain&
   made.verdict = query::resolve(*statement_, catalog, scope.search_path);
   made.verdict.catalog_generation = catalog.generation();
   made.schema_token = catalog.schema_token();
-  if (made.verdict.cacheable() && made.verdict.roots().size() > limits::kTablesMax) {
-    made.verdict.reasons.push_back(Reason::kBusy);
-    made.verdict.causes.push_back({Reason::kBusy, "more tables than a stamp holds"});
-  }
   if (made.verdict.cacheable()) {
     made.slots = SlotPlan(made.verdict, domain.tokens(),
                           scope.utf8 ? SlotPlan::Encoding::kUtf8 : SlotPlan::Encoding::kOther);

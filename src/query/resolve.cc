@@ -7,6 +7,7 @@
 #include <set>
 #include <utility>
 
+#include "base/limits.h"
 #include "query/policy.h"
 #include "query/reviewed.h"
 #include "query/shape.h"
@@ -554,6 +555,10 @@ Verdict resolve(const Statement& statement, const Catalog& catalog,
   Seen seen;
   Resolver(*statement.shape, catalog, {search_path, search_path}, Place::kQuery, seen, verdict)
       .run();
+  if (verdict.roots().size() > limits::kTablesMax) {
+    add_reason(verdict.reasons, Reason::kBusy);
+    add_cause(verdict.causes, {Reason::kBusy, "more tables than a stamp holds"});
+  }
   // What is not one SELECT is refused for that alone; the rest would only be noise.
   if (statement.kind != Kind::kSelect) {
     verdict.reasons = statement.reasons;
