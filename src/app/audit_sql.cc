@@ -210,7 +210,12 @@ lines(place, kind, severity, schema, subject, raw, finding, remedy, root) AS (
     CASE WHEN u.schema_used IS FALSE THEN
       format('GRANT USAGE ON SCHEMA pgfresh TO %I;', current_user) END, 0
   FROM (SELECT has_schema_privilege(to_regnamespace('pgfresh')::oid, 'USAGE') AS schema_used,
-               (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS super) AS u)
+               (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS super) AS u
+  UNION ALL
+  SELECT 9, 'role', 'warning', '', 'control role ' || current_user, '',
+    'may not execute pg_notify, so it can publish nothing',
+    format('GRANT EXECUTE ON FUNCTION pg_catalog.pg_notify(text, text) TO %I;', current_user), 0
+  WHERE NOT has_function_privilege('pg_catalog.pg_notify(text, text)', 'EXECUTE'))
 SELECT kind, severity, schema, subject, raw, finding, remedy, root::text
 FROM lines ORDER BY place, subject, finding
 )sql";

@@ -95,6 +95,12 @@ void Doctor::look_at_feed() {
           std::to_string(feed.fence_us_last) + " us" +
           (slow ? ": more than a quarter of freshness.staleness" : ""),
       slow ? "raise freshness.staleness, or look for what slows PostgreSQL or the network" : "");
+  if (!feed.refusal.empty()) {
+    add(Severity::kWarning, "publishing",
+        "PostgreSQL refuses it to pgfresh (" + feed.refusal +
+            "): the triggers NOTIFY in the transactions of those who write",
+        "see what is said of the control role, and PostgreSQL's log");
+  }
 }
 
 void Doctor::take(const AuditLine& line) {

@@ -31,7 +31,7 @@ struct FeedOptions {
 struct FeedStatus {
   std::string database;
   std::string state;          // "off", "connecting", "starting", "live", "lost"
-  std::string trouble;        // why it is not live, else empty
+  std::string trouble;        // why it is not live, or else why it may not publish
   uint64_t sessions = 0;      // feed sessions begun
   uint64_t events = 0;        // events applied
   uint64_t garbled = 0;       // payloads that could not be read
@@ -47,6 +47,7 @@ struct FeedStatus {
   bool event_triggers = false;
 
   bool vouching = false;            // others are told that this proxy is here
+  std::string refusal;              // why PostgreSQL refuses to have it told; else empty
   uint64_t queued = 0;              // events to be published
   uint64_t published = 0;           // events published
   uint64_t publications = 0;        // statements that published or beat

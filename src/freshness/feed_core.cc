@@ -513,7 +513,9 @@ FeedStatus FeedCore::status() const {
   status.open_slots = domain_.tokens().open_total();
   status.catalog_loads = watch_.loads();
   status.catalog_load_us_last = watch_.load_ns_last() / 1000;
-  status.vouching = publisher_.vouching();
+  status.vouching = publisher_.vouching() && publisher_.refusal().empty();
+  status.refusal = publisher_.refusal();
+  if (live && !status.refusal.empty()) status.trouble = "publishing: " + status.refusal;
   status.queued = publisher_.queued();
   status.published = publisher_.published();
   status.publications = publisher_.statements();

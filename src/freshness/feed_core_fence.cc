@@ -70,7 +70,7 @@ void FeedCore::on_fence(const SqlResult& result, Said said) {
       fleet_words_refused(result.error);
     } else {
       note_trouble("publishing", result.error);
-      publisher_.refused();
+      publisher_.refused(now_ns(), result.error);
     }
     settlement_.fence_lost();
     fence_pause_.set(now_ns() + period_ms_ * kNsPerMs);

@@ -11,10 +11,13 @@ namespace {
 
 // Vouching goes on for this long after the last carrier.
 constexpr int64_t kIdleNs = 10 * kNsPerSecond;
+// Between tries where PostgreSQL refuses a beat. A refused fence renews no lease.
+constexpr int64_t kRefusedNs = 10 * kNsPerSecond;
 // Of the staleness: how long a beat is worth a carry lease, and how old it may be before the next.
 constexpr int64_t kLeaseShare = 4;
 constexpr int64_t kBeatShare = 12;
 // What is queued while nothing can be said; a statement holds all of it.
+constexpr size_t kRefusalBytesMax = 200;
 constexpr size_t kStatementBytesMax = 1024 * 1024;
 static_assert(Carried::kBytesMax < kStatementBytesMax);
 
@@ -67,7 +70,8 @@ void Publisher::leave() {
 std::string Publisher::begin(int64_t now_ns, Others others) {
   PGFRESH_CHECK(in_flight_.empty());
   begun_ns_ = now_ns;
-  came_back_ = false;
+  came_back_ = beats_ = ends_ = false;
+  if (queue_.empty() && now_ns < silent_until_ns_) return {};
   ends_ = state_ == State::kLeaving && queue_.empty() && others == Others::kNone;
   const bool due = now_ns - beat_begun_ns_ >= staleness_ns_ / kBeatShare;
   beats_ = vouching() && !ends_ && (due || has_events());
@@ -91,6 +95,7 @@ bool Publisher::completed() {
   published_ += in_flight_.count();
   const bool nothing = in_flight_.empty();
   in_flight_.clear();
+  if (beats_ || ends_ || !nothing) refusal_.clear();
   if (beats_ && came_back_) {
     beat_ns_ = vouched_ns_ = begun_ns_;
     if (state_ == State::kVouching)
@@ -108,8 +113,13 @@ bool Publisher::completed() {
 }
 
 // Perhaps because of what one of the events says.
-void Publisher::refused() {
-  if (!in_flight_.empty()) in_flight_.collapse_to_schema();
+void Publisher::refused(int64_t now_ns, std::string_view why) {
+  refusal_ = why.substr(0, kRefusalBytesMax);
+  if (in_flight_.empty()) {
+    silent_until_ns_ = now_ns + kRefusedNs;
+  } else {
+    in_flight_.collapse_to_schema();
+  }
   lost();
 }
 

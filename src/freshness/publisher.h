@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "freshness/carried.h"
 #include "freshness/domain.h"
@@ -48,8 +49,10 @@ class Publisher {
   [[nodiscard]] std::string begin(int64_t now_ns, Others others);
   // It completed. True: every event in it is known to have come back to us already.
   [[nodiscard]] bool completed();
-  // PostgreSQL refused it; nothing of it was said.
-  void refused();
+  // PostgreSQL refused it; nothing of it was said. Without events in it that is a matter of rights,
+  // say: nobody carries then, and it is a while before the next try.
+  void refused(int64_t now_ns, std::string_view why);
+  [[nodiscard]] const std::string& refusal() const { return refusal_; }  // of the last; empty: none
   // The connection is gone; whether it was said is unknown.
   void lost();
   // A beat came over the feed; true: our own.
@@ -100,6 +103,9 @@ class Publisher {
   bool came_back_ = false;
   int64_t begun_ns_ = 0;
   uint64_t sequence_ = 0;  // of the last beat begun
+
+  std::string refusal_;
+  int64_t silent_until_ns_ = 0;  // nothing but events is said before, since it would be refused
 
   int64_t vouched_ns_ = 0;  // as beat_ns_, of this vouching and this connection alone; 0: none
   int64_t beat_begun_ns_ = 0;

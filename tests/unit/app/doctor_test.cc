@@ -47,6 +47,10 @@ TEST_CASE("doctor: the feed") {
   DoctorFacts facts = well();
   facts.feed->fence_us_last = 300'000;
   CHECK(only(facts, "feed").severity == Severity::kWarning);
+  facts.feed->refusal = "permission denied for function pg_notify";
+  CHECK(only(facts, "publishing").severity == Severity::kWarning);
+  CHECK(only(facts, "publishing").finding.find("permission denied") != std::string::npos);
+  facts.feed->refusal.clear();
   facts.feed->lease_left_ms = -5;
   facts.feed->state = "lost";
   facts.feed->trouble = "connection refused";

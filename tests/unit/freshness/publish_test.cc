@@ -12,11 +12,13 @@ namespace {
 
 constexpr Oid kTable = 16402;
 
-FeedOptions proxy_publishes() {
+FeedOptions publishes(Publish who) {
   FeedOptions options;
-  options.publish = Publish::kProxy;
+  options.publish = who;
   return options;
 }
+
+FeedOptions proxy_publishes() { return publishes(Publish::kProxy); }
 
 Carried carried(std::string_view payload) {
   Carried events;
@@ -60,7 +62,7 @@ TEST_CASE("asked to, it beats, and there is a carry lease while its beats come b
 }
 
 TEST_CASE("where triggers publish nobody may carry") {
-  Play play;
+  Play play(publishes(Publish::kTrigger));
   play.start();
   play.domain.want_carrying();
   play.time.advance_ms(1000);
@@ -124,6 +126,52 @@ TEST_CASE("a publication that PostgreSQL refuses is made again, as everything") 
   CHECK(said(play, "1 1 s") == 1);
 }
 
+TEST_CASE("who may not publish has hits, and writers who notify; he says why, and tries again") {
+  Play play(proxy_publishes());
+  play.start();
+  play.publish_error = "permission denied for function pg_notify";
+  play.domain.want_carrying();
+  for (int round = 0; round < 300; ++round) {
+    play.time.advance_ms(100);
+    CHECK(play.lease());
+    CHECK_FALSE(may_carry(play));
+  }
+  CHECK(play.publications() <= 4);
+  CHECK(play.feed->status().state == "live");
+  CHECK_FALSE(play.feed->status().vouching);
+  CHECK(play.feed->status().trouble == "publishing: permission denied for function pg_notify");
+  play.publish_error.reset();
+  play.time.advance_ms(11'000);
+  play.domain.want_carrying();
+  play.time.settle();
+  CHECK(may_carry(play));
+  CHECK(play.feed->status().trouble.empty());
+}
+
+TEST_CASE("who may not publish any more has hits again, and events that are carried go out later") {
+  Play play(proxy_publishes());
+  play.start();
+  play.domain.want_carrying();
+  play.time.settle();
+  REQUIRE(play.domain.begin_carrying(play.time));
+  play.publish_error = "no";
+  play.time.advance_ms(3000);
+  CHECK(play.lease());
+  CHECK_FALSE(may_carry(play));
+  const uint32_t slot = play.slot(any_tag(kTable));
+  play.open({slot});
+  play.feed->ended({{slot}, carried("1 7 w 16402")});
+  play.domain.end_carrying();
+  play.time.advance_ms(3000);
+  CHECK_FALSE(play.lease());  // nothing says that what is owed is known
+  CHECK(play.domain.tokens().is_open(slot));
+  play.publish_error.reset();
+  play.time.advance_ms(300);
+  CHECK(play.lease());
+  CHECK_FALSE(play.domain.tokens().is_open(slot));
+  CHECK(said(play, "1 1 s") == 1);
+}
+
 TEST_CASE("a publication cut off is made again by the next session") {
   Play play(proxy_publishes());
   play.start();
@@ -165,7 +213,7 @@ TEST_CASE("switched to triggers, it ends as soon as nobody carries") {
   play.domain.want_carrying();
   play.time.settle();
   REQUIRE(play.domain.begin_carrying(play.time));
-  play.feed->set_options(FeedOptions{});
+  play.feed->set_options(publishes(Publish::kTrigger));
   CHECK_FALSE(may_carry(play));
   play.time.advance_ms(1000);
   CHECK(said(play, "3 e ") == 0);
