@@ -86,10 +86,11 @@ TEST_CASE("serializable and repeatable read blocks pass by the cache") {
                             "START TRANSACTION ISOLATION LEVEL REPEATABLE READ"}) {
     static_cast<void>(w.sent());
     static_cast<void>(w.ask(c, begin));
+    CHECK(w.sent().ends_with(std::string("Q ") + begin));  // behind who publishes, perhaps
     CHECK(w.ask(c, kOne) == "T:v D:10 C:SELECT 1 Z:T");
     CHECK(w.ask(c, kTwo) == "T:v D:20 C:SELECT 1 Z:T");
     CHECK(w.ask(c, "COMMIT") == "C:COMMIT Z:I");
-    CHECK(w.sent() == std::string("Q ") + begin + ", Q " + kOne + ", Q " + kTwo + ", Q COMMIT");
+    CHECK(w.sent() == std::string("Q ") + kOne + ", Q " + kTwo + ", Q COMMIT");
   }
   CHECK(w.hits() == 0);
   CHECK(w.count(Counter::kFills) == 1);

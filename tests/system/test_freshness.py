@@ -374,11 +374,12 @@ def test_repeatable_read_keeps_its_snapshot(scene):
     assert one(scene.reader, scene.sql) == "new"
 
 
-def test_prepared_transaction(play):
-    """PostgreSQL refuses PREPARE TRANSACTION after NOTIFY; then nothing has changed."""
+def test_prepared_transaction(own_play):
+    """Where triggers notify, PostgreSQL refuses PREPARE TRANSACTION; then nothing has changed."""
+    play = own_play({"freshness.publish": "trigger"})
     number = play.item("old")
     app, sql = play.app(), NAME.format(number)
-    play.hot(app, sql)
+    play.hot(app, sql, seconds=15)
     app.execute("BEGIN")
     app.execute(f"UPDATE item SET name = 'new' WHERE id = {number}")
     with pytest.raises(psycopg.Error):

@@ -33,9 +33,8 @@ NodeOptions node_options(Random& random, Fault fault, uint64_t share) {
   options.feed.reconnect_ms_max = 40;
   options.settings.single_flight_wait_ms = 1 + static_cast<int64_t>(random.below(12));
   options.settings.ttl_ms = random.one_in(3) ? 100 : 300'000;
-  if (share != 0 && (share == 1 || random.one_in(2))) {
-    options.feed.publish = freshness::Publish::kProxy;
-  }
+  const bool publishes = share != 0 && (share == 1 || random.one_in(2));
+  options.feed.publish = publishes ? freshness::Publish::kProxy : freshness::Publish::kTrigger;
   options.slot_bits = random.one_in(3) ? 2 : 10;
   options.free_on_event = random.one_in(2);
   if (fault == Fault::kSettleEarly) options.sabotage = Sabotage::kSettleEarly;
