@@ -263,10 +263,10 @@ void add_freshness(std::vector<Option>& table) {
       "Between re-readings of the whole catalog, such as for disabled triggers.",
       [](auto& o) -> auto& { return o.feed.audit_ms; }));
   table.push_back(word(
-      "freshness.publish", {"trigger", "proxy"}, "trigger", Change::kByReload,
-      "Who tells of writes that come through pgfresh. trigger: the database's triggers, by NOTIFY "
-      "in the writer's transaction, which keeps commits from being flushed together. proxy: "
-      "pgfresh, after the commit; writers pay almost nothing.",
+      "freshness.publish", {"trigger", "proxy"}, "proxy", Change::kByReload,
+      "Who tells of writes that come through pgfresh. proxy: pgfresh, after the commit; writers "
+      "pay almost nothing. trigger: the database's triggers, by NOTIFY in the writer's "
+      "transaction, which keeps commits from being flushed together.",
       [](auto& o) -> auto& { return o.feed.publish; }));
 }
 

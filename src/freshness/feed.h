@@ -22,7 +22,7 @@ struct FeedOptions {
   int64_t audit_ms = 60'000;       // between re-readings of the whole catalog
   int64_t reconnect_ms_min = 50;   // back-off, doubled up to the maximum, with jitter
   int64_t reconnect_ms_max = 5000;
-  Publish publish = Publish::kTrigger;  // who publishes what proxied sessions write
+  Publish publish = Publish::kProxy;  // who publishes what proxied sessions write
   // Where maps for those who join lie (join.h); null: nobody is joined. On the control loop, and
   // outlives the feed; what a feed was made with stays.
   Mailbox* mailbox = nullptr;

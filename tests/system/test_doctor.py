@@ -4,7 +4,7 @@ import pytest
 
 from pgfresh_proc import Pgfresh, wait_until
 from pgserver import PrivatePostgres
-from play import Play
+from play import Play, one
 from test_console import ADMIN, Console
 from test_explain import console, module_console  # noqa: F401
 
@@ -288,6 +288,33 @@ def test_a_control_role_without_rights(console):
         cured(other, "control role meek", row["remedy"])
         play.send_home()
     console.play.sql("GRANT USAGE ON SCHEMA pgfresh TO PUBLIC; DROP OWNED BY meek; DROP ROLE meek")
+
+
+def test_a_control_role_that_may_not_publish(console):
+    """What it cannot tell, the writers' triggers do; it is said why, and how to change it."""
+    console.play.sql("CREATE ROLE mute LOGIN; "
+                     "REVOKE EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC")
+    url = console.play.server.url("mute", console.play.database)
+    with Pgfresh(url, {"console.users": ":".join(ADMIN)}) as proxy:
+        play = Play(console.play.server, console.play.database, proxy)
+        other = Console(play, None)
+        row, sql = play.item("old"), "SELECT name FROM item WHERE id = {}"
+        writer, reader = play.app(), play.app()
+        play.hot(reader, sql.format(row), seconds=15)
+        for turn in range(30):
+            writer.execute(f"UPDATE item SET name = 'new {turn}' WHERE id = {row}")
+            assert one(reader, sql.format(row)) == f"new {turn}"
+            play.hot(reader, sql.format(row))  # and there are hits all the while
+        assert play.metrics().value("pgfresh_carried_total") == 0
+        feed, = (f for f in other.table("SHOW FEEDS") if f["database"] == play.database)
+        assert (feed["state"], feed["publish"]) == ("live", "trigger")
+        assert "publishing: " in feed["trouble"] and "pg_notify" in feed["trouble"]
+        assert seen(other, "publishing", "pg_notify", "warning")
+        found = seen(other, "control role mute", "pg_notify", "warning")
+        cured(other, "control role mute", found["remedy"])
+        play.send_home()
+    console.play.sql("GRANT EXECUTE ON FUNCTION pg_notify(text, text) TO PUBLIC; "
+                     "DROP OWNED BY mute; DROP ROLE mute")
 
 
 def test_a_dead_feed(own_server, tmp_path):
