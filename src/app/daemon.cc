@@ -25,6 +25,8 @@ constexpr size_t kFlightShards = 64;
 constexpr std::chrono::seconds kControlPatience{1};
 // How long the feeds may take to publish what is left when the daemon ends.
 constexpr int64_t kFarewellMsMax = 1000;
+// What became of each feed is looked at so often, for the log.
+constexpr int64_t kReportMs = 1000;
 
 std::string random_bytes(size_t size) {
   std::string bytes(size, '\0');
@@ -128,6 +130,7 @@ std::string Daemon::start() {
   const std::string& database = upstream_->target.database;
   freshness::Domain* domain = domains_->get(database.empty() ? upstream_->target.user : database);
   if (domain != nullptr) domain->settler().wanted();
+  report_timer_ = control_.every(kReportMs, [this] { domains_->report(log_); });
   for (const std::string& address : listener_->addresses()) {
     log_.event(LogLevel::kInfo, "listening", {{"address", address}});
   }
@@ -181,6 +184,7 @@ int Daemon::run() {
   http_.reset();
   signals_.reset();
   farewell_timer_.reset();
+  report_timer_.reset();
   for (auto& worker : workers_) worker->finish();
   visits_.close();
   domains_->close();

@@ -76,6 +76,26 @@ void Domains::set_options(const freshness::FeedOptions& options) {
   for (auto& [database, item] : items_) item.feed->set_options(options);
 }
 
+// Looked at rather than told: what comes and goes within a moment is not worth a line, and a
+// trouble that lasts is worth one.
+void Domains::report(Log& log) {
+  const std::lock_guard lock(mutex_);
+  for (auto& [database, item] : items_) {
+    if (!item.feed) continue;
+    const freshness::FeedStatus status = item.feed->status();
+    const bool live = status.state == "live";
+    if (live == item.live && (live || status.trouble == item.trouble)) continue;
+    item.live = live;
+    item.trouble = status.trouble;
+    if (live) {
+      log.event(LogLevel::kInfo, "feed_live", {{"database", database}});
+    } else {
+      log.event(LogLevel::kWarn, "feed_not_live",
+                {{"database", database}, {"state", status.state}, {"why", status.trouble}});
+    }
+  }
+}
+
 void Domains::forget(const std::string& database) {
   const std::lock_guard lock(mutex_);
   const auto found = items_.find(database);

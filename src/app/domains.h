@@ -12,6 +12,7 @@
 #include "cache/memory_store.h"
 #include "freshness/domain.h"
 #include "freshness/feed.h"
+#include "pgfresh/log.h"
 #include "pgfresh/loop.h"
 #include "pgfresh/remote_store.h"
 #include "pgfresh/sql_client.h"
@@ -35,6 +36,8 @@ class Domains {
   [[nodiscard]] std::vector<freshness::FeedStatus> status() const;
   [[nodiscard]] std::vector<const freshness::Domain*> all() const;
   void set_options(const freshness::FeedOptions& options);
+  // A line for each database that is cached since the last call, or is not any more and why.
+  void report(Log& log);
   // A new base for this database: nothing cached before counts any more.
   void forget(const std::string& database);
   // No session is left: each feed publishes what it has and says the end; `done` then. Where
@@ -47,6 +50,9 @@ class Domains {
   struct Item {
     std::unique_ptr<freshness::Domain> domain;
     std::unique_ptr<freshness::Feed> feed;
+    // What was reported last.
+    bool live = false;
+    std::string trouble;
   };
 
   Loop& control_;

@@ -13,6 +13,12 @@ namespace pgfresh::freshness {
 namespace {
 
 constexpr std::string_view kChannel = "pgfresh";
+constexpr std::string_view kIntroduction =
+    "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_notify('pgfresh', '2 n')";
+constexpr std::string_view kPooler =
+    "a pooler answers in PostgreSQL's place, so nothing can be fresh: upstream must name "
+    "PostgreSQL "
+    "itself, and a pooler may stand before pgfresh";
 constexpr uint64_t kTopBit = uint64_t{1} << 63;
 
 // A fence takes along whatever ended before it. Begun one after the other under a steady stream of
@@ -154,9 +160,28 @@ void FeedCore::tick() {
 void FeedCore::on_line_ready(Line& /*line*/) {
   line_.query("LISTEN pgfresh", [this](const SqlResult& result) {
     if (result.error.empty()) {
-      begin_session();
+      introduce();
     } else {
       line_.drop(result.error);
+    }
+  });
+}
+
+// Behind a pooler LISTEN is soon somebody else's, fences complete, and no event ever comes. And
+// which backends are gone could not be asked, because its process numbers are its own. So this is
+// PostgreSQL only if it knows itself by the number it gave, and lets us hear ourselves.
+void FeedCore::introduce() {
+  heard_ourselves_ = false;
+  line_.query(kIntroduction, [this](const SqlResult& result) {
+    const auto& rows = result.rows.rows;
+    const bool known =
+        rows.size() == 1 && !rows[0].empty() && rows[0][0] == std::to_string(line_.backend_pid());
+    if (!result.error.empty()) {
+      line_.drop(result.error);
+    } else if (known && heard_ourselves_) {
+      begin_session();
+    } else {
+      line_.drop(kPooler);
     }
   });
 }
@@ -200,8 +225,10 @@ void FeedCore::on_line_lost(Line& /*line*/, std::string_view why) {
 
 void FeedCore::on_line_notification(Line& /*line*/, std::string_view channel,
                                     std::string_view payload, uint32_t sender) {
-  // Before LISTEN has completed everything is older than the base to come.
-  if (channel != kChannel || !listening_) return;
+  if (channel != kChannel) return;
+  if (sender == line_.backend_pid()) heard_ourselves_ = true;
+  // Before the session has begun everything is older than the base to come.
+  if (!listening_) return;
   if (payload.starts_with(kFleetHead)) {
     on_fleet_word(payload, sender);
     return;

@@ -83,6 +83,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   void tick();
   void set_pace();
   void watch_publishers();
+  void introduce();
   void begin_session();
 
   // Fences, and what is said in them
@@ -166,8 +167,10 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   int64_t next_poll_ns_ = 0;
   int64_t next_audit_ns_ = 0;
 
-  // The feed session. `listening_`: LISTEN has completed and the connection lives.
+  // The feed session. `listening_`: LISTEN has completed, with PostgreSQL, and the connection
+  // lives.
   bool listening_ = false;
+  bool heard_ourselves_ = false;  // a notification of our own has come
   bool fence_under_way_ = false;
   int64_t fence_begun_ns_ = 0;
   bool fence_settles_ = false;  // one about the fleet: no event waited to be published

@@ -35,6 +35,20 @@ def test_feed_killed(play):
     play.hot(app, NAME)
 
 
+def test_the_log_tells_when_a_feed_comes_and_goes(own_server, own_play):
+    play = own_play(postgres=own_server)
+
+    def lines(noun):
+        return play.proxy.log_text().count(f"{noun} database={play.database}")
+
+    play.hot(play.app(), NAME)
+    wait_until(lambda: lines("feed_live") == 1, "a line for the feed that lives")
+    own_server.stop()
+    wait_until(lambda: lines("feed_not_live") == 1, "one for its loss")
+    own_server.start()
+    wait_until(lambda: lines("feed_live") == 2, "and one for its return")
+
+
 def test_own_writes_while_the_feed_is_killed(play):
     app, reader = play.app(), play.app()
     for turn in range(60):

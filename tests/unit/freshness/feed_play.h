@@ -17,6 +17,9 @@
 
 namespace pgfresh::freshness {
 
+// Its first words, by which it sees that PostgreSQL answers.
+constexpr std::string_view kIntroduction = "SELECT pg_catalog.pg_backend_pid(), ";
+
 struct Play {
   sim::ManualTime time;
   sim::ManualLoop loop{time};
@@ -29,6 +32,8 @@ struct Play {
   std::vector<std::vector<std::optional<std::string>>> backends;  // pid, backend_start
   std::optional<std::string> listen_error;
   std::optional<std::string> publish_error;
+  uint32_t pid_error = 0;  // a pooler has process numbers of its own
+  bool hears_itself = true;
   bool fences_held = false;
   bool loads_held = false;
   bool polls_held = false;
@@ -84,7 +89,7 @@ struct Play {
     return count;
   }
   [[nodiscard]] size_t loads() const { return sent(query::Catalog::load_sql()); }
-  [[nodiscard]] size_t publications() const { return sent("pg_notify"); }
+  [[nodiscard]] size_t publications() const { return sent("pg_notify") - sent(kIntroduction); }
   // What a client could be told from an entry with these dependencies.
   [[nodiscard]] bool servable(const Stamp& stamp) const {
     return lease() && judge(domain.tokens(), stamp) == Judgement::kFresh;
@@ -112,6 +117,10 @@ struct Play {
     if (sql.empty()) return fences_held ? std::nullopt : std::optional(SqlResult{});
     if (sql.starts_with("LISTEN")) {
       return listen_error ? sim::sql_error(*listen_error, "25006") : SqlResult{};
+    }
+    if (sql.starts_with(kIntroduction)) {
+      if (hears_itself) server.notify("pgfresh", "2 n", connection.pid());
+      return sim::sql_value(std::to_string(connection.pid() + pid_error));
     }
     if (sql == query::Catalog::fingerprint_sql()) {
       if (polls_held) return std::nullopt;

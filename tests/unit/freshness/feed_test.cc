@@ -278,6 +278,20 @@ TEST_CASE("a standby refuses LISTEN") {
   CHECK(play.lease());
 }
 
+TEST_CASE("a pooler in PostgreSQL's place: no lease, and the reason") {
+  Play play;
+  SUBCASE("its process numbers are its own") { play.pid_error = 1; }
+  SUBCASE("LISTEN is somebody else's a moment later") { play.hears_itself = false; }
+  play.start();
+  play.time.advance_ms(10'000);
+  CHECK_FALSE(play.lease());
+  CHECK(play.feed->status().trouble.find("pooler") != std::string::npos);
+  play.pid_error = 0;
+  play.hears_itself = true;
+  play.time.advance_ms(6000);
+  CHECK(play.lease());
+}
+
 TEST_CASE("the console's forget") {
   Play play;
   play.start();
