@@ -149,6 +149,8 @@ def test_9_reply_lost(play, upstream, where, how, late):
             held.enter_context(deaf(upstream))
         with play.expect(reason="write_pending"), upstream.hold(ANSWER, "C", containing=tag) as reply:
             writer.send(query(rename(scene.id) if where == "autocommit" else "COMMIT"))
+            reply.wait()
+            assert one(scene.reader, scene.sql) == "new"
             reply.cut(how)
             told = writer.until_closed()
             assert [m.sqlstate for m in told if m.type == "E"] == ["08006"]
