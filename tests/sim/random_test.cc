@@ -16,7 +16,7 @@ namespace {
 
 constexpr uint64_t kWorlds = 60;  // tests/run.sh asks for more
 constexpr uint64_t kSteps = 12'000;
-constexpr uint64_t kWorldsForAFault = 60;
+constexpr uint64_t kWorldsForAFault = 300;
 
 // The windows of the table of anomalies in the design, as far as they are met here: its number, and
 // the counter that says so. 13 is a matter of the database's triggers, 18 of
@@ -28,10 +28,13 @@ struct Anomaly {
 constexpr Anomaly kAnomalies[] = {
     {1, "fill overlapped an event"},
     {2, "hit or fill refused: open"},
+    {2, "written by a function"},
+    {2, "read of what a trigger wrote"},
     {3, "two proxies, writes open, feeds late"},
     {4, "feed session begun anew"},
     {4, "lease expired"},
     {4, "crash"},
+    {4, "commit lost in a crash, and read before"},
     {5, "freeze"},
     {6, "SET overtaken by an event"},
     {6, "reply of Redis overtaken by an event"},
@@ -41,6 +44,8 @@ constexpr Anomaly kAnomalies[] = {
     {7, "one proxy cut from Redis"},
     {8, "all gone while somebody wrote"},
     {9, "lost backend with open slots"},
+    {9, "cut between COMMIT and its reply"},
+    {9, "commit on a lost connection"},
     {10, "savepoint undone"},
     {11, "fill refused: wrote"},
     {12, "schema change"},
@@ -116,6 +121,8 @@ TEST_CASE("the judge finds entries whose stamp is not compared") {
   expect_found(Fault::kStampIgnored);
 }
 TEST_CASE("the judge finds stamps that are taken too late") { expect_found(Fault::kStampLate); }
+TEST_CASE("the judge finds cascades without a notice") { expect_found(Fault::kQuietCascade); }
+TEST_CASE("the judge finds lost commits in memory") { expect_found(Fault::kFeedOutlives); }
 TEST_CASE("the judge finds maps of an earlier place in the stream") {
   expect_found(Fault::kOldMaps);
 }

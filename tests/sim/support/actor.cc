@@ -6,8 +6,8 @@
 namespace pgfresh::sim {
 namespace {
 
-std::string select_text(int64_t row) {
-  return "SELECT v FROM bench WHERE id = " + std::to_string(row);
+std::string select_text(int64_t row, const std::string& table = "bench") {
+  return "SELECT v FROM " + table + " WHERE id = " + std::to_string(row);
 }
 
 std::vector<std::optional<int64_t>> first_columns(const std::vector<WireClient::Message>& heard) {
@@ -27,6 +27,16 @@ bool has_tag(const std::vector<WireClient::Message>& heard, std::string_view tag
   return std::any_of(heard.begin(), heard.end(), [tag](const auto& message) {
     return message.type == 'C' && std::string_view(message.body.data()) == tag;
   });
+}
+
+// An UPDATE of one row, or the function's word for it.
+bool has_written(const std::vector<WireClient::Message>& heard) {
+  const bool called = std::any_of(heard.begin(), heard.end(), [](const auto& message) {
+    return message.type == 'T' && message.body.find("raise_v") != std::string::npos;
+  });
+  if (!called) return has_tag(heard, "UPDATE 1");
+  const auto values = first_columns(heard);
+  return has_tag(heard, "SELECT 1") && !values.empty() && values.front() == 1;
 }
 
 }  // namespace
@@ -161,9 +171,12 @@ void Actor::judge_rows(const Heard& heard, const std::vector<int64_t>& rows, Jud
 
 void Actor::say_read(int64_t row) {
   const std::string id = std::to_string(row);
+  const bool mirror = options_.mirror && random_.one_in(4);
+  const std::string table = mirror ? "mirror" : "bench";
+  if (mirror) ++mirrors_read_;
   switch (random_.below(4)) {
     case 0:
-      client_.parse("", "SELECT v FROM bench WHERE id = $1").bind("", "", {id});
+      client_.parse("", "SELECT v FROM " + table + " WHERE id = $1").bind("", "", {id});
       client_.describe('P', "").execute().sync();
       return;
     case 1:
@@ -172,7 +185,7 @@ void Actor::say_read(int64_t row) {
       client_.bind("", "get", {id}).execute().sync();
       return;
     default:
-      client_.query(select_text(row));
+      client_.query(select_text(row, table));
   }
 }
 
@@ -296,6 +309,23 @@ void Actor::say_update() {
   }
 }
 
+// The same by a function that a SELECT calls.
+void Actor::say_write() {
+  if (!random_.one_in(4)) {
+    say_update();
+    return;
+  }
+  ++functions_wrote_;
+  const std::string v = std::to_string(*version_);
+  const std::string id = std::to_string(*options_.writes_row);
+  if (random_.one_in(2)) {
+    client_.query("SELECT raise_v(" + id + ", " + v + ")");
+  } else {
+    client_.parse("", "SELECT raise_v($1, $2)").bind("", "", {id, v});
+    client_.describe('P', "").execute().sync();
+  }
+}
+
 void Actor::acknowledge() {
   judge_.acknowledged(*options_.writes_row, *version_, options_.proxy);
   version_.reset();
@@ -310,7 +340,7 @@ void Actor::write_once() {
   steps_.push_back({[this] {
                       begin_version();
                       undecided_ = true;
-                      say_update();
+                      say_write();
                     },
                     [this](const Heard& heard) { take_write(heard); }});
   if (random_.one_in(2)) steps_.push_back(reading(*options_.writes_row));
@@ -318,7 +348,7 @@ void Actor::write_once() {
 
 // The end of a write of its own transaction.
 void Actor::take_write(const Heard& heard) {
-  if (has_tag(heard, "UPDATE 1") && !has(heard, 'E')) {
+  if (has_written(heard) && !has(heard, 'E')) {
     acknowledge();
   } else {
     abort();
@@ -332,9 +362,9 @@ void Actor::write_in_block() {
   if (random_.one_in(2)) steps_.push_back(reading(any_row()));
   steps_.push_back({[this] {
                       begin_version();
-                      say_update();
+                      say_write();
                     },
-                    [this](const Heard& heard) { failed_ = !has_tag(heard, "UPDATE 1"); }});
+                    [this](const Heard& heard) { failed_ = !has_written(heard); }});
   steps_.push_back({[this, row] { say_read(row); },
                     [this, row](const Heard& heard) {
                       const auto values = first_columns(heard);
@@ -365,7 +395,7 @@ void Actor::write_behind_savepoint() {
   steps_.push_back(control("SAVEPOINT s"));
   steps_.push_back({[this] {
                       begin_version();
-                      say_update();
+                      say_write();
                     },
                     [](const Heard&) {}});
   steps_.push_back(control("ROLLBACK TO s"));

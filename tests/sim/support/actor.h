@@ -23,6 +23,7 @@ inline constexpr int64_t kSideValue = 7;
 struct ActorOptions {
   int proxy = kDirectly;
   std::optional<int64_t> writes_row;  // nullopt: a reader
+  bool mirror = false;                // the rows are in table `mirror`, too
   int64_t rows = 0;  // rows are 1 … rows; row rows+1 cannot be read without error
 };
 
@@ -42,6 +43,8 @@ class Actor {
   void act();
   [[nodiscard]] uint64_t losses() const { return losses_; }
   [[nodiscard]] uint64_t savepoints_undone() const { return savepoints_undone_; }
+  [[nodiscard]] uint64_t functions_wrote() const { return functions_wrote_; }
+  [[nodiscard]] uint64_t mirrors_read() const { return mirrors_read_; }
 
  private:
   using Heard = std::vector<WireClient::Message>;
@@ -77,6 +80,7 @@ class Actor {
   void write_and_fail();
   void begin_version();
   void say_update();
+  void say_write();
   [[nodiscard]] Step control(const std::string& sql);
   [[nodiscard]] Step reading_side();
   void take_write(const Heard& heard);
@@ -95,6 +99,8 @@ class Actor {
   bool prepared_ = false;  // the named statement
   uint64_t losses_ = 0;
   uint64_t savepoints_undone_ = 0;
+  uint64_t functions_wrote_ = 0;
+  uint64_t mirrors_read_ = 0;
 
   // The write under way.
   std::optional<int64_t> version_;

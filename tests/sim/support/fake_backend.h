@@ -40,6 +40,9 @@ class FakeBackend final : public Stream::Events, public std::enable_shared_from_
   [[nodiscard]] bool alive() const { return alive_; }
   [[nodiscard]] bool logged_in() const { return logged_in_; }
   [[nodiscard]] bool in_transaction() const { return block_ != 'I' || tx_.xid != 0; }
+  // Its rows are visible, and neither listeners nor its client have been told.
+  [[nodiscard]] bool committing() const { return busy_; }
+  [[nodiscard]] bool of_proxy() const { return !startup_.get("pgfresh.inband").empty(); }
   // Ended so far: with the process's number, the name of the running one.
   [[nodiscard]] uint64_t transactions() const { return transactions_; }
   [[nodiscard]] const wire::StartupMessage& startup() const { return startup_; }

@@ -256,6 +256,7 @@ void FakeBackend::commit(const Continue& then) {
     return;
   }
   busy_ = true;
+  if (ended_ && of_proxy()) server_.note_late_commit();
   loop_.post([self = shared_from_this(), events = std::move(events), then] {
     self->busy_ = false;
     if (!self->alive_) return;

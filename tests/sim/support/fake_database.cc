@@ -21,6 +21,7 @@ enum class Shape : uint8_t {
   kUpdate,
   kUpdateIf,  // only if v is smaller than …
   kUpdateAll,
+  kCall,  // of a function that sets v of one row of bench, if it is smaller
 };
 
 struct Pattern {
@@ -39,6 +40,7 @@ constexpr Pattern kPatterns[] = {
     {Shape::kUpdate, "update TABLE set v = INT where id = INT"},
     {Shape::kUpdateIf, "update TABLE set v = INT where id = INT and v < INT"},
     {Shape::kUpdateAll, "update TABLE set v = INT"},
+    {Shape::kCall, "select raise_v ( INT , INT )"},
 };
 
 // A number, or the number of a parameter.
@@ -72,7 +74,7 @@ std::vector<std::string_view> words_of(std::string_view text) {
 bool matches(const Pattern& pattern, const std::vector<std::string>& tokens, Match& match) {
   const std::vector<std::string_view> words = words_of(pattern.text);
   if (words.size() != tokens.size()) return false;
-  match = Match{pattern.shape, {}, {}};
+  match = Match{pattern.shape, "bench", {}};
   for (size_t i = 0; i < words.size(); ++i) {
     Argument argument;
     if (words[i] == "TABLE") {
@@ -113,6 +115,8 @@ std::vector<FakeColumn> columns_of(Shape shape, size_t added) {
       return {{"id", 20}, {"v", 20}};
     case Shape::kSum:
       return {{"count", 20}, {"sum", 1700}};
+    case Shape::kCall:
+      return {{"raise_v", 20}};
     case Shape::kInsert:
     case Shape::kUpdate:
     case Shape::kUpdateIf:
@@ -163,7 +167,7 @@ struct FakeDatabase::Values {
   std::vector<int64_t> numbers;
 };
 
-FakeDatabase::FakeDatabase() : tables_{{"bench", 16402}, {"side", 16403}} {}
+FakeDatabase::FakeDatabase() : tables_{{"bench", 16402}, {"side", 16403}, {"mirror", 16404}} {}
 
 std::optional<int64_t> FakeDatabase::committed(int64_t id, const std::string& table) const {
   const auto row = rows_.find({table, id});
@@ -212,6 +216,7 @@ FakeOutcome FakeDatabase::execute(Transaction& tx, std::string_view sql,
     values.numbers.push_back(number);
   }
   if (tx.visibility == Visibility::kSnapshot && !tx.snapshot) tx.snapshot = rows_;
+  if (values.shape == Shape::kCall) return call(tx, values);
   return outcome.columns.empty() ? write(tx, values) : select(tx, values);
 }
 
@@ -310,6 +315,28 @@ FakeOutcome FakeDatabase::write(Transaction& tx, const Values& values) {
   outcome.tag =
       (values.shape == Shape::kInsert ? "INSERT 0 " : "UPDATE ") + std::to_string(ids.size());
   fire_triggers(tx, values.table, ids, outcome);
+  write_mirror(tx, values, ids, outcome);
+  return outcome;
+}
+
+// The rows of bench are locked, and nobody else writes these.
+void FakeDatabase::write_mirror(Transaction& tx, const Values& values,
+                                const std::vector<int64_t>& ids, FakeOutcome& outcome) {
+  if (mirror_ == Mirror::kNone || values.table != "bench") return;
+  for (const int64_t id : ids) tx.writes[{"mirror", id}] = tx.writes[{"bench", id}];
+  FakeOutcome unheard;
+  fire_triggers(tx, "mirror", ids, mirror_ == Mirror::kTold ? outcome : unheard);
+}
+
+// It returns how many rows it has changed.
+FakeOutcome FakeDatabase::call(Transaction& tx, const Values& values) {
+  const int64_t id = values.numbers[0];
+  const int64_t v = values.numbers[1];
+  FakeOutcome outcome = write(tx, {Shape::kUpdateIf, "bench", {v, id, v}});
+  if (!outcome.error.empty()) return outcome;
+  outcome.columns = columns_of(Shape::kCall, 0);
+  outcome.rows.push_back({outcome.events.empty() ? "0" : "1"});
+  outcome.tag = "SELECT 1";
   return outcome;
 }
 
@@ -366,6 +393,7 @@ FakeOutcome FakeDatabase::change_schema(Transaction& tx, std::string_view sql) {
   std::transform(outcome.tag.begin(), outcome.tag.end(), outcome.tag.begin(),
                  [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   ++ddl_;
+  flush();
   if (tokens[0] == "alter" && tokens.size() > 3 && tokens[3] == "add") ++added_[tokens[2]];
   if (event_triggers_) {
     const std::string payload = "1 " + std::to_string(assign_xid(tx)) + " s";
@@ -381,7 +409,10 @@ uint64_t FakeDatabase::assign_xid(Transaction& tx) {
 }
 
 std::vector<std::string> FakeDatabase::commit(Transaction& tx) {
-  for (const auto& [key, v] : tx.writes) rows_[key] = v;
+  for (const auto& [key, v] : tx.writes) {
+    if (asynchronous_) unflushed_.push_back({key, committed(key.second, key.first), v});
+    rows_[key] = v;
+  }
   std::vector<std::string> events = std::move(tx.events);
   rollback(tx);
   return events;
@@ -390,6 +421,27 @@ std::vector<std::string> FakeDatabase::commit(Transaction& tx) {
 void FakeDatabase::rollback(Transaction& tx) {
   std::erase_if(locks_, [&tx](const auto& item) { return item.second == &tx; });
   tx = Transaction{};
+}
+
+void FakeDatabase::flush() {
+  unflushed_.clear();
+  flushed_xid_ = next_xid_;
+}
+
+std::vector<std::pair<FakeDatabase::Key, int64_t>> FakeDatabase::lose_unflushed() {
+  if (!asynchronous_) return {};
+  std::vector<std::pair<Key, int64_t>> lost;
+  for (; !unflushed_.empty(); unflushed_.pop_back()) {
+    const Unflushed& last = unflushed_.back();
+    lost.emplace_back(last.key, last.after);
+    if (last.before) {
+      rows_[last.key] = *last.before;
+    } else {
+      rows_.erase(last.key);
+    }
+  }
+  next_xid_ = flushed_xid_;
+  return lost;
 }
 
 void FakeDatabase::savepoint(Transaction& tx, std::string name) {
@@ -443,6 +495,7 @@ SqlRows FakeDatabase::catalog_rows() const {
   add({"p", std::to_string(tables_.begin()->second),
        "SELECT FROM public.bench WHERE (current_setting('app.tenant'::text, true) = 'x'::text)"});
   add({"f", "pg_catalog", "bi---", R"([[2147, "count"], [2108, "sum"]])"});
+  add({"f", "public", "uv---", R"([[16500, "raise_v"]])"});
   add({"o", "pg_catalog", "bi---", R"([[410, "="], [412, "<"]])"});
   add({"y", "20", "pg_catalog", "int8", "b", "b--"});
   add({"y", "23", "pg_catalog", "int4", "b", "b--"});

@@ -40,6 +40,10 @@ enum class Quirk : uint8_t { kError, kNotice, kParameterStatus };
 
 enum class Visibility : uint8_t { kReadCommitted, kSnapshot };
 
+// What a trigger of `bench` writes into another table, as a foreign key's cascade would: nothing,
+// the same row of `mirror`; kUntold: and the notice of that is lacking.
+enum class Mirror : uint8_t { kNone, kTold, kUntold };
+
 class FakeDatabase {
  public:
   using Key = std::pair<std::string, int64_t>;  // table, id
@@ -64,6 +68,7 @@ class FakeDatabase {
   void set_quirk(int64_t id, Quirk quirk) { quirks_[id] = quirk; }
   // The text of column `pad`, for large answers.
   void set_pad(std::string pad) { pad_ = std::move(pad); }
+  void set_mirror(Mirror mirror) { mirror_ = mirror; }
   void set_event_triggers(bool on) { event_triggers_ = on; }
   [[nodiscard]] bool event_triggers() const { return event_triggers_; }
   [[nodiscard]] std::optional<int64_t> committed(int64_t id,
@@ -81,6 +86,12 @@ class FakeDatabase {
   // Makes the writes visible and frees the locks. Returns what is to be notified.
   [[nodiscard]] std::vector<std::string> commit(Transaction& tx);
   void rollback(Transaction& tx);
+  // synchronous_commit = off: commits are on disk after the next flush(), or one with DDL.
+  void set_asynchronous(bool on) { asynchronous_ = on; }
+  void flush();
+  [[nodiscard]] bool flushed() const { return unflushed_.empty(); }
+  // A crash: what was not flushed is gone, and its xids come again. Returns the versions lost.
+  [[nodiscard]] std::vector<std::pair<Key, int64_t>> lose_unflushed();
   static void savepoint(Transaction& tx, std::string name);
   // False: there is no such savepoint.
   [[nodiscard]] bool rollback_to(Transaction& tx, const std::string& name);
@@ -100,6 +111,9 @@ class FakeDatabase {
                                                               const std::string& table) const;
   [[nodiscard]] FakeOutcome select(Transaction& tx, const Values& values);
   [[nodiscard]] FakeOutcome write(Transaction& tx, const Values& values);
+  [[nodiscard]] FakeOutcome call(Transaction& tx, const Values& values);
+  void write_mirror(Transaction& tx, const Values& values, const std::vector<int64_t>& ids,
+                    FakeOutcome& outcome);
   [[nodiscard]] FakeOutcome change_schema(Transaction& tx, std::string_view sql);
   [[nodiscard]] size_t added_of(const std::string& table) const;
   [[nodiscard]] std::string attributes_of(const std::string& table) const;
@@ -113,7 +127,17 @@ class FakeDatabase {
   std::map<int64_t, Quirk> quirks_;
   std::string pad_ = "pad";
   bool event_triggers_ = true;
+  struct Unflushed {
+    Key key;
+    std::optional<int64_t> before;
+    int64_t after = 0;
+  };
+
+  Mirror mirror_ = Mirror::kNone;
+  bool asynchronous_ = false;
+  std::vector<Unflushed> unflushed_;  // in order of their commits
   uint64_t next_xid_ = 1000;
+  uint64_t flushed_xid_ = 1000;  // next_xid_ as a crash would leave it
   uint64_t ddl_ = 0;
   std::map<std::string, size_t> added_;  // columns, by table
 };

@@ -198,7 +198,14 @@ void FakePostgres::crash() {
     backend->pipe()->cut("connection reset by peer");
     backend->die();
   }
-  lose_control("connection reset by peer");
+  if (!feeds_survive_) lose_control("connection reset by peer");
+}
+
+std::shared_ptr<FakeBackend> FakePostgres::committing() const {
+  const auto found = std::find_if(backends_.begin(), backends_.end(), [](const auto& one) {
+    return one->alive() && one->committing() && one->of_proxy();
+  });
+  return found == backends_.end() ? nullptr : *found;
 }
 
 void FakePostgres::lose_control(std::string_view why, const Loop* of) {

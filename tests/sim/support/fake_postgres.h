@@ -46,8 +46,11 @@ class FakePostgres {
   void set_notifications(bool on) { notifications_ = on; }
   [[nodiscard]] bool sends_notices() const { return notices_; }
 
-  // Everything breaks, open transactions are gone, nobody can connect until restart().
+  // Everything breaks, open transactions are gone, nobody can connect until restart(). What becomes
+  // of commits that are not on disk is the database's.
   void crash();
+  // To be broken for tests of the judge: control connections notice nothing of a crash.
+  void set_feeds_survive(bool on) { feeds_survive_ = on; }
   void restart() { down_ = false; }
   [[nodiscard]] bool down() const { return down_; }
 
@@ -60,6 +63,10 @@ class FakePostgres {
   // The youngest that is alive; null when there is none.
   [[nodiscard]] std::shared_ptr<FakeBackend> backend() const;
   [[nodiscard]] size_t backends_alive() const;
+  // One of a proxy's whose commit others see already, and its client does not know of; or null.
+  [[nodiscard]] std::shared_ptr<FakeBackend> committing() const;
+  // Of a proxy's, whose connection was gone when they committed.
+  [[nodiscard]] uint64_t late_commits() const { return late_commits_; }
 
   // Control connections, in order of their making.
   struct Control;
@@ -94,6 +101,7 @@ class FakePostgres {
   // For backends and control connections.
   void note(std::string line);
   void note_begin() { ++begins_; }
+  void note_late_commit() { ++late_commits_; }
   void notify(const std::vector<std::string>& payloads, uint32_t sender = 1);
   void cancel(uint32_t pid, uint32_t secret);
   [[nodiscard]] SqlResult answer_control(Control& control, std::string_view sql);
@@ -114,6 +122,8 @@ class FakePostgres {
   std::function<void(const std::string&)> hear_;
   bool notifications_ = true;
   bool down_ = false;
+  bool feeds_survive_ = false;
+  uint64_t late_commits_ = 0;
   bool logging_ = true;
   uint32_t next_pid_ = 100;
   uint64_t looks_ = 0;

@@ -44,11 +44,17 @@ void Judge::aborted(int64_t row, int64_t version) {
   }
 }
 
+void Judge::lost(int64_t row, int64_t version) {
+  Version& one = rows_.at(row).at(static_cast<size_t>(version));
+  one.lost_ns = time_.now_ns();
+  if (one.seen) ++lost_after_read_;
+}
+
 // The newest version that a read sent at `sent` must not miss.
 int64_t Judge::lower_bound(const std::vector<Version>& versions, int proxy, Moment sent) const {
   for (size_t i = versions.size(); i-- > 0;) {
     const Version& one = versions[i];
-    if (!one.acknowledged) continue;
+    if (!one.acknowledged || one.lost_ns) continue;
     const bool own =
         proxy != kDirectly && one.proxy == proxy && one.acknowledged->order < sent.order;
     const bool old = one.acknowledged->ns < sent.ns - staleness_ns_;
@@ -69,6 +75,10 @@ void Judge::read(int64_t row, std::optional<int64_t> version, int proxy, Moment 
   Version& one = versions[static_cast<size_t>(*version)];
   one.seen = true;
   if (one.aborted) violation(where + ", which was rolled back");
+  if (one.lost_ns && *one.lost_ns < sent.ns - staleness_ns_) {
+    violation(where + " at " + std::to_string(sent.ns / 1000) + " us, which a crash had lost at " +
+              std::to_string(*one.lost_ns / 1000) + " us");
+  }
   const int64_t lower = lower_bound(versions, proxy, sent);
   if (*version < lower) {
     const Version& missed = versions[static_cast<size_t>(lower)];

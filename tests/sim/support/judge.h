@@ -1,7 +1,8 @@
 // The oracle of the random runs, as the end of freshness.md has it. Each row has one writer and
 // increasing versions. A read on [s, e] that returned v is right iff v was begun before e and no
 // version above v was acknowledged before s − Δ, or, through the reader's own proxy, before s; and
-// v was never rolled back.
+// v was never rolled back. A version that a crash has lost was never acknowledged, and may be read
+// for one Δ more.
 //
 // Simulated time stands still while many things happen, so "before" within one proxy goes by the
 // order of the calls, and the staleness bound by the clock.
@@ -36,6 +37,8 @@ class Judge {
   void acknowledged(int64_t row, int64_t version, int proxy);
   // Rolled back, and the writer was told so; or it cannot have been committed.
   void aborted(int64_t row, int64_t version);
+  // It had been committed, and a crash has undone that just now.
+  void lost(int64_t row, int64_t version);
 
   [[nodiscard]] Moment now();
   // A read was sent at `sent` and has been answered now.
@@ -50,6 +53,7 @@ class Judge {
   [[nodiscard]] const std::vector<std::string>& violations() const { return violations_; }
   [[nodiscard]] uint64_t reads() const { return reads_; }
   [[nodiscard]] uint64_t writes() const { return writes_; }
+  [[nodiscard]] uint64_t lost_after_read() const { return lost_after_read_; }
 
  private:
   struct Version {
@@ -57,6 +61,7 @@ class Judge {
     std::optional<Moment> acknowledged;
     int proxy = kDirectly;
     bool aborted = false;
+    std::optional<int64_t> lost_ns;
     bool seen = false;  // by a reader who was not its writer
   };
 
@@ -70,6 +75,7 @@ class Judge {
   std::vector<std::string> violations_;
   uint64_t reads_ = 0;
   uint64_t writes_ = 0;
+  uint64_t lost_after_read_ = 0;
 };
 
 }  // namespace pgfresh::sim

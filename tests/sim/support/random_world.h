@@ -1,5 +1,5 @@
 // A random run: proxies in front of one PostgreSQL, readers and writers through them and past
-// them, and chaos. Everything follows from the seed.
+// them, and chaos (random_world_chaos.cc). Everything follows from the seed.
 #pragma once
 
 #include <cstdint>
@@ -31,6 +31,8 @@ enum class Fault : uint8_t {
   kCarryForEver,     // sessions carry without a carry lease
   kStampIgnored,     // entries of the second level are taken for what was asked for
   kStampLate,        // their stamps are taken when they are put
+  kQuietCascade,     // what triggers write into other tables has no notice
+  kFeedOutlives,     // feeds notice nothing of a crash, so what it loses is remembered
   kOldMaps,          // who joins is given tokens of an earlier place in the stream
 };
 
@@ -64,6 +66,9 @@ class RandomWorld {
   void disturb_pipe();
   void disturb_feed();
   void disturb_server();
+  void crash();
+  void disturb_commits();
+  void commit_late();
   void freeze_somebody();
   void forge();
   [[nodiscard]] uint64_t happened_of(const std::string& what) const;
@@ -90,7 +95,10 @@ class RandomWorld {
   ManualLoop client_loop_{time_};
   ManualLoop server_loop_{time_};
   FakePostgres postgres_{server_loop_};
-  Random redis_random_;  // its own, so that runs without Redis are what they were
+  Random redis_random_;   // its own, so that runs without Redis are what they were
+  Random commit_random_;  // the same, for what is done to commits
+  const bool asynchronous_;
+  const bool mirror_;
   std::unique_ptr<ManualLoop> redis_loop_;
   std::unique_ptr<FakeRedis> redis_;  // null: there is none
   bool few_slots_fleet_ = false;
