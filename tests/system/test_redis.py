@@ -17,7 +17,7 @@ import pytest
 
 from pgfresh_proc import wait_until
 from pgserver import free_port
-from redis_server import Door, PrivateRedis
+from redis_server import Door, PrivateRedis, RedisError
 from test_login import authority, certificate
 
 SMALL_L1 = {"cache.bytes": "1MB", "redis.ask": "always", "redis.single_flight": "off",
@@ -372,6 +372,25 @@ def test_full(stage):
                        "a full Redis", 30)
             time.sleep(0.5)
         assert is_ready(play)
+        before = l2_hits(play)
+        read(play)
+        assert l2_hits(play) > before, "what is there is read"
+
+
+def test_that_cannot_save(stage):
+    """It takes no writes, not even a PING, and is read all the same; also after it was slow."""
+    with PrivateRedis({"save": "3600 1", "dbfilename": "taken"}) as redis:
+        play = stage(redis.url())
+        served_by_redis(play)
+        os.mkdir(os.path.join(redis.directory, "taken"))
+        redis.call("BGSAVE")
+        wait_until(lambda: redis.info("rdb_last_bgsave_status") == "err", "a failed BGSAVE", 15)
+        with pytest.raises(RedisError, match="MISCONF"):
+            redis.call("PING")
+        with unnoticed(play):
+            redis.call("CLIENT", "PAUSE", 700, "ALL")
+            wait_until(lambda: not is_ready(play), "the breaker open", 15)
+            ready(play)
         before = l2_hits(play)
         read(play)
         assert l2_hits(play) > before, "what is there is read"
