@@ -6,7 +6,7 @@
 One private PostgreSQL; the same SELECT by key for everybody, on a watched table:
 
     direct                    PostgreSQL, nothing between
-    PgBouncer                 session and transaction pooling
+    PgBouncer                 session and transaction pooling; also a process for each core
     pgpool-II                 with its query cache in shared memory
     pgfresh, hit              always the same key, the answer is in memory
     pgfresh, miss             keys in turn and a lifetime of 1 ms: looked up, fetched, stored
@@ -14,6 +14,7 @@ One private PostgreSQL; the same SELECT by key for everybody, on a watched table
                               in the others the text does not change)
     pgfresh, not cacheable    the same SELECT on an unwatched table: known, refused, passed on
     pgfresh, caching off      cache.mode = off: passed on
+    pgfresh, … one worker     the same with one thread, as PgBouncer has
     echo server               one canned answer to everything: what the kernel charges
 
 CPU is the contestant's own, all its processes and threads, per query. The machine's cores are
@@ -103,6 +104,13 @@ def aims(report):
         for name in ("miss", "not cacheable", "caching off"):
             compare(f"{name} / PgBouncer session, CPU, {mode}", of(f"pgfresh, {name}"), bouncer,
                     "cpu_us", 1.3, False)
+        # With as many threads on both sides: one, and one for each core.
+        for name in ("miss", "caching off"):
+            compare(f"{name}, one worker / PgBouncer session, CPU, {mode}",
+                    of(f"pgfresh, {name}, one worker"), bouncer, "cpu_us", 1.3, False)
+            compare(f"{name} / PgBouncer session, as many processes, CPU, {mode}",
+                    of(f"pgfresh, {name}"), of(f"PgBouncer, session, {os.cpu_count()} processes"),
+                    "cpu_us", 1.3, False)
     for count, result in report["idle"].items():
         rows.append((f"bytes per idle client of {count}", round(result["bytes_per_client"]),
                      "≤ 8192", result["bytes_per_client"] <= 8192))
@@ -113,6 +121,9 @@ def aims(report):
         compare(f"the proxy publishes / unwatched, tps, fsync {fsync}",
                 results.get("watched, the proxy publishes"), results.get("unwatched table"), "tps",
                 0.75, True)
+        compare(f"the proxy publishes / bare pg_notify, tps, fsync {fsync}",
+                results.get("watched, the proxy publishes"), results.get("a bare pg_notify"), "tps",
+                0.9, True)
     return rows
 
 
@@ -155,15 +166,15 @@ def progress(text):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a smoke run: a second per cell")
-    parser.add_argument("--seconds", type=int, help="per cell (5; quick: 1)")
+    parser.add_argument("--quick", action="store_true", help="a smoke run, no measurement")
+    parser.add_argument("--seconds", type=int, help="per cell (5)")
     parser.add_argument("--clients", type=int, nargs="+", help="(1 16 64; quick: 4)")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--idle", type=int, nargs="+", help="(1000 5000; quick: 200)")
     parser.add_argument("--writes-only", action="store_true", help="triggers and publishing alone")
     parser.add_argument("--json", help="where the results go")
     options = parser.parse_args()
-    options.seconds = options.seconds or (1 if options.quick else 5)
+    options.seconds = options.seconds or (0 if options.quick else 5)
     options.clients = options.clients or ([4] if options.quick else [1, 16, 64])
     options.idle = options.idle or ([200] if options.quick else [1000, 5000])
     return options
