@@ -199,24 +199,31 @@ PUBLISHERS = {"unwatched table": ("w_none", "proxy"),
               "watched, the trigger publishes": ("w_ours", "trigger")}
 
 
+# Who writes: clients, rows a statement.
+WRITERS = {"": (16, 1), ", one client": (1, 1), ", 1,000 rows, one client": (1, 1000)}
+
+
 def publishing_cost(postgres, database, seconds, rounds):
-    """Updates a second by key through pgfresh, 16 clients, in turns; and what pgfresh takes itself.
-    The feed listens, so what is published is heard as well."""
-    runs = {name: [] for name in PUBLISHERS}
+    """Updates a second by key through pgfresh, in turns; and what pgfresh takes itself. The feed
+    listens, so what is published is heard as well."""
+    runs = {name + writer: [] for writer in WRITERS for name in PUBLISHERS}
     with contextlib.ExitStack() as stack:
         proxies = {how: stack.enter_context(Pgfresh(postgres.url(database=database),
                                                     {"freshness.publish": how}))
                    for how in ("proxy", "trigger")}
         for round_ in range(rounds + 1):
-            for name, (table, how) in PUBLISHERS.items():
-                script = f"\\set id random(1, 10000)\nUPDATE {table} SET n = n + 1 WHERE id = :id;\n"
-                before = contestants.processor_seconds([proxies[how].pid])
-                run = pgbench(proxies[how].port, database, script, "prepared", 16,
-                              seconds if round_ else min(seconds, 1), 1)
-                if "error" not in run and round_:  # the first warms up
-                    run["cpu_us"] = (contestants.processor_seconds([proxies[how].pid]) - before) * \
-                        1e6 / run["transactions"]
-                    runs[name].append(run)
+            for writer, (clients, rows) in WRITERS.items():
+                for name, (table, how) in PUBLISHERS.items():
+                    where = "id = :id" if rows == 1 else f"id BETWEEN :id AND :id + {rows - 1}"
+                    script = f"\\set id random(1, {10001 - rows})\n" \
+                             f"UPDATE {table} SET n = n + 1 WHERE {where};\n"
+                    before = contestants.processor_seconds([proxies[how].pid])
+                    run = pgbench(proxies[how].port, database, script, "prepared", clients,
+                                  seconds if round_ else min(seconds, 1), 1)
+                    if "error" not in run and round_:  # the first warms up
+                        after = contestants.processor_seconds([proxies[how].pid])
+                        run["cpu_us"] = (after - before) * 1e6 / run["transactions"]
+                        runs[name + writer].append(run)
     return {name: {key: sum(run[key] for run in good) / len(good)
                    for key in ("tps", "p50_ms", "p99_ms", "cpu_us")}
             for name, good in runs.items() if good}

@@ -75,8 +75,8 @@ def print_rest(report):
 
 def print_writes(report):
     for fsync, results in report["writes"].items():
-        print(f"\n| UPDATE by key through pgfresh, 16 clients, fsync {fsync} | tps | p50 ms | p99 ms "
-              "| CPU µs/query |\n|---|---:|---:|---:|---:|")
+        print(f"\n| UPDATE by key through pgfresh, 16 clients or as said, fsync {fsync} | tps "
+              "| p50 ms | p99 ms | CPU µs/query |\n|---|---:|---:|---:|---:|")
         for name, result in results.items():
             print(f"| {name} | {number(result['tps'], 0)} | {number(result['p50_ms'], 3)} | "
                   f"{number(result['p99_ms'], 3)} | {number(result['cpu_us'], 1)} |")
