@@ -1,11 +1,13 @@
 #include "proxy/memo.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <iterator>
 #include <utility>
 
 #include "base/hash.h"
 #include "proxy/key.h"
+#include "query/canonical.h"
 
 namespace pgfresh::proxy {
 namespace {
@@ -73,6 +75,20 @@ void MemoText::take_scope(Resolution& resolution, const Scope& scope) {
 
 MemoRef Memo::find_or_analyze(std::string_view text, uint32_t text_bytes_max,
                               uint32_t entries_max) {
+  if (text.size() <= text_bytes_max) {
+    const std::string_view bare = query::without_last_comment(text);
+    if (bare.size() != text.size()) {
+      MemoRef found = find_or_analyze_as_is(bare, text_bytes_max, entries_max);
+      const std::vector<Reason>& reasons = found->statement().reasons;
+      const auto unparsable = std::find(reasons.begin(), reasons.end(), Reason::kUnparsable);
+      if (unparsable == reasons.end()) return found;
+    }
+  }
+  return find_or_analyze_as_is(text, text_bytes_max, entries_max);
+}
+
+MemoRef Memo::find_or_analyze_as_is(std::string_view text, uint32_t text_bytes_max,
+                                    uint32_t entries_max) {
   const uint64_t hash = hash64(text);
   const auto found = texts_.find(hash);
   if (found != texts_.end() && found->second->text->statement().text == text) {

@@ -75,7 +75,7 @@ class Memo {
  public:
   explicit Memo(Counters& counters) : counters_(counters) {}
 
-  // Never null.
+  // Never null. Its text lacks the comment at the end, where that says nothing.
   [[nodiscard]] MemoRef find_or_analyze(std::string_view text, uint32_t text_bytes_max,
                                         uint32_t entries_max);
   [[nodiscard]] size_t size() const { return texts_.size(); }
@@ -88,6 +88,8 @@ class Memo {
   };
   static constexpr size_t kSeen = 1024;
 
+  [[nodiscard]] MemoRef find_or_analyze_as_is(std::string_view text, uint32_t text_bytes_max,
+                                              uint32_t entries_max);
   [[nodiscard]] std::shared_ptr<const query::Statement> analyze(std::string_view text,
                                                                 uint32_t text_bytes_max);
   void learn(uint64_t hash, const std::shared_ptr<const query::Statement>& statement);

@@ -185,6 +185,29 @@ std::string grouped_form(const std::vector<Token>& tokens) {
   return out;
 }
 
+// Why this is right. Let the text end in /* c */, c without */ and line ends, its /* the last one.
+// What state is the scanner in there? Outside of everything: then it is a comment, and ends at the
+// text's end. In a comment of two dashes: so is the rest of the text, having no line end. In a
+// comment of the other kind: that one is not ended, neither with the rest nor without. In a string
+// or a quoted name: what is left over without the rest does not end, and does not parse.
+std::string_view without_last_comment(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\r\n\f\v";
+  const auto trim_end = [](std::string_view part) {
+    return part.substr(0, part.find_last_not_of(kSpace) + 1);
+  };
+  std::string_view rest = trim_end(text);
+  if (rest.ends_with(';')) rest = trim_end(rest.substr(0, rest.size() - 1));
+  if (!rest.ends_with("*/")) return text;
+  const size_t begin = rest.rfind("/*");
+  if (begin == std::string_view::npos || begin + 4 > rest.size()) return text;
+  const std::string_view comment = rest.substr(begin + 2, rest.size() - begin - 4);
+  if (comment.starts_with('+') || comment.find_first_of("\r\n") != std::string_view::npos ||
+      comment.find("*/") != std::string_view::npos || contains_word(comment, "pgfresh")) {
+    return text;
+  }
+  return trim_end(rest.substr(0, begin));
+}
+
 Hints hints_of(const std::vector<Token>& tokens) {
   Hints hints;
   for (const Token& token : tokens) {

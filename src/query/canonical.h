@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "query/scan.h"
@@ -19,6 +20,12 @@ namespace pgfresh::query {
 // behind IN or ARRAY: what texts have in common that one piece of an application sends. For
 // statistics; it says nothing about meaning.
 [[nodiscard]] std::string grouped_form(const std::vector<Token>& tokens);
+
+// `text` without the comment at its end that tracing tools put there, another one each time:
+// /* traceparent='00-…' */, with a semicolon behind it or not. Comments that somebody reads, hints
+// of ours or a planner's, stay. If what is given back parses, it means to PostgreSQL what `text`
+// does; if it does not, nothing is said about `text`.
+[[nodiscard]] std::string_view without_last_comment(std::string_view text);
 
 struct Hints {
   bool off = false;

@@ -122,6 +122,25 @@ def test_text_is_compared_without_spaces_and_comments(play):
         app.execute("select  NAME\n from Item -- why not\n where id=10 /* here */;")
 
 
+def test_comments_of_tracing_tools_cost_nothing(play):
+    """Another one behind each text: it is one text still, analysed once, in both protocols."""
+    app, wire = play.app(), play.wire()
+    sql = "SELECT name, 'traced' FROM item WHERE id = 5"
+    play.hot(app, sql)
+    play.hot(app, sql.replace("5", "%s"), (5,))
+    wire.query(sql)
+    comment = "/*route='%2Fitem',traceparent='00-{:032x}-01'*/"
+    with play.expect(hits=40, memo_misses_total=0):
+        for turn in range(20):
+            assert one(app, f"{sql} {comment.format(turn)}") == "item 5"
+            wire.send(parse(f"{sql} {comment.format(100 + turn)};"), bind(), describe(), execute(),
+                      sync())
+            assert rows(wire.until_ready()) == [[b"item 5", b"traced"]]
+    for broken in ("SELECT 'a /* b */", "SELECT 1 /* a /* b */ */ */", "SELECT \"a /* b */"):
+        with pytest.raises(psycopg.errors.SyntaxError):
+            app.execute(broken)
+
+
 def test_constants_are_compared_to_the_letter(play):
     app = play.app()
     play.hot(app, "SELECT count(*) FROM item WHERE name = 'item 1'")

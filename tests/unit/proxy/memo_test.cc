@@ -74,6 +74,22 @@ TEST_CASE("memo: texts that differ in constants only are parsed twice, then fill
   CHECK(counters.get(Counter::kPatternHits) == 98);
 }
 
+TEST_CASE("memo: what a tracing tool puts at the end is not looked at") {
+  Counters counters;
+  Memo memo(counters);
+  const MemoRef first = memo.find_or_analyze("SELECT 1 FROM t /*trace='1'*/", 1000, 100);
+  CHECK(memo.find_or_analyze("SELECT 1 FROM t /*trace='2'*/;", 1000, 100) == first);
+  CHECK(memo.find_or_analyze("SELECT 1 FROM t", 1000, 100) == first);
+  CHECK(counters.get(Counter::kMemoMisses) == 1);
+  const MemoRef off = memo.find_or_analyze("SELECT 1 FROM t /* pgfresh: off */", 1000, 100);
+  CHECK(off->statement().hint_off);
+  // The comment is in a string that does not end: PostgreSQL's error is about the whole text.
+  const std::string broken = "SELECT 'a /*b*/";
+  CHECK(memo.find_or_analyze(broken, 1000, 100)->statement().text == broken);
+  const std::string operators = "SELECT '/*' */";
+  CHECK(memo.find_or_analyze(operators, 1000, 100)->statement().text == operators);
+}
+
 TEST_CASE("memo: patterns have a bound") {
   Counters counters;
   Memo memo(counters);

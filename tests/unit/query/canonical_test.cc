@@ -1,10 +1,14 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <iterator>
+#include <random>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "query/canonical.h"
 #include "query/statement.h"
 
 namespace pgfresh::query {
@@ -69,6 +73,60 @@ TEST_CASE("canonical form: refused where the scanner cannot be trusted") {
   CHECK_FALSE(canonicalize(std::string("select 1\0, 2", 12)).has_value());
   CHECK_FALSE(canonicalize("select " + std::string(300, '+') + "1").has_value());
   CHECK(canonicalize("select 1 -- " + std::string(200, '-')).has_value());
+}
+
+TEST_CASE("a comment at the end is left off") {
+  for (const char* text :
+       {"SELECT 1/*a*/", "SELECT 1 /* traceparent='00-ab-01',route='%2Fx' */", "SELECT 1 /**/ ",
+        "SELECT 1 /*a*/;", "SELECT 1/*a*/ ; \n", "SELECT 1 /* a /b* c */"}) {
+    CHECK(without_last_comment(text) == "SELECT 1");
+  }
+  CHECK(without_last_comment("/*a*/") == "");
+  CHECK(without_last_comment("SELECT 1; /*a*/") == "SELECT 1;");
+  CHECK(without_last_comment("SELECT 1 /*a*/ /*b*/") == "SELECT 1 /*a*/");
+  CHECK(without_last_comment("SELECT 1 -- /*a*/") == "SELECT 1 --");
+}
+
+TEST_CASE("a comment that says something, or is none, stays") {
+  for (const char* text :
+       {"SELECT 1", "SELECT 1;", "", ";", "*/", "/*/", "SELECT 1 */", "SELECT '/*a*/'",
+        "SELECT 1 /* pgfresh: off */", "SELECT 1 /*+ SeqScan(t) */", "SELECT 1 /*a\n*/",
+        "SELECT 1 -- /*a\n, 2 */", "SELECT 1 /* a /* b */ */", "SELECT 1 /*a*/;;",
+        "SELECT 1 /*a*/ -- b"}) {
+    CHECK(without_last_comment(text) == text);
+  }
+}
+
+bool parses(const Statement& statement) {
+  const auto& reasons = statement.reasons;
+  return std::find(reasons.begin(), reasons.end(), Reason::kUnparsable) == reasons.end();
+}
+
+// PostgreSQL's own parser is the judge: what is left, if it parses, is what the whole text is.
+TEST_CASE("a comment at the end is left off: by chance") {
+  constexpr std::string_view kPieces[] = {"'",  "''", "\"", "$$",   "$a$",       "/*", "*/", "*",
+                                          "/",  "--", "\n", "E'",   "\\",        ";",  " ",  "+",
+                                          "1",  "x",  "@",  "U&'",  "SELECT 1 ", ", ", "(",  ")",
+                                          "$1", "N'", "-",  "/**/", "a.",        "'b'"};
+  std::mt19937_64 random(4711);
+  int left_off = 0;
+  for (int round = 0; round < 200'000; ++round) {
+    std::string text = "SELECT 1 ";
+    for (size_t n = random() % 7; n > 0; --n) text += kPieces[random() % std::size(kPieces)];
+    text += random() % 8 == 0 ? "*/" : "/* x'y */";
+    const std::string_view bare = without_last_comment(text);
+    if (bare.size() == text.size()) continue;
+    const auto rest = analyze(bare, 1000);
+    if (!parses(*rest)) continue;
+    ++left_off;
+    const auto whole = analyze(text, 1000);
+    CHECK_MESSAGE(parses(*whole), text);
+    const auto canonical = canonicalize(text);  // none: the scanner is not trusted with N'' and U&
+    if (canonical) CHECK_MESSAGE(rest->canonical == *canonical, text);
+    CHECK_MESSAGE(whole->kind == rest->kind, text);
+    CHECK_MESSAGE(whole->reasons == rest->reasons, text);
+  }
+  CHECK(left_off > 5'000);
 }
 
 TEST_CASE("hints in comments") {
