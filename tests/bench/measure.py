@@ -206,13 +206,14 @@ WRITERS = {"": (16, 1), ", one client": (1, 1), ", 1,000 rows, one client": (1, 
 def publishing_cost(postgres, database, seconds, rounds):
     """Updates a second by key through pgfresh, in turns; and what pgfresh takes itself. The feed
     listens, so what is published is heard as well."""
-    runs = {name + writer: [] for writer in WRITERS for name in PUBLISHERS}
+    writers = WRITERS if seconds else {"": WRITERS[""]}
+    runs = {name + writer: [] for writer in writers for name in PUBLISHERS}
     with contextlib.ExitStack() as stack:
         proxies = {how: stack.enter_context(Pgfresh(postgres.url(database=database),
                                                     {"freshness.publish": how}))
                    for how in ("proxy", "trigger")}
         for round_ in range(rounds + 1):
-            for writer, (clients, rows) in WRITERS.items():
+            for writer, (clients, rows) in writers.items():
                 for name, (table, how) in PUBLISHERS.items():
                     where = "id = :id" if rows == 1 else f"id BETWEEN :id AND :id + {rows - 1}"
                     script = f"\\set id random(1, {10001 - rows})\n" \

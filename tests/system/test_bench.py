@@ -31,5 +31,5 @@ def test_quick_bench(tmp_path):
         assert cells["pgfresh, caching off", mode]["hit_share"] == 0
     assert all(result["alive"] for result in report["idle"].values())
     assert all(len(of_fsync) == 3 for of_fsync in report["triggers"].values())
-    assert all(len(of_fsync) == 12 for of_fsync in report["writes"].values())
+    assert all(len(of_fsync) == 4 for of_fsync in report["writes"].values())
     assert "| pgfresh, hit |" in done.stdout
