@@ -3,7 +3,7 @@
 and every so often a fault: the feed killed, PostgreSQL restarted or killed, pgfresh frozen,
 connections cut on their way, DDL. Not part of the suite.
 
-    PGFRESH_BIN=build/pgfresh tests/soak.py [--seconds 1200] [--seed N] [--calm] [--publish proxy]
+    PGFRESH_BIN=build/pgfresh tests/soak.py [--seconds 1200] [--seed N] [--calm] [--publish trigger]
 
 Ends with a report and status 0 when the judge has found nothing, every reader has read to the end,
 hits went on to the end, and memory has not grown: the median of the last quarter of the samples of
@@ -141,7 +141,7 @@ def main():
     arguments.add_argument("--seconds", type=float, default=1200)
     arguments.add_argument("--seed", type=int, default=random.randrange(10**6))
     arguments.add_argument("--calm", action="store_true", help="no faults")
-    arguments.add_argument("--publish", choices=("trigger", "proxy"), default="trigger")
+    arguments.add_argument("--publish", choices=("proxy", "trigger"), default="proxy")
     wanted = arguments.parse_args()
     print(f"seed {wanted.seed}, published by the {wanted.publish}", flush=True)
     violations, reads, writes = [], 0, 0

@@ -1,0 +1,115 @@
+"""Answers are shared by sessions whose settings are the same, however they were given, and by no
+others. The stage is security_stage.py."""
+import pytest
+
+from play import one
+from security_stage import play, stage  # noqa: F401
+from security_stage import ASKED, ITEM, MINE, NOTES, NUMBERS, OPEN, Twins, rise, shares
+
+SETTINGS = {
+    "DateStyle": ("German", "SELECT d::text FROM kinds WHERE id = 1"),
+    "IntervalStyle": ("iso_8601", "SELECT iv::text FROM kinds WHERE id = 1"),
+    "TimeZone": ("Asia/Kolkata", "SELECT tz::text FROM kinds WHERE id = 1"),
+    "extra_float_digits": ("0", "SELECT (f8 * 3)::text FROM kinds WHERE id = 1"),
+    "bytea_output": ("escape", "SELECT y::text FROM kinds WHERE id = 1"),
+    "search_path": ("other", "SELECT name FROM item WHERE id = 2"),
+    "client_encoding": ("LATIN1", "SELECT t FROM kinds WHERE id = 1"),
+    "row_security": ("off", "SELECT id FROM mine"),
+    "transform_null_equals": ("on", "SELECT id FROM kinds WHERE t = NULL"),
+    "xmlbinary": ("hex", "SELECT xmlelement(name a, y)::text FROM kinds WHERE id = 1"),
+    "lc_monetary": ("C", "SELECT n::money::text FROM kinds WHERE id = 1"),
+    "quote_all_identifiers": ("on", ITEM),
+    "default_text_search_config": ("simple", "SELECT to_tsvector(t)::text FROM kinds WHERE id = 1"),
+    "app.tenant": ("blue", NOTES),
+    "app.who": ("s_bob", ASKED),
+    "role": ("s_grp", MINE),
+}
+
+
+def by_set(play, name, value):
+    twins = Twins(play, "s_ann")
+    twins.say(f"SET {name} = '{value}'")
+    return twins
+
+
+def by_set_local(play, name, value):
+    twins = Twins(play, "s_ann")
+    twins.say("BEGIN")
+    twins.say(f"SET LOCAL {name} = '{value}'")
+    return twins
+
+
+def by_set_config(play, name, value):
+    twins = Twins(play, "s_ann")
+    twins.say("SELECT set_config(%s, %s, false)", (name, value))
+    return twins
+
+
+def by_options(play, name, value):
+    return Twins(play, "s_ann", options=f"-c {name}={value}")
+
+
+def by_role(play, name, value):
+    play.sql(f"ALTER ROLE s_ann IN DATABASE secure SET {name} = '{value}'")
+    return Twins(play, "s_ann")
+
+
+def by_database(play, name, value):
+    play.sql(f"ALTER DATABASE secure SET {name} = '{value}'")
+    return Twins(play, "s_ann")
+
+
+@pytest.mark.parametrize("how", [by_set, by_set_local, by_set_config, by_options, by_role,
+                                 by_database])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_other_settings_never_share(play, name, how):
+    value, sql = SETTINGS[name]
+    if how is by_database and name == "role":
+        pytest.skip("nobody could take it back")
+    sql = f"SELECT *, 'test {next(NUMBERS)}' FROM ({sql}) s"  # that nobody has asked for before
+    ordinary = Twins(play, "s_ann")
+    ordinary.look([sql])
+    changed = how(play, name, value)
+    try:
+        ordinary.look([sql])
+        changed.say(OPEN)  # its settings are known then, and have not brought an entry yet
+        assert rise(play, lambda: changed.say(sql)) == 0
+        for _ in range(3):
+            changed.say(sql)
+            ordinary.say(sql)
+    finally:
+        if how is by_role:
+            play.sql(f"ALTER ROLE s_ann IN DATABASE secure RESET {name}")
+        if how is by_database:
+            play.sql(f"ALTER DATABASE secure RESET {name}")
+
+
+def test_the_same_settings_share_however_they_came(play):
+    """One fill for all of them."""
+    sql = "SELECT id, body, 'shared by' FROM note ORDER BY id"
+    first = play.app("s_ann", options="-c app.tenant=red -c app.who=s_ann")
+    play.hot(first, sql)
+    second = play.app("s_ann")
+    second.execute("SET app.who = 's_ann'")
+    second.execute("SET app.tenant = 'red'")
+    third = play.app("s_ann", application_name="another")
+    third.execute("SELECT set_config('app.tenant', %s, false), set_config('app.who', %s, false)",
+                  ("red", "s_ann"))
+    third.execute("SET statement_timeout = '1min'")
+    for session in (second, third):
+        shares(play, session, sql)
+
+
+def test_extension_settings_are_in_the_key(play):
+    if not one(play.direct(), "SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_trgm'"):
+        pytest.skip("pg_trgm is not there")
+    play.sql("CREATE EXTENSION pg_trgm")
+    sql = "SELECT id FROM item WHERE name % 'item 1' ORDER BY id"
+    twins = Twins(play, "s_ann")
+    play.hot(twins.app, sql)
+    for threshold in ("0.9", "0.5", "1.0"):
+        twins.say(f"SET pg_trgm.similarity_threshold = {threshold}")
+        for _ in range(3):
+            twins.say(sql)
+    play.hot(twins.app, sql)
+    play.sql("DROP EXTENSION pg_trgm")
