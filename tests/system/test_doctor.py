@@ -290,10 +290,13 @@ def test_a_control_role_without_rights(console):
     console.play.sql("GRANT USAGE ON SCHEMA pgfresh TO PUBLIC; DROP OWNED BY meek; DROP ROLE meek")
 
 
+REVOKE_NOTIFY = "REVOKE EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC"
+
+
 def test_a_control_role_that_may_not_publish(console):
-    """What it cannot tell, the writers' triggers do; it is said why, and how to change it."""
-    console.play.sql("CREATE ROLE mute LOGIN; "
-                     "REVOKE EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC")
+    """What it cannot tell any more, the writers' triggers do; without the right from the start no
+    feed begins. It is said why, and how to change it."""
+    console.play.sql("CREATE ROLE mute LOGIN")
     url = console.play.server.url("mute", console.play.database)
     with Pgfresh(url, {"console.users": ":".join(ADMIN)}) as proxy:
         play = Play(console.play.server, console.play.database, proxy)
@@ -301,6 +304,7 @@ def test_a_control_role_that_may_not_publish(console):
         row, sql = play.item("old"), "SELECT name FROM item WHERE id = {}"
         writer, reader = play.app(), play.app()
         play.hot(reader, sql.format(row), seconds=15)
+        console.play.sql(REVOKE_NOTIFY)
         for turn in range(30):
             writer.execute(f"UPDATE item SET name = 'new {turn}' WHERE id = {row}")
             assert one(reader, sql.format(row)) == f"new {turn}"
@@ -311,7 +315,15 @@ def test_a_control_role_that_may_not_publish(console):
         assert "publishing: " in feed["trouble"] and "pg_notify" in feed["trouble"]
         assert seen(other, "publishing", "pg_notify", "warning")
         found = seen(other, "control role mute", "pg_notify", "warning")
+        play.send_home()
+    with Pgfresh(url, {"console.users": ":".join(ADMIN)}) as proxy:
+        play = Play(console.play.server, console.play.database, proxy)
+        other, app = Console(play, None), play.app()
+        assert one(app, "SELECT name FROM item WHERE id = 1")
+        assert seen(other, "feed", "pg_notify", "problem")
+        assert seen(other, "control role mute", "pg_notify", "warning")["remedy"] == found["remedy"]
         cured(other, "control role mute", found["remedy"])
+        play.hot(app, "SELECT name FROM item WHERE id = 1", seconds=15)
         play.send_home()
     console.play.sql("GRANT EXECUTE ON FUNCTION pg_notify(text, text) TO PUBLIC; "
                      "DROP OWNED BY mute; DROP ROLE mute")
