@@ -35,6 +35,9 @@ inline constexpr size_t kOutstandingMax = 65'536;
 // Prepared statements of one session that pgfresh remembers; beyond, they are forwarded unknown.
 inline constexpr size_t kPreparedMax = 16'384;
 inline constexpr size_t kPreparedBytesMax = 16 * 1024 * 1024;
+// Of these, accepted without PostgreSQL and remembered to be parsed there: nobody prepares more
+// texts like BEGIN, and what is forgotten is parsed when it is used.
+inline constexpr size_t kAcceptedMax = 32;
 
 // Distinct key values a trigger reports in one event (freshness.md, rule 2), and its size:
 // NOTIFY takes less than 8000 bytes (src/backend/commands/async.c, NOTIFY_PAYLOAD_MAX_LENGTH).

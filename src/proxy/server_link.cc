@@ -31,6 +31,7 @@ uint64_t ServerLink::sent_query(PreparedRef before) {
   segment_open_ = false;
   const uint64_t sequence =
       replies_.push(Asked::kQuery, Purpose::kClient, nullptr, std::move(before), unnamed_id_);
+  changed_unnamed_ = sequence;
   if (!replies_.skipping()) forget("");
   return sequence;
 }
@@ -42,6 +43,7 @@ void ServerLink::sent_parse(const PreparedRef& prepared, PreparedRef before) {
   const uint64_t sequence =
       replies_.push(Asked::kParse, Purpose::kClient, prepared, std::move(before), held_before);
   if (differed) doubtful_ = sequence;
+  if (prepared->name.empty()) changed_unnamed_ = sequence;
   if (!replies_.skipping()) note_holds(*prepared);
 }
 
@@ -163,6 +165,11 @@ void ServerLink::inject_sync() {
 
 bool ServerLink::unsure() const {
   return !replies_.empty() && replies_.front().sequence <= doubtful_;
+}
+
+bool ServerLink::unsure_of_unnamed() const {
+  return inband_ != Inband::kOn && !replies_.empty() &&
+         replies_.front().sequence <= changed_unnamed_;
 }
 
 bool ServerLink::holds(const PreparedStatement& statement) const {

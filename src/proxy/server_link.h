@@ -78,6 +78,9 @@ class ServerLink {
   void set_held(std::string_view name, uint64_t id);
   void forget(std::string_view name) { set_held(name, 0); }
   [[nodiscard]] bool unsure() const;
+  // The same for the unnamed statement, where a SET of ours may come between, which ends it: it
+  // would have to be parsed again, and perhaps it never was, or never went.
+  [[nodiscard]] bool unsure_of_unnamed() const;
   void forget_all();
   void forget_named() { statement_ids_.clear(); }
   [[nodiscard]] bool holds_unnamed() const { return unnamed_id_ != 0; }
@@ -111,7 +114,8 @@ class ServerLink {
   bool segment_open_ = false;
   bool outlived_ = false;  // close_outlived() has something to do
   uint64_t unnamed_id_ = 0;
-  uint64_t doubtful_ = 0;  // the last message that unsure() waits for
+  uint64_t doubtful_ = 0;         // the last message that unsure() waits for
+  uint64_t changed_unnamed_ = 0;  // the last message that parsed or ended the unnamed statement
   std::unordered_map<std::string, uint64_t> statement_ids_;
   uint64_t bytes_written_ = 0;
   Inband inband_ = Inband::kOn;  // as the startup packet says

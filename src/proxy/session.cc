@@ -86,7 +86,7 @@ void Session::take_input(std::string_view bytes) {
   const std::string_view all = bytes;
   wire::Frame frame;
   while (!blocked() && state_ != State::kClosed && state_ != State::kClosing) {
-    if (waits_for_statements()) {
+    if (waits_for_statements(bytes)) {
       block(Block::kStatements);
       break;
     }
@@ -176,11 +176,20 @@ void Session::unblock_queue() {
   unblock(Block::kQueue);
 }
 
-// Whether a segment may begin: see server_link.h. What belongs to a COPY is let through, for
-// PostgreSQL waits for it.
-bool Session::waits_for_statements() const {
-  return server_ && server_->unsure() && !server_->segment_open() &&
-         !server_->replies().copying_in() && client_framer_.at_boundary();
+// Whether a segment may not begin yet: see server_link.h. What belongs to a COPY is let through,
+// for PostgreSQL waits for it. A Query and a Parse of the unnamed statement do not care for the old
+// one.
+bool Session::waits_for_statements(std::string_view next) const {
+  if (!server_ || server_->segment_open() || server_->replies().copying_in() ||
+      !client_framer_.at_boundary()) {
+    return false;
+  }
+  if (server_->unsure()) return true;
+  constexpr size_t kHeaderBytes = 5;
+  const bool begins_anew =
+      next.starts_with('Q') ||
+      (next.starts_with('P') && next.size() > kHeaderBytes && next[kHeaderBytes] == '\0');
+  return !next.empty() && !begins_anew && server_->unsure_of_unnamed();
 }
 
 void Session::send_to_client(std::string_view bytes) {

@@ -160,7 +160,7 @@ class Session {
   void flush();
   void send_to_client(std::string_view bytes);
   void unblock_queue();
-  [[nodiscard]] bool waits_for_statements() const;
+  [[nodiscard]] bool waits_for_statements(std::string_view next) const;
   void close(std::string_view why, std::string_view last_bytes = {});
   void release_server();
   void destroy_later();
@@ -204,6 +204,8 @@ class Session {
   void ensure_on_server(const PreparedRef& prepared, std::string_view name);
   [[nodiscard]] bool concerns_prepared(const MemoText& text) const;
   void materialize_before(const MemoText& text);
+  void materialize_accepted();
+  void note_accepted(const PreparedRef& prepared);
   void materialize_prepared();
   void note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bound = nullptr,
                  const wire::BindMessage* bind = nullptr);
@@ -348,6 +350,9 @@ class Session {
   Transaction transaction_;
   ScopeTracker scope_;
   PreparedTable prepared_;
+  // Statements without rows that were parsed here alone since something was sent last; the last
+  // few.
+  std::vector<PreparedRef> accepted_;
   PortalTable portals_;          // on the server, until the block ends
   cache::EntryRef done_portal_;  // the unnamed portal was answered here and has no more rows
   std::vector<Held> held_;

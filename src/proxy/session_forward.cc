@@ -4,6 +4,7 @@
 #include <initializer_list>
 
 #include "base/check.h"
+#include "base/limits.h"
 #include "proxy/session.h"
 #include "query/policy.h"
 
@@ -58,6 +59,7 @@ void Session::before_forward(MemoText* text) {
     server_->inject_query(transaction_.take_deferred(), Purpose::kSetup);
     transaction_.sent_begin(Transaction::Block::kReadCommitted, server_->replies().last_sequence());
   }
+  materialize_accepted();
   server_->close_outlived();
 }
 
@@ -198,6 +200,31 @@ void Session::materialize_prepared() {
   if (injected && alone) server_->inject_sync();
 }
 
+// In a failed block PostgreSQL describes a statement that has no rows, but parses none. So those
+// that were accepted here are parsed there with the first thing that is sent: nothing has failed
+// since.
+void Session::materialize_accepted() {
+  if (accepted_.empty()) return;
+  const bool alone = !server_->segment_open();
+  bool injected = false;
+  for (const PreparedRef& prepared : std::exchange(accepted_, {})) {
+    if (prepared_.find(prepared->name) != prepared || server_->holds(*prepared)) continue;
+    server_->inject_parse(prepared, alone ? Purpose::kQuiet : Purpose::kSetup);
+    injected = true;
+  }
+  if (injected && alone) server_->inject_sync();
+}
+
+void Session::note_accepted(const PreparedRef& prepared) {
+  const query::Kind kind = prepared->text->statement().kind;
+  if (kind == query::Kind::kSelect || kind == query::Kind::kShowLast) return;  // they have rows
+  if (prepared->name.empty()) return;  // drivers that send BEGIN so would pay for it each time
+  std::erase_if(accepted_, [&](const PreparedRef& one) {
+    return prepared_.find(one->name) != one || one == prepared;
+  });
+  if (accepted_.size() < limits::kAcceptedMax) accepted_.push_back(prepared);
+}
+
 // `bound`, `bind`: of an Execute behind a Bind that was looked at.
 void Session::note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bound,
                         const wire::BindMessage* bind) {
@@ -290,6 +317,7 @@ void Session::reply_held(std::string_view row_description, const cache::EntryRef
     switch (held.type) {
       case 'P':
         client_out_.add(wire::kParseComplete);
+        note_accepted(held.prepared);
         break;
       case 'B':
         client_out_.add(wire::kBindComplete);

@@ -77,7 +77,7 @@ void Session::on_server_bytes(std::string_view bytes) {
   if (state_ == State::kRaw && server_) client_out_.add(bytes);
   flush();
   unblock_queue();
-  if (block_ == Block::kStatements && !waits_for_statements()) unblock(Block::kStatements);
+  if (block_ == Block::kStatements && !waits_for_statements(input_)) unblock(Block::kStatements);
 }
 
 void Session::take_server_frame(const wire::Frame& frame) {

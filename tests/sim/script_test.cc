@@ -43,7 +43,7 @@ TEST_CASE("random conversations are the same with caching and without") {
                   << coverage.bypassed_open << ", local blocks " << coverage.deferred_begins
                   << ", errors " << coverage.errors_heard << ", sessions ended "
                   << coverage.ended_sessions);
-  CHECK(coverage.hits > coverage.statements / 40);
+  CHECK(coverage.hits > coverage.statements / 60);  // also where hashes have four bits
   CHECK(coverage.hits_in_blocks > 0);
   CHECK(coverage.fills > 0);
   CHECK(coverage.notices > 0);
