@@ -14,7 +14,7 @@ namespace pgfresh {
   X(kNotSelect, "not_select", "not a single SELECT, VALUES or TABLE statement")                  \
   X(kMultiStatement, "multi_statement", "several statements in one query text")                  \
   X(kUnparsable, "unparsable", "the text does not parse; PostgreSQL will say why")               \
-  X(kTooLong, "text_too_long", "the text is longer than query.text_bytes_max")                   \
+  X(kTooLong, "text_too_long", "the text is longer than query.text_bytes")                       \
   X(kLocking, "locking_clause", "FOR UPDATE, FOR SHARE and the like lock rows")                  \
   X(kModifyingCte, "modifying_cte", "a WITH clause writes, or SELECT INTO creates a table")      \
   X(kTablesample, "tablesample", "TABLESAMPLE draws anew each time")                             \
@@ -50,7 +50,7 @@ namespace pgfresh {
   X(kRowLimit, "row_limit", "Execute with a row limit")                                          \
   X(kStale, "statement_outdated", "the statement was prepared under other settings")             \
   X(kHint, "hint", "a comment or setting switched caching off")                                  \
-  X(kTooLarge, "too_large", "the answer is larger than cache.entry_bytes_max")                   \
+  X(kTooLarge, "too_large", "the answer is larger than cache.entry_bytes")                       \
   X(kNotQuiet, "not_quiet", "the answer came with a notice, an error or COPY data")              \
   X(kBusy, "busy", "the proxy had no room to hold the statement")
 

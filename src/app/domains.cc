@@ -9,6 +9,9 @@ namespace {
 // writes have touched is resident, and two control connections.
 constexpr size_t kDomainsMax = 64;
 
+// Between two lines about one database's trouble.
+constexpr int64_t kReportPauseNs = 60 * kNsPerSecond;
+
 // A base is 2^63 or above (token_table.h).
 uint64_t random_base(const std::function<uint64_t()>& random64) {
   return random64() | (uint64_t{1} << 63);
@@ -49,6 +52,7 @@ freshness::Domain* Domains::get(const std::string& database) {
         });
       });
   item.domain->set_settler(item.feed.get());
+  item.reports = Throttle(kReportPauseNs);
   return items_.emplace(database, std::move(item)).first->second.domain.get();
 }
 
@@ -77,7 +81,8 @@ void Domains::set_options(const freshness::FeedOptions& options) {
 }
 
 // Looked at rather than told: what comes and goes within a moment is not worth a line, and a
-// trouble that lasts is worth one.
+// trouble that lasts is worth one, and another when it is a different one; but two connections that
+// are refused by turns are not.
 void Domains::report(Log& log) {
   const std::lock_guard lock(mutex_);
   for (auto& [database, item] : items_) {
@@ -85,8 +90,10 @@ void Domains::report(Log& log) {
     const freshness::FeedStatus status = item.feed->status();
     const bool live = status.state == "live";
     if (live == item.live && (live || status.trouble == item.trouble)) continue;
+    if (live != item.live) item.reports = Throttle(kReportPauseNs);
     item.live = live;
     item.trouble = status.trouble;
+    if (!live && !item.reports.admits(control_.clock().now_ns())) continue;
     if (live) {
       log.event(LogLevel::kInfo, "feed_live", {{"database", database}});
     } else {

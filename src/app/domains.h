@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/throttle.h"
 #include "cache/memory_store.h"
 #include "freshness/domain.h"
 #include "freshness/feed.h"
@@ -53,6 +54,7 @@ class Domains {
     // What was reported last.
     bool live = false;
     std::string trouble;
+    Throttle reports{0};
   };
 
   Loop& control_;

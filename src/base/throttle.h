@@ -26,7 +26,7 @@ class Throttle {
   [[nodiscard]] uint64_t left_out() const { return left_out_; }
 
  private:
-  const int64_t period_ns_;
+  int64_t period_ns_;
   bool written_once_ = false;
   int64_t written_ns_ = 0;
   uint64_t refused_ = 0;

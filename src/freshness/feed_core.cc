@@ -6,19 +6,17 @@
 #include <utility>
 
 #include "base/check.h"
-#include "base/hash.h"
 #include "query/catalog.h"
 
 namespace pgfresh::freshness {
 namespace {
 
 constexpr std::string_view kChannel = "pgfresh";
+// NOTIFY, because for pg_notify() one needs a right.
 constexpr std::string_view kIntroduction =
-    "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_notify('pgfresh', '2 n')";
+    "NOTIFY pgfresh, '2 n'; SELECT pg_catalog.pg_backend_pid()";
 constexpr std::string_view kPooler =
-    "a pooler answers in PostgreSQL's place, so nothing can be fresh: upstream must name "
-    "PostgreSQL "
-    "itself, and a pooler may stand before pgfresh";
+    "a pooler answers in PostgreSQL's place: nothing can be fresh; name PostgreSQL in upstream";
 constexpr uint64_t kTopBit = uint64_t{1} << 63;
 
 // A fence takes along whatever ended before it. Begun one after the other under a steady stream of
@@ -44,20 +42,6 @@ FeedOptions sane(FeedOptions options) {
   options.reconnect_ms_min = std::max<int64_t>(options.reconnect_ms_min, 1);
   options.reconnect_ms_max = std::max(options.reconnect_ms_max, options.reconnect_ms_min);
   return options;
-}
-
-// Without regard to the order of the rows, which no ORDER BY may promise.
-uint64_t content_hash(const SqlRows& rows) {
-  uint64_t sum = rows.rows.size();
-  std::string line;
-  for (const auto& row : rows.rows) {
-    line.clear();
-    for (const auto& cell : row) {
-      line += cell.has_value() ? std::to_string(cell->size()) + ":" + *cell : "-";
-    }
-    sum += hash64(line);
-  }
-  return sum;
 }
 
 }  // namespace
@@ -414,13 +398,16 @@ void FeedCore::on_catalog_read(const SqlRows& rows, uint64_t token) {
     watch_.request_load();
     return;
   }
-  if (!current_) {
+  const bool changed = query::Catalog::content_hash(rows) != content_hash_;
+  // Read again under a token that was in force before: with a map it has come back, and with it
+  // entries that were made by the catalog of that time.
+  const bool again = current_ || token == content_token_;
+  if (!again || (!current_ && !changed)) {
     adopt_catalog(rows, token);
     return;
   }
-  // An audit.
-  if (content_hash(rows) == content_hash_) return;
-  if (!domain_.catalog()->installed()) {
+  if (!changed) return;  // an audit
+  if (current_ && !domain_.catalog()->installed()) {
     adopt_catalog(rows, token);  // nothing was served by the old one
     return;
   }
@@ -443,7 +430,8 @@ void FeedCore::adopt_catalog(const SqlRows& rows, uint64_t token) {
   const std::shared_ptr<const query::Catalog> catalog = *std::move(built);
   ++generation_;
   exact_fence_ = fences_begun_ + 1;
-  content_hash_ = content_hash(rows);
+  content_hash_ = catalog->content_hash();
+  content_token_ = token;
   apply_queue(*catalog);
   domain_.publish_catalog(catalog);
   current_ = true;

@@ -109,9 +109,10 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
 
   // The fleet: feed_core_fleet.cc
   [[nodiscard]] bool has_fleet() const { return mailbox_ != nullptr && mailbox_->mail_available(); }
-  [[nodiscard]] bool question_wanted() const { return has_fleet() && join_.wants_to_ask(now_ns()); }
+  [[nodiscard]] bool may_speak() const { return has_fleet() && now_ns() >= silent_until_ns_; }
+  [[nodiscard]] bool question_wanted() const { return may_speak() && join_.wants_to_ask(now_ns()); }
   [[nodiscard]] bool exact_fence_wanted() const {
-    return has_fleet() && current_ && proved_fence_ < exact_fence_;
+    return may_speak() && current_ && proved_fence_ < exact_fence_;
   }
   [[nodiscard]] bool settled() const;
   [[nodiscard]] std::string fleet_words(bool proves);
@@ -130,6 +131,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   void collect_map();
   void on_map(const std::string_view* bytes);
   void adopt_map(const SlotMap& map);
+  [[nodiscard]] std::vector<PublisherAge> others(std::vector<PublisherAge> publishers) const;
   void replay(const Join::Heard& heard);
   void replay_event(std::string_view payload);
 
@@ -189,6 +191,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   std::unique_ptr<Mailbox::Pending> collecting_;
   std::map<uint64_t, std::unique_ptr<Mailbox::Pending>> posting_;
   uint64_t posts_ = 0;
+  int64_t silent_until_ns_ = 0;  // PostgreSQL has refused a word about the fleet
   int64_t map_given_ns_ = 0;
   int64_t merged_ns_ = 0;        // when a join of that kind was last begun
   bool lineage_unsaid_ = false;  // others are to be told of our base
@@ -213,7 +216,9 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   // Catalog. `current_`: the published snapshot belongs to the present token of schema(D).
   bool current_ = false;
   uint64_t generation_ = 0;
-  uint64_t content_hash_ = 0;  // of the rows the current snapshot was built from
+  // Of the last snapshot adopted: Catalog::content_hash(), and the token it belonged to.
+  uint64_t content_hash_ = 0;
+  uint64_t content_token_ = 0;
   std::deque<std::string> queue_;
   size_t queue_bytes_ = 0;
   uint64_t schema_events_ = 0;

@@ -24,6 +24,8 @@ constexpr int64_t kMapTtlMs = 10'000;
 // them; and whoever asks may be anybody.
 constexpr int64_t kMapShare = 20;
 constexpr size_t kPostsMax = 4;
+// Between tries where PostgreSQL refuses what is said.
+constexpr int64_t kRefusedNs = 10 * kNsPerSecond;
 // In stalenesses: what announcements may cause, which may be anybody's.
 constexpr int64_t kMergePause = 5;
 // In stalenesses: until a base is announced again; by chance up to twice as long.
@@ -53,7 +55,7 @@ bool FeedCore::settled() const {
 // stand in PostgreSQL's queue, and those of DDL stand there before the DDL can be seen: so nothing
 // of what the catalog was read from is still to come. An empty query does not promise that.
 std::string FeedCore::fleet_words(bool proves) {
-  if (!has_fleet()) return {};
+  if (!may_speak()) return {};
   std::vector<std::string> payloads;
   const int64_t now = now_ns();
   if (join_.wants_to_ask(now)) {
@@ -74,8 +76,10 @@ std::string FeedCore::fleet_words(bool proves) {
   return payloads.empty() ? std::string() : notify_sql(payloads);
 }
 
+// A fence that is refused renews no lease, so the next ones say nothing.
 void FeedCore::fleet_words_refused(std::string_view why) {
   note_trouble("joining", why);
+  silent_until_ns_ = now_ns() + kRefusedNs;
   end_join();
 }
 
@@ -272,12 +276,19 @@ void FeedCore::adopt_map(const SlotMap& map) {
   queue_bytes_ = 0;
   current_ = false;
   suspicion_.reset();
-  vigil_.adopt(map.publishers, asked_ns);
+  vigil_.adopt(others(map.publishers), asked_ns);
   for (const Join::Heard& heard : kept) replay(heard);
   ++counts_.joins;
   set_pace();
   domain_.set_trouble(obstacle());
   watch_.request_load();
+}
+
+// Without ourselves: our own beats are not listened to, so we should miss ourselves.
+std::vector<PublisherAge> FeedCore::others(std::vector<PublisherAge> publishers) const {
+  std::erase_if(publishers,
+                [this](const PublisherAge& one) { return one.sender == line_.backend_pid(); });
+  return publishers;
 }
 
 // What has been counted, and acted upon in other respects, when it came.

@@ -11,13 +11,14 @@ namespace {
 
 // Vouching goes on for this long after the last carrier.
 constexpr int64_t kIdleNs = 10 * kNsPerSecond;
-// Between tries where PostgreSQL refuses a beat. A refused fence renews no lease.
+// Between tries where PostgreSQL has refused two beats in a row: one may be refused by chance, and
+// who follows us does not wait so long. A refused fence renews no lease.
 constexpr int64_t kRefusedNs = 10 * kNsPerSecond;
 // Of the staleness: how long a beat is worth a carry lease, and how old it may be before the next.
 constexpr int64_t kLeaseShare = 4;
 constexpr int64_t kBeatShare = 12;
-// What is queued while nothing can be said; a statement holds all of it.
 constexpr size_t kRefusalBytesMax = 200;
+// What is queued while nothing can be said; a statement holds all of it.
 constexpr size_t kStatementBytesMax = 1024 * 1024;
 static_assert(Carried::kBytesMax < kStatementBytesMax);
 
@@ -53,7 +54,7 @@ void Publisher::want(int64_t now_ns) {
 
 void Publisher::tick(int64_t now_ns) {
   if (state_ != State::kVouching) return;
-  if (domain_.carriers() != 0 || has_events()) used_ns_ = now_ns;
+  if (domain_.carriers() != 0 || has_events() || std::exchange(queued_, false)) used_ns_ = now_ns;
   if (now_ns - used_ns_ < kIdleNs) return;
   state_ = State::kLeaving;
   end_lease();
@@ -95,7 +96,10 @@ bool Publisher::completed() {
   published_ += in_flight_.count();
   const bool nothing = in_flight_.empty();
   in_flight_.clear();
-  if (beats_ || ends_ || !nothing) refusal_.clear();
+  if (beats_ || ends_ || !nothing) {
+    refusal_.clear();
+    refused_ = false;
+  }
   if (beats_ && came_back_) {
     beat_ns_ = vouched_ns_ = begun_ns_;
     if (state_ == State::kVouching)
@@ -115,10 +119,10 @@ bool Publisher::completed() {
 // Perhaps because of what one of the events says.
 void Publisher::refused(int64_t now_ns, std::string_view why) {
   refusal_ = why.substr(0, kRefusalBytesMax);
-  if (in_flight_.empty()) {
-    silent_until_ns_ = now_ns + kRefusedNs;
-  } else {
+  if (!in_flight_.empty()) {
     in_flight_.collapse_to_schema();
+  } else if (std::exchange(refused_, true)) {
+    silent_until_ns_ = now_ns + kRefusedNs;
   }
   lost();
 }

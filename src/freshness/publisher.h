@@ -39,7 +39,10 @@ class Publisher {
   void leave();
   [[nodiscard]] bool silent() const { return state_ == State::kSilent && !has_events(); }
 
-  void queue(Carried& events) { queue_.take(events); }
+  void queue(Carried& events) {
+    queue_.take(events);
+    queued_ = true;
+  }
   [[nodiscard]] bool has_events() const { return !queue_.empty(); }
 
   // The statement that is begun now; empty: there is nothing to say. `others`: somebody carries, or
@@ -105,6 +108,8 @@ class Publisher {
   uint64_t sequence_ = 0;  // of the last beat begun
 
   std::string refusal_;
+  bool refused_ = false;         // the last beat was
+  bool queued_ = false;          // something was, since the last tick
   int64_t silent_until_ns_ = 0;  // nothing but events is said before, since it would be refused
 
   int64_t vouched_ns_ = 0;  // as beat_ns_, of this vouching and this connection alone; 0: none

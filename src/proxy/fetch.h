@@ -37,6 +37,7 @@ struct Fetch {
   // The second level: under what key to put the answer there (empty: it is not put), and who has
   // given us the fleet's lock for it.
   std::string remote_key;
+  uint64_t catalog = 0;  // as in append_portable_key()
   RemoteStore* locked_by = nullptr;
   int64_t remote_ttl_ms = 0;
   uint64_t query_id = 0;

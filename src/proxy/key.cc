@@ -56,12 +56,13 @@ void append_execution(std::string& key, std::string_view parameter_oids,
 }
 
 // Numbers lie in it as in memory: processes on machines of the other byte order share nothing.
-void append_portable_key(std::string& out, std::string_view server, const Scope& scope,
-                         std::string_view key) {
+void append_portable_key(std::string& out, std::string_view server, uint64_t catalog,
+                         const Scope& scope, std::string_view key) {
   PGFRESH_CHECK(key.size() >= sizeof scope.id);
-  constexpr char kVersion = '1';  // of what canonical texts, scopes and executions look like
+  constexpr char kVersion = '2';  // of what canonical texts, scopes and executions look like
   out += kVersion;
   append_sized(out, server);
+  append_number(out, catalog);
   append_sized(out, scope.bytes);
   out += key.substr(sizeof scope.id);
 }

@@ -30,9 +30,11 @@ void append_execution(std::string& key, std::string_view parameter_oids,
 
 // The same key as all processes of a fleet write it: the scope by its bytes, which mean the same
 // everywhere, and the database's server by name. `key` begins with a key_prefix() of this scope;
-// `server`: Domain::server(). Appends.
-void append_portable_key(std::string& out, std::string_view server, const Scope& scope,
-                         std::string_view key);
+// `server`: Domain::server(). `catalog`: Catalog::content_hash() of the snapshot it was resolved
+// by; for a while two processes may hold different ones under one token, where no event told of a
+// change, and what was made by one is not for the other. Appends.
+void append_portable_key(std::string& out, std::string_view server, uint64_t catalog,
+                         const Scope& scope, std::string_view key);
 
 // The description of a statement (Describe 'S') instead of an execution.
 void append_description(std::string& key, std::string_view parameter_oids);

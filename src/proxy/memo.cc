@@ -52,6 +52,7 @@ const Resolution& MemoText::resolve(const Scope& scope, const freshness::Domain&
   made.verdict = query::resolve(*statement_, catalog, scope.search_path);
   made.verdict.catalog_generation = catalog.generation();
   made.schema_token = catalog.schema_token();
+  made.catalog = catalog.content_hash();
   if (made.verdict.cacheable()) {
     made.slots = SlotPlan(made.verdict, domain.tokens(),
                           scope.utf8 ? SlotPlan::Encoding::kUtf8 : SlotPlan::Encoding::kOther);

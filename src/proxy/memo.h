@@ -34,6 +34,7 @@ struct Resolution {
   const freshness::Domain* domain = nullptr;
   query::Verdict verdict;
   uint64_t schema_token = 0;  // of the snapshot: the stamp's first pair
+  uint64_t catalog = 0;       // its content_hash()
   SlotPlan slots;             // of its dependencies; empty if not cacheable
   std::string key_prefix;     // of every key of this text in this scope
   std::string plain_key;      // the whole key of an execution without parameters, all text

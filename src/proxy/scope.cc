@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <charconv>
 
 #include "query/policy.h"
@@ -120,6 +121,16 @@ std::vector<std::string> split_schemas(std::string_view text) {
   return schemas;
 }
 
+// As PostgreSQL reads a boolean: "off", "no", "false" or what they begin with, and 0.
+bool is_false(std::string_view text) {
+  std::string low(text);
+  for (char& c : low) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  const auto begins = [&low](std::string_view word, size_t least) {
+    return low.size() >= least && word.starts_with(low);
+  };
+  return low == "0" || begins("false", 1) || begins("no", 1) || begins("off", 2);
+}
+
 // "2s", "500ms", "1min", or a bare number of seconds; 0 when it is none of these.
 int64_t read_age_ms(std::string_view text) {
   int64_t number = 0;
@@ -183,7 +194,7 @@ std::optional<ProbeAnswer> read_probe(std::string_view database,
       answer.opaque = true;
       answer.unmarked = true;
     }
-    if (name == "pgfresh.cache") scope.cache_off = value == "off" || value == "false";
+    if (name == "pgfresh.cache") scope.cache_off = is_false(value);
     if (name == "pgfresh.max_age") scope.max_age_ms = read_age_ms(value);
   }
   scope.parse_bytes = scope.bytes.size();

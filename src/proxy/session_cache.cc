@@ -242,6 +242,7 @@ Session::Answer Session::start_fetch(const Question& question, const Scope& scop
     remote_fetch_.reset();
     fetch->key = key.bytes;
     fetch->hash = key.hash;
+    fetch->catalog = resolution.catalog;
     fetch->of_description = of_description;
     fetch->row_limited = question.max_rows != 0;
     fetch->table = &domain_->tokens();

@@ -67,7 +67,7 @@ bool Session::ask_remote(const Question& question, const Scope& scope, FetchRef&
       return false;
     }
   }
-  append_portable_key(fetch->remote_key, domain_->server(), scope, fetch->key);
+  append_portable_key(fetch->remote_key, domain_->server(), fetch->catalog, scope, fetch->key);
   remote_fetch_ = std::move(fetch);
   remote_ = std::make_unique<RemoteLookup>(
       worker_.loop(), *store, remote_fetch_->remote_key, remote_fetch_->stamp,
@@ -173,7 +173,7 @@ void Session::choose_put(const Question& question, const Scope& scope, Fetch& fe
   if (!worth || !store->available()) {
     fetch.remote_key.clear();
   } else if (fetch.remote_key.empty()) {
-    append_portable_key(fetch.remote_key, domain_->server(), scope, fetch.key);
+    append_portable_key(fetch.remote_key, domain_->server(), fetch.catalog, scope, fetch.key);
   }
 }
 

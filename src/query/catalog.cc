@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "base/hash.h"
 #include "query/catalog_names.h"
 
 namespace pgfresh::query {
@@ -121,6 +122,20 @@ const Catalog::Type* Catalog::find_type(const std::vector<std::string>& search_p
     if (const Type* found = look(where)) return found;
   }
   return nullptr;
+}
+
+// Without regard to the order of the rows, which no ORDER BY may promise.
+uint64_t Catalog::content_hash(const SqlRows& rows) {
+  uint64_t sum = rows.rows.size();
+  std::string line;
+  for (const auto& row : rows.rows) {
+    line.clear();
+    for (const auto& cell : row) {
+      line += cell.has_value() ? std::to_string(cell->size()) + ":" + *cell : "-";
+    }
+    sum += hash64(line);
+  }
+  return sum;
 }
 
 }  // namespace pgfresh::query

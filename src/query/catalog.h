@@ -100,6 +100,10 @@ class Catalog {
   [[nodiscard]] static tl::expected<std::shared_ptr<const Catalog>, std::string> build(
       const SqlRows& rows, uint64_t generation, uint64_t schema_token);
 
+  // Of the rows themselves: equal where two readings found the same, in this process or another.
+  [[nodiscard]] static uint64_t content_hash(const SqlRows& rows);
+  [[nodiscard]] uint64_t content_hash() const { return content_hash_; }
+
   // Names are as the catalog stores them (already folded). nullptr when there is none. The
   // unqualified form walks `search_path` (effective schemas in order, as current_schemas(true)
   // gives them).
@@ -172,6 +176,7 @@ class Catalog {
 
   uint64_t generation_ = 0;
   uint64_t schema_token_ = 0;
+  uint64_t content_hash_ = 0;
   bool installed_ = false;
   bool event_triggers_ = false;
   bool writes_may_change_session_ = false;

@@ -591,7 +591,9 @@ tl::expected<std::shared_ptr<const Catalog>, std::string> Catalog::build(const S
   CatalogBuilder builder;
   std::string error = builder.take(rows);
   if (!error.empty()) return tl::unexpected(std::move(error));
-  return std::shared_ptr<const Catalog>(builder.finish(generation, schema_token));
+  std::shared_ptr<Catalog> catalog = builder.finish(generation, schema_token);
+  catalog->content_hash_ = content_hash(rows);
+  return std::shared_ptr<const Catalog>(std::move(catalog));
 }
 
 }  // namespace pgfresh::query

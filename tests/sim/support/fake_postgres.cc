@@ -275,7 +275,7 @@ SqlResult FakePostgres::answer_control(Control& control, std::string_view sql) {
   if (sql.empty()) return result;
   if (sql.starts_with("LISTEN")) {
     control.listens = true;
-  } else if (sql.starts_with("SELECT pg_catalog.pg_backend_pid(), ")) {
+  } else if (sql.starts_with("NOTIFY pgfresh, '2 n'; ")) {
     control.notifications.emplace_back("2 n", control.pid);  // also where events are lost
     result.rows = {{"pg_backend_pid"}, {{std::to_string(control.pid)}}};
   } else if (sql == query::Catalog::load_sql()) {

@@ -381,5 +381,78 @@ TEST_CASE("a start among others: no lease for half of the staleness") {
   CHECK(play.lease());
 }
 
+// A way to Redis that never answers.
+class EmptyMailbox final : public Mailbox {
+ public:
+  [[nodiscard]] bool mail_available() const override { return true; }
+  [[nodiscard]] std::unique_ptr<Pending> post(std::string_view, std::string_view, int64_t,
+                                              Posted) override {
+    return nullptr;
+  }
+  [[nodiscard]] std::unique_ptr<Pending> collect(std::string_view, Collected) override {
+    return nullptr;
+  }
+};
+
+TEST_CASE("a member of a fleet that may not publish has hits, too") {
+  EmptyMailbox mailbox;
+  FeedOptions options;
+  options.mailbox = &mailbox;
+  Play play(options);
+  play.start();
+  play.time.advance_ms(3000);
+  CHECK(play.lease());
+  play.publish_error = "permission denied for function pg_notify";
+  play.time.advance_ms(3000);
+  CHECK(play.lease());
+  play.notify("1 5 s");  // somebody's DDL: the catalog is read again, and a proof is wanted
+  play.time.advance_ms(30'000);
+  CHECK(play.catalog_current());
+  CHECK(play.lease());
+  CHECK_FALSE(play.domain.exact());
+}
+
+TEST_CASE("one refused beat is said again before followers give up") {
+  FeedOptions options;
+  options.publish = Publish::kProxy;
+  Play play(options);
+  play.start();
+  play.domain.want_carrying();
+  play.time.settle();
+  REQUIRE(play.domain.begin_carrying(play.time));
+  play.time.advance_ms(2000);
+  play.publish_error = "canceling statement due to lock timeout";
+  for (int i = 0; i < 400 && play.feed->status().refusal.empty(); ++i) play.time.advance_ms(1);
+  REQUIRE_FALSE(play.feed->status().refusal.empty());
+  play.publish_error.reset();
+  const size_t said = play.said.size();
+  play.time.advance_ms(400);
+  CHECK(play.said.size() > said);
+}
+
+TEST_CASE("vouching goes on while short transactions come and go") {
+  FeedOptions options;
+  options.publish = Publish::kProxy;
+  Play play(options);
+  play.start();
+  play.domain.want_carrying();
+  play.time.settle();
+  int without = 0;
+  for (int i = 0; i < 3000; ++i) {
+    if (play.domain.begin_carrying(play.time)) {
+      Carried events;
+      events.add("1 7 w 16402");
+      play.feed->ended({{}, std::move(events)});
+      play.domain.end_carrying();
+    } else {
+      ++without;
+      play.domain.want_carrying();
+    }
+    play.time.settle();
+    play.time.advance_ms(10);
+  }
+  CHECK(without == 0);
+}
+
 }  // namespace
 }  // namespace pgfresh::freshness

@@ -92,16 +92,17 @@ TEST_CASE("key: the portable one says what the scope says, not what it is called
   there.bytes = here.bytes;
   Scope other = scope(1);
   other.bytes = "4:shop5:other";
-  const auto portable = [](std::string_view server, const Scope& who) {
+  const auto portable = [](std::string_view server, const Scope& who, uint64_t catalog = 1) {
     std::string key = key_prefix(who, "select 1");
     append_plain_execution(key);
     std::string out;
-    append_portable_key(out, server, who, key);
+    append_portable_key(out, server, catalog, who, key);
     return out;
   };
   CHECK(portable("db", here) == portable("db", there));
   CHECK(portable("db", here) != portable("db", other));
   CHECK(portable("db", here) != portable("db2", here));
+  CHECK(portable("db", here) != portable("db", here, 2));
   // No part runs into the next.
   other.bytes = "x" + here.bytes;
   CHECK(portable("d", other) != portable("dx", here));

@@ -108,7 +108,12 @@ TEST_CASE("scope: what makes a session opaque") {
 TEST_CASE("scope: isolation, hints and ages") {
   CHECK_FALSE(
       probe("shop", with("default_transaction_isolation", "serializable"))->scope.reads_committed);
-  CHECK(probe("shop", with("pgfresh.cache", "off"))->scope.cache_off);
+  for (const char* off : {"off", "OFF", "of", "false", "f", "no", "n", "0"}) {
+    CHECK(probe("shop", with("pgfresh.cache", off))->scope.cache_off);
+  }
+  for (const char* on : {"on", "o", "", "offside", "1", "true", "yes"}) {
+    CHECK_FALSE(probe("shop", with("pgfresh.cache", on))->scope.cache_off);
+  }
   const auto age = [](std::string_view text) {
     return probe("shop", with("pgfresh.max_age", text))->scope.max_age_ms;
   };
