@@ -191,7 +191,7 @@ std::string grouped_form(const std::vector<Token>& tokens) {
 // comment of the other kind: that one is not ended, neither with the rest nor without. In a string
 // or a quoted name: what is left over without the rest does not end, and does not parse.
 std::string_view without_last_comment(std::string_view text) {
-  constexpr std::string_view kSpace = " \t\r\n\f\v";
+  static constexpr std::string_view kSpace = " \t\r\n\f\v";
   const auto trim_end = [](std::string_view part) {
     return part.substr(0, part.find_last_not_of(kSpace) + 1);
   };
