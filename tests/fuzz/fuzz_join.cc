@@ -17,19 +17,31 @@ namespace {
 constexpr Hash128 kNonce = {7, 8};
 constexpr uint64_t kTopBit = uint64_t{1} << 63;
 
+std::string written(const FleetWord& word) {
+  switch (word.kind) {
+    case FleetWord::Kind::kAsk:
+      return format_ask(word.nonce, word.base, word.peer);
+    case FleetWord::Kind::kLineage:
+      return format_lineage(word.base);
+    case FleetWord::Kind::kDigest:
+      return format_digest(word.digest);
+  }
+  return {};
+}
+
 void check_word(std::string_view payload) {
   const std::optional<FleetWord> word = parse_fleet_word(payload);
   if (!word) return;
   FUZZ_EXPECT(payload.starts_with(kFleetHead));
-  FUZZ_EXPECT(word->base >= kTopBit || (word->base == 0 && word->kind == FleetWord::Kind::kAsk));
+  FUZZ_EXPECT(word->base >= kTopBit ||
+              (word->base == 0 && word->peer == 0 && word->kind != FleetWord::Kind::kLineage));
   // Hex digits are read in either case, and written in lower.
-  const std::string written = word->kind == FleetWord::Kind::kAsk
-                                  ? format_ask(word->nonce, word->base)
-                                  : format_lineage(word->base);
-  const std::optional<FleetWord> again = parse_fleet_word(written);
-  FUZZ_EXPECT(written.size() == payload.size());
+  const std::string text = written(*word);
+  const std::optional<FleetWord> again = parse_fleet_word(text);
+  FUZZ_EXPECT(text.size() == payload.size());
   FUZZ_EXPECT(again && again->kind == word->kind && again->nonce == word->nonce &&
-              again->base == word->base);
+              again->base == word->base && again->peer == word->peer &&
+              again->digest == word->digest);
 }
 
 void check_map(std::string_view bytes) {

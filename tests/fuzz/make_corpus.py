@@ -193,7 +193,9 @@ def joins() -> dict[str, bytes]:
     return {
         "ask": b"\0" + b"2 j " + nonce,
         "ask_of_one": b"\0" + b"2 j " + nonce + b" " + base,
+        "ask_of_a_peer": b"\0" + b"2 j " + nonce + b" " + base + b" " + b"0" * 12 + b"1267",
         "lineage": b"\0" + b"2 l " + base,
+        "digest": b"\0" + b"2 d " + base,
         "to_come": b"\0" + b"2 n",
         "unsealed": b"\1" + some,
         "empty": b"\2" + a_map(20, [], []),
