@@ -91,9 +91,9 @@ void Domains::report(Log& log) {
     const bool live = status.state == "live";
     if (live == item.live && (live || status.trouble == item.trouble)) continue;
     if (live != item.live) item.reports = Throttle(kReportPauseNs);
+    if (!live && !item.reports.admits(control_.clock().now_ns())) continue;
     item.live = live;
     item.trouble = status.trouble;
-    if (!live && !item.reports.admits(control_.clock().now_ns())) continue;
     if (live) {
       log.event(LogLevel::kInfo, "feed_live", {{"database", database}});
     } else {

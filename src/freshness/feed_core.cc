@@ -398,10 +398,10 @@ void FeedCore::on_catalog_read(const SqlRows& rows, uint64_t token) {
     watch_.request_load();
     return;
   }
-  const bool changed = query::Catalog::content_hash(rows) != content_hash_;
   // Read again under a token that was in force before: with a map it has come back, and with it
   // entries that were made by the catalog of that time.
   const bool again = current_ || token == content_token_;
+  const bool changed = again && query::Catalog::content_hash(rows) != content_hash_;
   if (!again || (!current_ && !changed)) {
     adopt_catalog(rows, token);
     return;

@@ -96,10 +96,7 @@ bool Publisher::completed() {
   published_ += in_flight_.count();
   const bool nothing = in_flight_.empty();
   in_flight_.clear();
-  if (beats_ || ends_ || !nothing) {
-    refusal_.clear();
-    refused_ = false;
-  }
+  if (beats_ || ends_ || !nothing) refusal_.clear();
   if (beats_ && came_back_) {
     beat_ns_ = vouched_ns_ = begun_ns_;
     if (state_ == State::kVouching)
@@ -118,10 +115,11 @@ bool Publisher::completed() {
 
 // Perhaps because of what one of the events says.
 void Publisher::refused(int64_t now_ns, std::string_view why) {
+  const bool again = !refusal_.empty();
   refusal_ = why.substr(0, kRefusalBytesMax);
   if (!in_flight_.empty()) {
     in_flight_.collapse_to_schema();
-  } else if (std::exchange(refused_, true)) {
+  } else if (again) {
     silent_until_ns_ = now_ns + kRefusedNs;
   }
   lost();

@@ -53,7 +53,7 @@ class Publisher {
   // It completed. True: every event in it is known to have come back to us already.
   [[nodiscard]] bool completed();
   // PostgreSQL refused it; nothing of it was said. Without events in it that is a matter of rights,
-  // say: nobody carries then, and it is a while before the next try.
+  // say: nobody carries then, and after two in a row it is a while before the next try.
   void refused(int64_t now_ns, std::string_view why);
   [[nodiscard]] const std::string& refusal() const { return refusal_; }  // of the last; empty: none
   // The connection is gone; whether it was said is unknown.
@@ -108,7 +108,6 @@ class Publisher {
   uint64_t sequence_ = 0;  // of the last beat begun
 
   std::string refusal_;
-  bool refused_ = false;         // the last beat was
   bool queued_ = false;          // something was, since the last tick
   int64_t silent_until_ns_ = 0;  // nothing but events is said before, since it would be refused
 
