@@ -26,7 +26,7 @@ constexpr std::chrono::seconds kControlPatience{1};
 // How long the feeds may take to publish what is left when the daemon ends.
 constexpr int64_t kFarewellMsMax = 1000;
 // What became of each feed is looked at so often, for the log.
-constexpr int64_t kReportMs = 1000;
+constexpr int64_t kLookMs = 1000;  // at the databases
 
 std::string random_bytes(size_t size) {
   std::string bytes(size, '\0');
@@ -71,9 +71,13 @@ Daemon::Daemon(Options options, Ways ways, Log& log, Reread reread)
       domains_(std::make_unique<Domains>(control_, control_clients_, store_, options.slots_log2,
                                          options.feed, random64)),
       visits_(control_, control_clients_),
-      shared_{store_,  flights_,
-              scopes_, cancels_,
-              log_,    [this](const std::string& database) { return domains_->get(database); },
+      shared_{store_,
+              flights_,
+              scopes_,
+              cancels_,
+              log_,
+              [this](const std::string& database) { return domains_->get(database); },
+              [this](const std::string& database) { domains_->vacate(database); },
               random64},
       options_(std::move(options)),
       redis_setup_{std::move(ways.redis), {}, random64, &log},
@@ -128,9 +132,8 @@ std::string Daemon::start() {
                                      [this](int number) { catch_signal(number); });
   // The database of the upstream URL is wanted for sure: its feed need not wait for a session.
   const std::string& database = upstream_->target.database;
-  freshness::Domain* domain = domains_->get(database.empty() ? upstream_->target.user : database);
-  if (domain != nullptr) domain->settler().wanted();
-  report_timer_ = control_.every(kReportMs, [this] { domains_->report(log_); });
+  domains_->keep(database.empty() ? upstream_->target.user : database);
+  look_timer_ = control_.every(kLookMs, [this] { domains_->look(log_); });
   for (const std::string& address : listener_->addresses()) {
     log_.event(LogLevel::kInfo, "listening", {{"address", address}});
   }
@@ -184,7 +187,7 @@ int Daemon::run() {
   http_.reset();
   signals_.reset();
   farewell_timer_.reset();
-  report_timer_.reset();
+  look_timer_.reset();
   for (auto& worker : workers_) worker->finish();
   visits_.close();
   domains_->close();

@@ -120,7 +120,7 @@ class Daemon {
   RedisSetup redis_setup_;
   size_t draining_workers_ = 0;
   std::unique_ptr<Timer> farewell_timer_;
-  std::unique_ptr<Timer> report_timer_;
+  std::unique_ptr<Timer> look_timer_;
   int exit_status_ = 0;
 
   // Shared.

@@ -12,6 +12,9 @@ constexpr size_t kDomainsMax = 64;
 // Between two lines about one database's trouble.
 constexpr int64_t kReportPauseNs = 60 * kNsPerSecond;
 
+// As long as PostgreSQL waits for others to leave, and a bit.
+constexpr int64_t kVacateNs = 6 * kNsPerSecond;
+
 // A base is 2^63 or above (token_table.h).
 uint64_t random_base(const std::function<uint64_t()>& random64) {
   return random64() | (uint64_t{1} << 63);
@@ -53,6 +56,7 @@ freshness::Domain* Domains::get(const std::string& database) {
       });
   item.domain->set_settler(item.feed.get());
   item.reports = Throttle(kReportPauseNs);
+  item.used_ns = control_.clock().now_ns();
   return items_.emplace(database, std::move(item)).first->second.domain.get();
 }
 
@@ -80,26 +84,66 @@ void Domains::set_options(const freshness::FeedOptions& options) {
   for (auto& [database, item] : items_) item.feed->set_options(options);
 }
 
-// Looked at rather than told: what comes and goes within a moment is not worth a line, and a
-// trouble that lasts is worth one, and another when it is a different one; but two connections that
-// are refused by turns are not.
-void Domains::report(Log& log) {
+void Domains::keep(const std::string& database) {
+  freshness::Domain* domain = get(database);
+  if (domain == nullptr) return;
+  {
+    const std::lock_guard lock(mutex_);
+    items_.find(database)->second.kept = true;
+  }
+  domain->settler().wanted();
+}
+
+void Domains::vacate(const std::string& database) {
+  control_.post([this, database] {
+    const std::lock_guard lock(mutex_);
+    const auto found = items_.find(database);
+    if (found == items_.end() || !found->second.feed) return;
+    found->second.vacated_until_ns = control_.clock().now_ns() + kVacateNs;
+    let_go_if_idle(found->second);
+  });
+}
+
+void Domains::let_go_if_idle(Item& item) {
+  const int64_t now_ns = control_.clock().now_ns();
+  if (item.domain->has_backends()) {
+    item.used_ns = now_ns;
+    return;
+  }
+  const bool idle =
+      !item.kept && options_.idle_ms != 0 && now_ns - item.used_ns >= options_.idle_ms * kNsPerMs;
+  if (idle || now_ns < item.vacated_until_ns) item.feed->rest();
+}
+
+void Domains::look(Log& log) {
   const std::lock_guard lock(mutex_);
   for (auto& [database, item] : items_) {
     if (!item.feed) continue;
-    const freshness::FeedStatus status = item.feed->status();
-    const bool live = status.state == "live";
-    if (live == item.live && (live || status.trouble == item.trouble)) continue;
-    if (live != item.live) item.reports = Throttle(kReportPauseNs);
-    if (!live && !item.reports.admits(control_.clock().now_ns())) continue;
-    item.live = live;
-    item.trouble = status.trouble;
-    if (live) {
-      log.event(LogLevel::kInfo, "feed_live", {{"database", database}});
-    } else {
-      log.event(LogLevel::kWarn, "feed_not_live",
-                {{"database", database}, {"state", status.state}, {"why", status.trouble}});
-    }
+    let_go_if_idle(item);
+    report(item, control_.clock().now_ns(), log);
+  }
+}
+
+// Looked at rather than told: what comes and goes within a moment is not worth a line, and a
+// trouble that lasts is worth one, and another when it is a different one; but two connections that
+// are refused by turns are not.
+void Domains::report(Item& item, int64_t now_ns, Log& log) {
+  const freshness::FeedStatus status = item.feed->status();
+  const bool live = status.state == "live";
+  if (live == item.live && (live || status.trouble == item.trouble)) return;
+  if (live != item.live) item.reports = Throttle(kReportPauseNs);
+  const bool rests = status.state == "off";
+  if (!live && !rests && !item.reports.admits(now_ns)) return;
+  item.live = live;
+  item.trouble = status.trouble;
+  if (live) {
+    log.event(LogLevel::kInfo, "feed_live", {{"database", status.database}});
+  } else if (rests) {
+    log.event(LogLevel::kInfo, "feed_off",
+              {{"database", status.database}, {"why", "no clients are connected to it"}});
+  } else {
+    log.event(LogLevel::kWarn, "feed_not_live",
+              {{"database", status.database}, {"state", status.state}, {"why", status.trouble}});
   }
 }
 

@@ -1,5 +1,6 @@
 // The databases that sessions have asked for: a Domain and a Feed each, made at the first session
-// and kept until the daemon ends (a token table must outlive the entries that name its slots).
+// and kept until the daemon ends (a token table must outlive the entries that name its slots). But
+// the feed of a database without sessions rests after a while, without connections.
 #pragma once
 
 #include <functional>
@@ -33,12 +34,20 @@ class Domains {
   // Any thread. Null when there are too many databases; such sessions pass through.
   [[nodiscard]] freshness::Domain* get(const std::string& database);
 
+  // Any thread. PostgreSQL is about to be asked for something it does only where nobody is
+  // connected to this database; it waits five seconds for that. Lets go of it, if no session is
+  // there, at once or while PostgreSQL waits.
+  void vacate(const std::string& database);
+
   // Control loop only.
+  // This one is wanted from now on, also without sessions.
+  void keep(const std::string& database);
   [[nodiscard]] std::vector<freshness::FeedStatus> status() const;
   [[nodiscard]] std::vector<const freshness::Domain*> all() const;
   void set_options(const freshness::FeedOptions& options);
-  // A line for each database that is cached since the last call, or is not any more and why.
-  void report(Log& log);
+  // To be called about once a second. Lets go of databases that nobody uses; a line for each that
+  // is cached since the last call, or is not any more and why.
+  void look(Log& log);
   // A new base for this database: nothing cached before counts any more.
   void forget(const std::string& database);
   // No session is left: each feed publishes what it has and says the end; `done` then. Where
@@ -51,11 +60,17 @@ class Domains {
   struct Item {
     std::unique_ptr<freshness::Domain> domain;
     std::unique_ptr<freshness::Feed> feed;
+    bool kept = false;
+    int64_t used_ns = 0;           // when a session was last seen here
+    int64_t vacated_until_ns = 0;  // rests as soon as nobody is here
     // What was reported last.
     bool live = false;
     std::string trouble;
     Throttle reports{0};
   };
+
+  void let_go_if_idle(Item& item);
+  static void report(Item& item, int64_t now_ns, Log& log);
 
   Loop& control_;
   SqlClientFactory& factory_;

@@ -262,6 +262,12 @@ void add_freshness(std::vector<Option>& table) {
       "freshness.audit", Kind::kDuration, "1min", kSecond, 24 * kHour, Change::kByReload,
       "Between re-readings of the whole catalog, such as for disabled triggers.",
       [](auto& o) -> auto& { return o.feed.audit_ms; }));
+  table.push_back(number(
+      "freshness.idle_timeout", Kind::kDuration, "1min", 0, 24 * kHour, Change::kByReload,
+      "A database that has had no clients for so long is let go: pgfresh's own two connections "
+      "to it end, and what was cached of it is forgotten. Not the database of the upstream URL. "
+      "0: never.",
+      [](auto& o) -> auto& { return o.feed.idle_ms; }));
   table.push_back(word(
       "freshness.publish", {"trigger", "proxy"}, "proxy", Change::kByReload,
       "Who tells of writes that come through pgfresh. proxy: pgfresh, after the commit; writers "

@@ -128,9 +128,23 @@ void CatalogWatch::on_line_ready(Line& /*line*/) { pump(); }
 void CatalogWatch::on_line_notification(Line& /*line*/, std::string_view /*channel*/,
                                         std::string_view /*payload*/, uint32_t /*sender*/) {}
 
+void CatalogWatch::on_line_lost(Line& /*line*/, std::string_view why) {
+  void_statement();
+  owner_.on_watch_lost(why);
+}
+
+void CatalogWatch::stop() {
+  void_statement();
+  line_.stop();
+  wake_.cancel();
+  load_wanted_ = false;
+  poll_wanted_ = false;
+  transactions_wanted_ = false;
+}
+
 // Whether a publication under way was committed is unknown: it is made again. A reading under way
 // is void; the owner knows whether it still wants one.
-void CatalogWatch::on_line_lost(Line& /*line*/, std::string_view why) {
+void CatalogWatch::void_statement() {
   if (publishing_under_way_) {
     publishing_under_way_ = false;
     to_publish_.take(publishing_);
@@ -140,7 +154,6 @@ void CatalogWatch::on_line_lost(Line& /*line*/, std::string_view why) {
     loading_ = false;
     load_wanted_ = true;
   }
-  owner_.on_watch_lost(why);
 }
 
 void CatalogWatch::pump() {

@@ -54,6 +54,8 @@ class CatalogWatch final : private Line::Owner {
                const std::function<uint64_t()>& random64, Settlement& settlement, Owner& owner);
 
   void start() { line_.start(); }
+  // Until start(). What was to be published stays so; readings are no longer wanted.
+  void stop();
   void set_backoff(const Line::Backoff& backoff) { line_.set_backoff(backoff); }
   // Called every few hundred milliseconds: gives up on a silent server.
   void tick();
@@ -103,6 +105,7 @@ class CatalogWatch final : private Line::Owner {
                             uint32_t sender) override;
   void on_line_lost(Line& line, std::string_view why) override;
 
+  void void_statement();
   void pump();
   void wake_when_due();
   void send_publication();

@@ -47,4 +47,9 @@ std::vector<uint32_t> Domain::backends() const {
   return {backends_.begin(), backends_.end()};
 }
 
+bool Domain::has_backends() const {
+  const std::lock_guard lock(backends_mutex_);
+  return !backends_.empty();
+}
+
 }  // namespace pgfresh::freshness

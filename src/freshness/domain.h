@@ -114,6 +114,7 @@ class Domain {
   void add_backend(uint32_t pid);
   void remove_backend(uint32_t pid);
   [[nodiscard]] std::vector<uint32_t> backends() const;
+  [[nodiscard]] bool has_backends() const;
 
   // The catalog is just as old as the token of schema(D): every change that is in it has been seen
   // on the feed. Entries of other proxies count only then: theirs may rest on what a table was made

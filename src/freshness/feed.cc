@@ -27,6 +27,11 @@ struct Inbox {
   std::vector<Lost> lost;        // one for each server connection that broke
   std::vector<Writes> prepared;  // one for each PREPARE TRANSACTION
   bool carrying_wanted = false;
+
+  [[nodiscard]] bool empty() const {
+    return ended.transactions() == 0 && ddl_ended.transactions() == 0 && events.empty() &&
+           lost.empty() && prepared.empty() && !carrying_wanted;
+  }
 };
 
 }  // namespace
@@ -64,7 +69,7 @@ struct Feed::Impl : std::enable_shared_from_this<Impl> {
       looked_after = comes_back.value_or(looked_after);
     }
     if (core == nullptr) return;  // the feed is gone
-    core->start();
+    if (wanted.load() || !letters.empty()) core->start();
     if (letters.carrying_wanted) core->want_carrying();
     if (!letters.events.empty()) core->publish(letters.events);
     if (!letters.ended.empty()) core->ended(letters.ended);
@@ -127,6 +132,15 @@ void Feed::carrying_wanted() {
 void Feed::wanted() {
   if (impl_->wanted.exchange(true)) return;
   impl_->hand_over([](Inbox&) {});
+}
+
+// A session is in the domain's list before it is wanted(): who takes that word back, and finds the
+// list empty behind it, leaves no session waiting for a feed that rests.
+bool Feed::rest() {
+  const bool wanted = impl_->wanted.exchange(false);
+  if (impl_->core->rest()) return true;
+  impl_->wanted.store(wanted);
+  return false;
 }
 
 FeedStatus Feed::status() const { return impl_->core->status(); }

@@ -20,6 +20,7 @@ struct FeedOptions {
   int64_t staleness_ms = 1000;     // Δ: the lease's length
   int64_t catalog_poll_ms = 5000;  // between looks at the catalog's fingerprint
   int64_t audit_ms = 60'000;       // between re-readings of the whole catalog
+  int64_t idle_ms = 60'000;        // a database without sessions for so long is let go; 0: never
   int64_t reconnect_ms_min = 50;   // back-off, doubled up to the maximum, with jitter
   int64_t reconnect_ms_max = 5000;
   Publish publish = Publish::kProxy;  // who publishes what proxied sessions write
@@ -83,6 +84,9 @@ class Feed final : public Settler {
   void carrying_wanted() override;
 
   // Control loop only.
+  // Nobody is left in this database: lets both connections go until somebody is wanted() again, and
+  // forgets what was cached. Refused, and false, while somebody is there, or left something to do.
+  bool rest();
   [[nodiscard]] FeedStatus status() const;
   void set_options(const FeedOptions& options);
   // Forget everything: a new base for all slots (console: FLUSH ALL on this database).

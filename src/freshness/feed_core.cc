@@ -185,6 +185,29 @@ void FeedCore::begin_session() {
 }
 
 void FeedCore::on_line_lost(Line& /*line*/, std::string_view why) {
+  end_session();
+  note_trouble("feed connection", why);
+  open_letters_(false);
+}
+
+// What is not settled then stays open, and what is not published stays queued: both go on with the
+// next session. Nobody else is harmed, since a publisher who has not said the end is given up.
+bool FeedCore::rest() {
+  if (!line_.started()) return true;
+  open_letters_(false);
+  const bool owes = settlement_.transactions() != 0 || watch_.unpublished() != 0 || event_owed_ ||
+                    publisher_.vouching() || publisher_.has_events();
+  if (domain_.has_backends() || (listening_ && owes)) return false;
+  end_session();
+  line_.stop();
+  watch_.stop();
+  ticker_.reset();
+  period_ms_ = 0;
+  trouble_text_.clear();
+  return true;
+}
+
+void FeedCore::end_session() {
   end_lease();
   listening_ = false;
   if (fence_under_way_) publisher_.lost();
@@ -201,8 +224,6 @@ void FeedCore::on_line_lost(Line& /*line*/, std::string_view why) {
   watch_.cancel_load();
   withdraw_catalog();
   domain_.set_trouble(Reason::kNoLease);
-  note_trouble("feed connection", why);
-  open_letters_(false);
 }
 
 // ---- events ----

@@ -44,6 +44,10 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   void set_letters(std::function<void(bool comes_back)> open) { open_letters_ = std::move(open); }
 
   void start();  // again: nothing
+  // Lets the connections go until start(), which begins with a new base. Refused, and false, while
+  // sessions of the database are here, or something of theirs is still to be published or settled
+  // over a connection that lives.
+  bool rest();
   void set_options(const FeedOptions& options);
   void forget();
 
@@ -85,6 +89,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   void watch_publishers();
   void introduce();
   void begin_session();
+  void end_session();
 
   // Fences, and what is said in them
   enum class Said : uint8_t { kNothing, kPublication, kFleetWords, kProof };

@@ -53,6 +53,12 @@ void Line::start() {
   connect();
 }
 
+void Line::stop() {
+  started_ = false;
+  failures_ = 0;
+  let_go();
+}
+
 bool Line::ready() const { return attempt_ != nullptr && attempt_->ready; }
 
 bool Line::idle() const { return ready() && !attempt_->pending; }

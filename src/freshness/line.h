@@ -42,6 +42,9 @@ class Line {
   Line& operator=(const Line&) = delete;
 
   void start();
+  // Ends the connection, and every attempt at one, until start(); nobody is told. Not from inside a
+  // callback of its own.
+  void stop();
   void set_backoff(const Backoff& backoff) { backoff_ = backoff; }
   // Ends this connection as if it were lost. REQUIRES: started.
   void drop(std::string_view why);

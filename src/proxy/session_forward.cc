@@ -54,6 +54,9 @@ bool may_reset_settings(const query::Statement& statement) {
 // outlived the session.
 void Session::before_forward(MemoText* text) {
   if (domain_ != nullptr && !server_->segment_open()) choose_inband(text);
+  if (text != nullptr && !text->statement().vacant_database.empty()) {
+    worker_.shared().vacate(text->statement().vacant_database);
+  }
   if (transaction_.deferred()) {
     PGFRESH_CHECK(!server_->segment_open());
     server_->inject_query(transaction_.take_deferred(), Purpose::kSetup);

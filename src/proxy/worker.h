@@ -40,6 +40,8 @@ struct Shared {
   Log& log;
   // The domain of a database, made when it is not there; null when there are too many.
   std::function<freshness::Domain*(const std::string& database)> domain_of;
+  // A client is about to ask for what PostgreSQL does only where nobody is connected.
+  std::function<void(const std::string& database)> vacate;
   std::function<uint64_t()> random64;
   std::atomic<uint64_t> clients{0};  // connected, of all workers
   std::atomic<uint64_t> next_session{1};

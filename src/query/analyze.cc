@@ -172,7 +172,38 @@ bool is_ddl(std::string_view type) {
              "SecLabelStmt", "ViewStmt"});
 }
 
-Kind take_rest(std::string_view type, const Part& part) {
+// The option of a DefElem list whose name is `name`, as text; empty: there is none.
+std::string option_text(const object& body, std::string_view name) {
+  simdjson::dom::array options;
+  const auto list = member(body, "options");
+  if (!list || list->get(options) != simdjson::SUCCESS) return {};
+  for (const element option : options) {
+    const std::optional<Node> found = unwrap(option);
+    if (!found || text(found->body, "defname") != name) continue;
+    const auto arg = member(found->body, "arg");
+    const std::optional<Node> value = arg ? unwrap(*arg) : std::nullopt;
+    return value ? text(value->body, "sval") : std::string();
+  }
+  return {};
+}
+
+// The database that PostgreSQL wants to be without connections for this, for which it waits five
+// seconds (src/backend/commands/dbcommands.c: CountOtherDBBackends); empty: none.
+std::string vacant_database(std::string_view type, const object& body) {
+  if (type == "DropdbStmt") return text(body, "dbname");
+  if (type == "CreatedbStmt") {
+    const std::string copied = option_text(body, "template");
+    return copied.empty() ? "template1" : copied;
+  }
+  if (type == "RenameStmt" && text(body, "renameType") == "OBJECT_DATABASE") {
+    return text(body, "subname");
+  }
+  const bool moved = type == "AlterDatabaseStmt" && !option_text(body, "tablespace").empty();
+  return moved ? text(body, "dbname") : std::string();
+}
+
+Kind take_rest(std::string_view type, const object& body, const Part& part) {
+  part.out.vacant_database = vacant_database(type, body);
   if (is_one_of(type, {"LockStmt", "VacuumStmt", "CheckPointStmt", "ConstraintsSetStmt"})) {
     // SET CONSTRAINTS … IMMEDIATE runs deferred triggers, VACUUM and ANALYZE index expressions.
     part.shape.writes = true;
@@ -209,7 +240,7 @@ Kind take_statement(std::string_view type, const object& body, const Part& part)
     return take_cursor(type, body, part);
   }
   if (type == "VariableSetStmt") part.out.setting_changes = changes_of_set(body);
-  return take_rest(type, part);
+  return take_rest(type, body, part);
 }
 
 Reason reason_for(Kind kind) {

@@ -64,6 +64,7 @@ struct Statement {
   bool deallocates_all = false;   // kDeallocate: DEALLOCATE ALL, DISCARD ALL; kMany: some statement
                                   // deallocates something, so that no name is known any more
   std::string deallocated_name;   // kDeallocate: DEALLOCATE name
+  std::string vacant_database;    // must be without connections for it: DROP, RENAME … DATABASE
   std::string text;               // as it came
   std::string canonical;          // see canonicalize(); the text itself where that gave nothing
   std::string grouped;            // see grouped_form(); cut to kGroupedBytesMax

@@ -49,6 +49,75 @@ def test_the_log_tells_when_a_feed_comes_and_goes(own_server, own_play):
     wait_until(lambda: lines("feed_live") == 2, "and one for its return")
 
 
+OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgfresh%' AND datname = "
+
+
+@pytest.fixture
+def besides(own_play):
+    """A play, and the names of databases of the same server, for the test to add to. pgfresh has a
+    feed for the first, which has no clients; visit() is one that sees hits there."""
+    play = own_play({"freshness.idle_timeout": "0"})
+    names = [f"{play.database}_b"]
+    play.server.create_database(names[0], template="stage")
+
+    def visit():
+        with psycopg.connect(play.proxy.url(database=names[0]), autocommit=True) as guest:
+            return play.hot(guest, "SELECT name FROM part WHERE id = 1")
+
+    play.visit = visit
+    visit()
+    assert int(play.sql(f"{OURS}'{names[0]}'")) == 2
+    yield play, names
+    for name in names:
+        play.server.psql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def test_a_database_can_be_dropped_when_its_clients_have_gone(besides):
+    play, names = besides
+    play.app().execute(f"DROP DATABASE {names[0]}")
+    # And one of the same name is another one.
+    play.server.create_database(names[0], template="stage")
+    play.server.psql("UPDATE part SET name = 'of the second' WHERE id = 1", database=names[0])
+    with psycopg.connect(play.proxy.url(database=names[0]), autocommit=True) as guest:
+        assert one(guest, "SELECT name FROM part WHERE id = 1") == "of the second"
+    assert play.visit() == [("of the second",)]
+
+
+def test_a_database_can_be_renamed_and_copied_when_its_clients_have_gone(besides):
+    play, names = besides
+    other = f"{names[0]}_new"
+    names.append(other)
+    play.app().execute(f"CREATE DATABASE {other} TEMPLATE {names[0]}")
+    play.app().execute(f"DROP DATABASE {other}")
+    play.visit()
+    play.app().execute("ALTER DATABASE {} RENAME TO {}".format(names[0], other))
+
+
+def test_a_database_with_clients_is_in_use_as_ever(besides):
+    play, names = besides
+    with psycopg.connect(play.proxy.url(database=names[0]), autocommit=True) as guest:
+        with pytest.raises(psycopg.errors.ObjectInUse):
+            play.app().execute(f"DROP DATABASE {names[0]}")
+        assert one(guest, "SELECT 1") == 1
+    play.app().execute(f"DROP DATABASE {names[0]}")
+
+
+def test_a_database_without_clients_is_let_go_after_a_while(own_play):
+    play = own_play({"freshness.idle_timeout": "1s"})
+    of_upstream = wait_until(lambda: play.sql(f"{OURS}'postgres'"), "a count")
+    with play.app() as app:
+        play.hot(app, NAME)
+        time.sleep(3)
+        assert int(play.sql(f"{OURS}'{play.database}'")) == 2  # a client is here
+    wait_until(lambda: play.sql(f"{OURS}'{play.database}'") == "0", "pgfresh's connections to end")
+    wait_until(lambda: f"feed_off database={play.database}" in play.proxy.log_text(), "a line")
+    assert play.sql(f"{OURS}'postgres'") == of_upstream  # the one of the upstream URL stays
+    play.sql("UPDATE item SET name = 'unseen' WHERE id = 1")
+    again = play.app()
+    assert one(again, NAME) == "unseen"
+    play.hot(again, NAME)
+
+
 def test_own_writes_while_the_feed_is_killed(play):
     app, reader = play.app(), play.app()
     for turn in range(60):

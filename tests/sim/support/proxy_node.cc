@@ -72,6 +72,7 @@ ProxyNode::ProxyNode(ManualTime& time, FakePostgres& server, NodeOptions options
               cancels_,
               log_,
               [this](const std::string&) { return &domain_; },
+              [](const std::string&) {},
               [this] { return random_.next(); }} {
   const auto on_touched = [this, free = options.free_on_event](uint32_t slot, uint64_t before) {
     if (!free) return;

@@ -99,6 +99,7 @@ TEST_CASE("the table: names unique, defaults allowed, and equal to those of the 
   CHECK(options.feed.staleness_ms == feed.staleness_ms);
   CHECK(options.feed.catalog_poll_ms == feed.catalog_poll_ms);
   CHECK(options.feed.audit_ms == feed.audit_ms);
+  CHECK(options.feed.idle_ms == feed.idle_ms);
   CHECK(options.feed.publish == feed.publish);
   CHECK(options.slots_log2 == 20);
   CHECK(options.listen_tcp == Texts{"127.0.0.1:6543"});

@@ -252,6 +252,83 @@ TEST_CASE("feed lost: no lease at once, new base when it is back") {
   CHECK(play.feed->status().sessions == 2);
 }
 
+TEST_CASE("a feed that nobody wants rests without connections, and forgets") {
+  Play play;
+  play.start();
+  const Stamp stamp = play.stamp_on(100);
+  const auto listener = play.server.listener();
+  const auto watcher = play.server.other();
+  REQUIRE(play.feed->rest());
+  play.time.settle();
+  CHECK_FALSE(listener->open());
+  CHECK_FALSE(watcher->open());
+  CHECK_FALSE(play.lease());
+  CHECK(play.domain.trouble() == Reason::kNoLease);
+  CHECK(play.feed->status().state == "off");
+  const size_t connections = play.server.connections().size();
+  play.time.advance_ms(60'000);
+  CHECK(play.server.connections().size() == connections);
+
+  play.feed->wanted();
+  play.time.settle();
+  CHECK(play.lease());
+  CHECK(play.feed->status().state == "live");
+  CHECK_FALSE(play.servable(stamp));
+  play.notify("1 500 w 100");
+  CHECK(play.touched.size() > 0);
+}
+
+TEST_CASE("a feed does not rest while somebody is here, or something is to be settled") {
+  Play play;
+  play.start();
+  play.domain.add_backend(7);
+  CHECK_FALSE(play.feed->rest());
+  play.domain.remove_backend(7);
+
+  play.fences_held = true;
+  play.open({5});
+  play.feed->ended(Writes{{5}, {}});
+  play.time.settle();
+  CHECK_FALSE(play.feed->rest());
+  CHECK(play.lease());
+  play.fences_held = false;
+  play.server.listener()->answer();
+  play.time.advance_ms(100);
+  CHECK(play.domain.tokens().open_total() == 0);
+  CHECK(play.feed->rest());
+}
+
+TEST_CASE("what is left to a feed at rest wakes it") {
+  Play play;
+  play.start();
+  REQUIRE(play.feed->rest());
+  play.open({5});
+  play.feed->ended(Writes{{5}, {}});
+  play.time.advance_ms(500);
+  CHECK(play.domain.tokens().open_total() == 0);
+  CHECK(play.feed->status().state == "live");
+}
+
+TEST_CASE("a feed whose database is gone rests too, and goes on with what it had") {
+  Play play;
+  play.start();
+  play.open({5});
+  play.server.set_admission(sim::ScriptedSql::Admission::kRefuse);
+  play.server.lose_all("terminating connection");
+  play.feed->ended(Writes{{5}, {}});
+  play.time.settle();
+  REQUIRE(play.feed->rest());
+  const size_t connections = play.server.connections().size();
+  play.time.advance_ms(60'000);
+  CHECK(play.server.connections().size() == connections);
+  CHECK(play.domain.tokens().open_total() == 1);
+  play.server.set_admission(sim::ScriptedSql::Admission::kAccept);
+  play.feed->wanted();
+  play.time.advance_ms(500);
+  CHECK(play.lease());
+  CHECK(play.domain.tokens().open_total() == 0);
+}
+
 TEST_CASE("back-off doubles up to its maximum, with jitter") {
   Play play;
   play.server.set_admission(sim::ScriptedSql::Admission::kRefuse);

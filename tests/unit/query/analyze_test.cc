@@ -12,6 +12,18 @@ namespace {
 
 std::shared_ptr<const Statement> analyzed(std::string_view text) { return analyze(text, 16384); }
 
+TEST_CASE("which database must be without connections for it") {
+  CHECK(analyzed("drop database if exists \"Clinic\"")->vacant_database == "Clinic");
+  CHECK(analyzed("DROP DATABASE clinic WITH (FORCE)")->vacant_database == "clinic");
+  CHECK(analyzed("alter database clinic rename to hospital")->vacant_database == "clinic");
+  CHECK(analyzed("alter database clinic set tablespace fast")->vacant_database == "clinic");
+  CHECK(analyzed("create database copy with owner me template clinic")->vacant_database ==
+        "clinic");
+  CHECK(analyzed("create database fresh")->vacant_database == "template1");
+  CHECK(analyzed("alter database clinic set work_mem = '1MB'")->vacant_database.empty());
+  CHECK(analyzed("alter table clinic rename to hospital")->vacant_database.empty());
+}
+
 TEST_CASE("kinds of statements") {
   struct Case {
     std::string_view text;
