@@ -58,6 +58,10 @@ class Session {
   void end(std::string_view sqlstate, std::string_view text);
   // The daemon stops: end if idle outside a transaction. True when the session has ended.
   bool end_if_idle();
+  // Nothing is left to be sent, the farewell included; only the client's own end is waited for.
+  [[nodiscard]] bool has_said_all() const {
+    return state_ == State::kClosing && client_->queued_bytes() == 0;
+  }
   // Called once a second.
   void check_time(int64_t now_ns);
   // The fetch this session waits for has ended.

@@ -154,7 +154,13 @@ void Worker::sweep() {
     Session* session = find(id);
     if (session == nullptr) continue;
     session->check_time(now_ns);
-    if (draining_) session->end_if_idle();
+    if (!draining_) continue;
+    // The kernel has the farewell of the last sweep: a client that does not read delays nothing.
+    if (session->has_said_all()) {
+      remove(id);
+    } else {
+      session->end_if_idle();
+    }
   }
 }
 

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 
 import asyncpg
 import psycopg
@@ -260,6 +261,18 @@ def test_term_finishes_the_transaction_under_way(own_play):
     wait_until(lambda: not play.proxy.running(), "it has stopped")
     assert play.proxy.process.returncode == 0
     assert play.sql(NAME) == "finished well"
+
+
+def test_term_does_not_wait_for_a_client_that_does_not_read(own_play):
+    play = own_play()
+    play.app().execute(NAME)
+    idle = play.wire()
+    idle.query("SELECT 1")
+    begun = time.monotonic()
+    play.proxy.signal(signal.SIGTERM)
+    wait_until(lambda: not play.proxy.running(), "it has stopped", 8)
+    assert time.monotonic() - begun < 3
+    idle.until_closed(timeout=5)  # the farewell is there to be read
 
 
 def test_int_stops_now(own_play):
