@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -22,7 +23,8 @@ constexpr const char* kIndexPage =
     "<!DOCTYPE html><html lang=\"en\"><head><title>pgfresh</title></head><body><h1>pgfresh</h1><ul>"
     "<li><a href=\"/metrics\">/metrics</a>: counters for Prometheus</li>"
     "<li><a href=\"/healthz\">/healthz</a>: 200 while the process runs</li>"
-    "<li><a href=\"/readyz\">/readyz</a>: 200 while clients are accepted; the state of each "
+    "<li><a href=\"/readyz\">/readyz</a>: 200 while clients are accepted and PostgreSQL takes "
+    "connections; the state of each "
     "database's invalidation feed</li></ul></body></html>\n";
 
 // What civetweb itself complains of while it starts.
@@ -174,13 +176,15 @@ uint16_t HttpServer::port() const {
 std::string readiness_json(const Readiness& readiness) {
   std::string json = "{\"ready\":";
   json += readiness.ready ? "true" : "false";
+  json += ",\"postgres\":";
+  json += readiness.postgres ? "true" : "false";
   json += ",\"databases\":[";
   for (size_t i = 0; i < readiness.feeds.size(); ++i) {
     const freshness::FeedStatus& feed = readiness.feeds[i];
     if (i > 0) json += ",";
     json += "{\"database\":" + json_string(feed.database) + ",\"feed\":" + json_string(feed.state) +
             ",\"trouble\":" + json_string(feed.trouble) +
-            ",\"lease_left_ms\":" + std::to_string(feed.lease_left_ms) +
+            ",\"lease_left_ms\":" + std::to_string(std::max<int64_t>(feed.lease_left_ms, 0)) +
             ",\"tables_watched\":" + std::to_string(feed.relations_watched) + "}";
   }
   return json + "]}\n";

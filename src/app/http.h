@@ -16,7 +16,8 @@
 namespace pgfresh::app {
 
 struct Readiness {
-  bool ready = false;  // the listeners are open and nobody has asked to stop
+  bool ready = false;     // PostgreSQL takes connections, and nobody has asked to stop
+  bool postgres = false;  // PostgreSQL takes connections
   std::vector<freshness::FeedStatus> feeds;
 };
 

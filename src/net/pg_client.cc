@@ -37,15 +37,23 @@ class Parameters {
     values_.push_back(std::move(value));
   }
   [[nodiscard]] PGconn* start() const {
-    std::vector<const char*> keywords(keywords_);
-    std::vector<const char*> values;
-    for (const std::string& value : values_) values.push_back(value.c_str());
-    keywords.push_back(nullptr);
-    values.push_back(nullptr);
-    return PQconnectStartParams(keywords.data(), values.data(), 0);
+    return PQconnectStartParams(terminated(keywords_).data(), terminated(pointers()).data(), 0);
+  }
+  [[nodiscard]] PGPing ping() const {
+    return PQpingParams(terminated(keywords_).data(), terminated(pointers()).data(), 0);
   }
 
  private:
+  [[nodiscard]] static std::vector<const char*> terminated(std::vector<const char*> list) {
+    list.push_back(nullptr);
+    return list;
+  }
+  [[nodiscard]] std::vector<const char*> pointers() const {
+    std::vector<const char*> values;
+    for (const std::string& value : values_) values.push_back(value.c_str());
+    return values;
+  }
+
   std::vector<const char*> keywords_;
   std::vector<std::string> values_;
 };
@@ -409,6 +417,20 @@ std::unique_ptr<SqlClient> PgClientFactory::connect(const std::string& database,
   auto session = std::make_shared<Session>(loop_, upstream_, database, events);
   session->begin();
   return std::make_unique<PgClient>(std::move(session));
+}
+
+// A server that wants a password has answered, too; it is not given one.
+bool accepts_connections(const Upstream& upstream) {
+  const UpstreamTarget& target = upstream.target;
+  Parameters parameters;
+  parameters.add("host", target.host);
+  parameters.add("hostaddr", target.hostaddr);
+  parameters.add("port", std::to_string(target.port));
+  parameters.add("user", target.user);
+  parameters.add("dbname", target.database);
+  parameters.add("application_name", "pgfresh");
+  parameters.add("connect_timeout", "2");
+  return parameters.ping() == PQPING_OK;
 }
 
 }  // namespace pgfresh::net

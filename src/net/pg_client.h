@@ -27,4 +27,8 @@ class PgClientFactory final : public SqlClientFactory {
   std::shared_ptr<const Upstream> upstream_;
 };
 
+// Whether PostgreSQL takes connections now: not while it starts, stops or is away. Any thread but a
+// loop's: it waits, up to two seconds for each address.
+[[nodiscard]] bool accepts_connections(const Upstream& upstream);
+
 }  // namespace pgfresh::net

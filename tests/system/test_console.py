@@ -275,6 +275,21 @@ def test_term_does_not_wait_for_a_client_that_does_not_read(own_play):
     idle.until_closed(timeout=5)  # the farewell is there to be read
 
 
+def test_ready_means_that_postgres_takes_connections(own_server, own_play):
+    play = own_play(postgres=own_server)
+    play.app().execute(NAME)
+    status, page = play.proxy.get("/readyz")
+    assert status == 200 and json.loads(page)["postgres"] is True
+    own_server.stop()
+    wait_until(lambda: play.proxy.get("/readyz")[0] == 503, "it is not ready")
+    state = json.loads(play.proxy.get("/readyz")[1])
+    assert state["postgres"] is False
+    assert all(each["lease_left_ms"] >= 0 for each in state["databases"])
+    assert play.proxy.get("/healthz")[0] == 200
+    own_server.start()
+    wait_until(lambda: play.proxy.get("/readyz")[0] == 200, "it is ready again")
+
+
 def test_int_stops_now(own_play):
     play = own_play()
     app = play.app()

@@ -40,6 +40,7 @@ TEST_CASE("the pages and their status") {
                       freshness::FeedStatus feed;
                       feed.database = "app";
                       feed.state = "lost";
+                      feed.lease_left_ms = -123456;
                       feed.trouble = "no \"route\"";
                       readiness.feeds.push_back(feed);
                       return readiness;
@@ -60,7 +61,8 @@ TEST_CASE("the pages and their status") {
   CHECK(fetch(port, "HEAD /metrics").ends_with("\r\n\r\n"));
 
   const std::string body =
-      "{\"ready\":true,\"databases\":[{\"database\":\"app\",\"feed\":\"lost\",\"trouble\":"
+      "{\"ready\":true,\"postgres\":false,\"databases\":[{\"database\":\"app\",\"feed\":\"lost\","
+      "\"trouble\":"
       "\"no \\\"route\\\"\",\"lease_left_ms\":0,\"tables_watched\":0}]}\n";
   const std::string answer = fetch(port, "GET /readyz");
   CHECK(answer.find("HTTP/1.1 200") == 0);
