@@ -138,7 +138,7 @@ std::string Daemon::start() {
     log_.event(LogLevel::kInfo, "listening", {{"address", address}});
   }
   if (http_) log_.event(LogLevel::kInfo, "pages", {{"address", options_.listen_http}});
-  if (options_.listen_unix.empty()) {
+  if (options_.listen_unix.empty() && !options_.unix_unwanted) {
     log_.event(LogLevel::kInfo, "no_unix_socket",
                {{"why", "listen.unix names no directory that may be written"}});
   }
@@ -251,6 +251,9 @@ Daemon::Reloaded Daemon::reload() {
   store_.set_bytes_max(options_.cache_bytes);
   domains_->set_options(options_.feed);
   publish_settings();
+  if (const std::string error = log_.reopen(); !error.empty()) {
+    log_.event(LogLevel::kError, "log_not_reopened", {{"error", error}});
+  }
   log_.event(LogLevel::kInfo, "reloaded", {});
   for (const std::string& name : reloaded.needing_restart) {
     log_.event(LogLevel::kWarn, "reload_needs_restart", {{"option", name}});

@@ -1,7 +1,8 @@
 #include "app/logging.h"
 
 #include <spdlog/async.h>
-#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/details/file_helper.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -46,10 +47,33 @@ bool is_plain(std::string_view text) {
   });
 }
 
+// A file that can be opened anew when something like logrotate has moved it away.
+class FileSink final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  explicit FileSink(const std::string& path) { file_.open(path, false); }
+
+  // Throws spdlog_ex; then the file that was open is closed.
+  void reopen() {
+    const std::lock_guard lock(mutex_);
+    file_.reopen(false);
+  }
+
+ private:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    file_.write(line);
+  }
+  void flush_() override { file_.flush(); }
+
+  spdlog::details::file_helper file_;
+};
+
 class SpdLog final : public Log {
  public:
-  SpdLog(const LogOptions& options, spdlog::sink_ptr sink)
-      : level_(options.level),
+  SpdLog(const LogOptions& options, spdlog::sink_ptr sink, std::shared_ptr<FileSink> file)
+      : file_(std::move(file)),
+        level_(options.level),
         format_(options.format),
         pool_(std::make_shared<spdlog::details::thread_pool>(kQueueLines, 1)),
         logger_(std::make_shared<spdlog::async_logger>(
@@ -75,7 +99,18 @@ class SpdLog final : public Log {
                  log_line(format_, "log_lines_lost", {{"total", count}}));
   }
 
+  [[nodiscard]] std::string reopen() override {
+    if (!file_) return {};
+    try {
+      file_->reopen();
+    } catch (const spdlog::spdlog_ex& error) {
+      return "log.file: " + std::string(error.what());
+    }
+    return {};
+  }
+
  private:
+  const std::shared_ptr<FileSink> file_;  // null: standard error
   const LogLevel level_;
   const LogFormat format_;
   std::shared_ptr<spdlog::details::thread_pool> pool_;  // its destructor writes what is queued
@@ -104,13 +139,12 @@ std::string log_line(LogFormat format, std::string_view noun,
 
 tl::expected<std::unique_ptr<Log>, std::string> open_log(const LogOptions& options) {
   try {
-    spdlog::sink_ptr sink;
     if (options.file.empty()) {
-      sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
-    } else {
-      sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(options.file);
+      return std::make_unique<SpdLog>(options, std::make_shared<spdlog::sinks::stderr_sink_mt>(),
+                                      nullptr);
     }
-    return std::make_unique<SpdLog>(options, std::move(sink));
+    auto file = std::make_shared<FileSink>(options.file);
+    return std::make_unique<SpdLog>(options, file, file);
   } catch (const spdlog::spdlog_ex& error) {
     return tl::make_unexpected("log.file: " + std::string(error.what()));
   }

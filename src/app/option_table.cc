@@ -48,6 +48,7 @@ std::string put_listen_unix(Options& options, const Texts& items) {
     options.listen_unix.clear();
   } else if (text.front() == '/') {
     options.listen_unix = text;
+  options.unix_unwanted = text == kNone || text.empty();
   } else {
     return "\"" + text + "\" is not the path of a directory";
   }
@@ -445,7 +446,7 @@ void add_log(std::vector<Option>& table) {
       [](auto& o) -> auto& { return o.log_format; }));
   table.push_back(texts(
       "log.file", Kind::kText, "", "a file; empty: standard error", Change::kAtStart,
-      "Where the log goes. The file is appended to.",
+      "Where the log goes. The file is appended to; SIGHUP opens it anew.",
       [](Options& options, const Texts& items) {
         options.log_file = items.front();
         return std::string();

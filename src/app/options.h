@@ -41,6 +41,7 @@ struct RedisOptions {
 struct Options {
   std::vector<std::string> listen_tcp;  // "127.0.0.1:6543"
   std::string listen_unix;              // a directory; empty: no unix socket
+  bool unix_unwanted = false;           // listen.unix is none: nobody misses it
   std::string listen_http;              // "127.0.0.1:9643"; empty: no pages
   std::string upstream_url;
 

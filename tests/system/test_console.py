@@ -290,6 +290,15 @@ def test_ready_means_that_postgres_takes_connections(own_server, own_play):
     wait_until(lambda: play.proxy.get("/readyz")[0] == 200, "it is ready again")
 
 
+def test_hup_opens_the_log_file_anew(own_play, tmp_path):
+    log = tmp_path / "pgfresh.log"
+    play = own_play({"log.file": str(log), "listen.unix": "none"})
+    log.rename(tmp_path / "pgfresh.log.1")
+    play.proxy.signal(signal.SIGHUP)
+    wait_until(lambda: log.exists() and "reloaded" in log.read_text(), "a line in the new file")
+    assert "no_unix_socket" not in (tmp_path / "pgfresh.log.1").read_text()  # nobody asked for one
+
+
 def test_int_stops_now(own_play):
     play = own_play()
     app = play.app()

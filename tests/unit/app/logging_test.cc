@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 #include <unistd.h>
+#include <string>
 
 #include <cstdio>
 #include <cstdlib>
@@ -63,6 +64,24 @@ TEST_CASE("a log that cannot be opened is told") {
   const auto log = open_log({LogLevel::kInfo, LogFormat::kText, "/dev/null/pgfresh.log"});
   REQUIRE_FALSE(log);
   CHECK(log.error().find("log.file: ") == 0);
+}
+
+TEST_CASE("a log file that was moved away is opened anew") {
+  const std::string path = "/tmp/pgfresh-log-" + std::to_string(::getpid());
+  const std::string moved = path + ".1";
+  {
+    const auto log = open_log({LogLevel::kInfo, LogFormat::kText, path});
+    REQUIRE(log);
+    (*log)->event(LogLevel::kInfo, "before", {});
+    REQUIRE(std::rename(path.c_str(), moved.c_str()) == 0);
+    CHECK((*log)->reopen() == "");
+    (*log)->event(LogLevel::kInfo, "after", {});
+  }
+  std::stringstream text;
+  text << std::ifstream(path).rdbuf();
+  CHECK(text.str().find("after") != std::string::npos);
+  std::remove(path.c_str());
+  std::remove(moved.c_str());
 }
 
 TEST_CASE("a throttle admits one line a period and counts the rest") {
