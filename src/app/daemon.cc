@@ -448,13 +448,13 @@ std::string Daemon::metrics_page() {
 Readiness Daemon::readiness() {
   Readiness readiness;
   readiness.feeds = ask_feeds();
-  return readiness;
-}
-
   // A lease is word from PostgreSQL, not older than the staleness.
   const bool heard =
       std::any_of(readiness.feeds.begin(), readiness.feeds.end(),
                   [](const freshness::FeedStatus& feed) { return feed.lease_left_ms > 0; });
   readiness.postgres = heard || net::accepts_connections(*upstream_);
   readiness.ready = !ending_ && readiness.postgres;
+  return readiness;
+}
+
 }  // namespace pgfresh::app

@@ -26,7 +26,10 @@ int run(const CommandLine& line) {
   if (!upstream) return fail("upstream.url: " + upstream.error(), 1);
   auto redis = open_redis(*options);
   if (!redis) return fail("redis.url: " + redis.error(), 1);
-  if (line.action == CommandLine::Action::kCheck) return 0;
+  if (line.action == CommandLine::Action::kCheck) {
+    const std::string error = check_places(*options);
+    return error.empty() ? 0 : fail(error, 1);
+  }
   auto log = open_log({options->log_level, options->log_format, options->log_file});
   if (!log) return fail(log.error(), 1);
   Daemon daemon(std::move(*options), {*upstream, *redis}, **log, [&line] { return line.load(); });

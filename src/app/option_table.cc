@@ -32,9 +32,15 @@ constexpr std::string_view kScramPrefix = "SCRAM-SHA-256$";
 
 // ── What is not a number ─────────────────────────────────────────────────────────────────────────
 
+std::string not_an_address(const std::string& text) {
+  std::string trouble = "\"" + text + "\" is not an address to listen on";
+  if (text.starts_with(':')) trouble += ": it has no host; every address is *" + text;
+  return trouble;
+}
+
 std::string put_listen_tcp(Options& options, const Texts& items) {
   for (const std::string& item : items) {
-    if (!net::is_listen_address(item)) return "\"" + item + "\" is not an address to listen on";
+    if (!net::is_listen_address(item)) return not_an_address(item);
   }
   options.listen_tcp = items;
   return {};
@@ -42,13 +48,13 @@ std::string put_listen_tcp(Options& options, const Texts& items) {
 
 std::string put_listen_unix(Options& options, const Texts& items) {
   const std::string& text = items.front();
+  options.unix_unwanted = text == kNone || text.empty();
   if (text == "auto") {
     options.listen_unix = ::access(kRunDirectory, W_OK | X_OK) == 0 ? kRunDirectory : "";
   } else if (text == kNone || text.empty()) {
     options.listen_unix.clear();
   } else if (text.front() == '/') {
     options.listen_unix = text;
-  options.unix_unwanted = text == kNone || text.empty();
   } else {
     return "\"" + text + "\" is not the path of a directory";
   }
@@ -62,7 +68,7 @@ std::string put_listen_http(Options& options, const Texts& items) {
   } else if (net::is_listen_address(text)) {
     options.listen_http = text;
   } else {
-    return "\"" + text + "\" is not an address to listen on";
+    return not_an_address(text);
   }
   return {};
 }
@@ -198,7 +204,7 @@ void add_listen(std::vector<Option>& table) {
             "a directory, auto (/run/pgfresh where it is writable) or none", Change::kAtStart,
             "Directory of the unix socket .s.PGSQL.PORT; PORT is that of listen.tcp.",
             put_listen_unix, [](const Options& o) { return one_or_none(o.listen_unix); }));
-  table.push_back(texts("listen.http", Kind::kText, "127.0.0.1:9643", "HOST:PORT or none",
+  table.push_back(texts("listen.http", Kind::kText, "127.0.0.1:9643", "HOST:PORT, *:PORT or none",
                         Change::kAtStart, "Pages for machines: /metrics, /healthz, /readyz.",
                         put_listen_http,
                         [](const Options& o) { return one_or_none(o.listen_http); }));

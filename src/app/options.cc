@@ -2,6 +2,8 @@
 
 #include <openssl/rand.h>
 #include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -11,6 +13,7 @@
 #include "app/units.h"
 #include "base/check.h"
 #include "base/limits.h"
+#include "net/uv_stream.h"
 #include "wire/scram.h"
 
 namespace pgfresh::app {
@@ -113,6 +116,23 @@ std::string check_complete(const Options& options) {
            allowed_text(*find_option("listen.tcp"));
   }
   return {};
+}
+
+std::string check_places(const Options& options) {
+  if (options.listen_unix.empty()) return {};
+  const std::string& place = options.listen_unix;
+  const std::string path = place + "/.s.PGSQL." + std::to_string(options.unix_port());
+  std::string trouble;
+  struct stat status {};
+  if (!net::socket_path_fits(path)) {
+    trouble = "the path " + path + " is too long for a unix socket";
+  } else if (::stat(place.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
+    trouble = "\"" + place + "\" is not a directory";
+  } else if (::access(place.c_str(), W_OK | X_OK) != 0) {
+    trouble = "\"" + place + "\" may not be written by this user";
+  }
+  if (trouble.empty()) return {};
+  return "listen.unix: " + trouble + "; allowed: " + allowed_text(*find_option("listen.unix"));
 }
 
 cache::RedisStoreOptions redis_store_options(const Options& options) {

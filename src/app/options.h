@@ -89,6 +89,10 @@ struct Options {
 // SHOW CONFIG; passwords are left out.
 [[nodiscard]] std::vector<console::ConfigRow> config_rows(const Options& options);
 
+// For --check: whether the unix socket can be made. Not when the file is read: systemd makes
+// the directory when the service starts.
+[[nodiscard]] std::string check_places(const Options& options);
+
 // What each loop's store is told. REQUIRES: redis.url is not empty.
 [[nodiscard]] cache::RedisStoreOptions redis_store_options(const Options& options);
 // The way to Redis; null without a redis.url. Reads the certificates; the error is one line.

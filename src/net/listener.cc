@@ -34,10 +34,10 @@ struct HostPort {
   std::string port;
 };
 
-// False unless the text is HOST:PORT, [V6]:PORT, *:PORT or :PORT.
+// False unless the text is HOST:PORT, [V6]:PORT, or *:PORT.
 bool split_address(const std::string& text, HostPort& result) {
   const size_t colon = text.rfind(':');
-  if (colon == std::string::npos || colon + 1 == text.size()) return false;
+  if (colon == std::string::npos || colon == 0 || colon + 1 == text.size()) return false;
   result.host = text.substr(0, colon);
   result.port = text.substr(colon + 1);
   if (result.port.find_first_not_of("0123456789") != std::string::npos) return false;
@@ -126,7 +126,7 @@ void Listener::close() {
 std::string Listener::listen_tcp(const std::string& address) {
   HostPort parts;
   if (!split_address(address, parts)) {
-    return "cannot listen on \"" + address + "\": HOST:PORT or [IPV6]:PORT is wanted";
+    return "cannot listen on \"" + address + "\": HOST:PORT, [IPV6]:PORT or *:PORT is wanted";
   }
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;

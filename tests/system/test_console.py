@@ -299,6 +299,19 @@ def test_hup_opens_the_log_file_anew(own_play, tmp_path):
     assert "no_unix_socket" not in (tmp_path / "pgfresh.log.1").read_text()  # nobody asked for one
 
 
+@pytest.mark.parametrize("option, value, word", [
+    ("listen.unix", "/nowhere/at/all", "is not a directory"),
+    ("listen.unix", "/" + "long" * 30, "too long"),
+    ("listen.tcp", '":6543"', "*:6543")])
+def test_check_tells_what_cannot_be_listened_on(server, tmp_path, option, value, word):
+    path = tmp_path / "pgfresh.yml"
+    path.write_text(f"upstream.url: {server.url()}\n{option}: {value}\n")
+    done = subprocess.run([binary(), "--check", "-c", str(path)], capture_output=True, text=True,
+                          timeout=20)
+    assert done.returncode == 1
+    assert option in done.stderr and word in done.stderr
+
+
 def test_int_stops_now(own_play):
     play = own_play()
     app = play.app()

@@ -149,7 +149,8 @@ TEST_CASE("addresses that cannot be listened on are refused with a reason") {
   UvLoop control;
   Listener listener(control, {&control}, [](UvLoop&, int, SocketKind) {});
   CHECK(listener.listen_tcp("127.0.0.1") ==
-        "cannot listen on \"127.0.0.1\": HOST:PORT or [IPV6]:PORT is wanted");
+        "cannot listen on \"127.0.0.1\": HOST:PORT, [IPV6]:PORT or *:PORT is wanted");
+  CHECK(listener.listen_tcp(":0") != "");  // every address is "*:0", said on purpose
   CHECK(listener.listen_tcp("::1:6543") != "");
   CHECK(listener.listen_tcp("127.0.0.1:70000") != "");
   CHECK(listener.listen_tcp("192.0.2.1:0").find("Cannot assign requested address") !=
