@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "pgfresh/reason.h"
+
 namespace pgfresh::app {
 namespace {
 
@@ -14,6 +16,9 @@ constexpr int64_t kReportPauseNs = 60 * kNsPerSecond;
 
 // As long as PostgreSQL waits for others to leave, and a bit.
 constexpr int64_t kVacateNs = 6 * kNsPerSecond;
+
+// So long a feed that has not been live yet may take to begin, without a line.
+constexpr int64_t kBeginningNs = 5 * kNsPerSecond;
 
 // A base is 2^63 or above (token_table.h).
 uint64_t random_base(const std::function<uint64_t()>& random64) {
@@ -57,6 +62,7 @@ freshness::Domain* Domains::get(const std::string& database) {
   item.domain->set_settler(item.feed.get());
   item.reports = Throttle(kReportPauseNs);
   item.used_ns = control_.clock().now_ns();
+  item.made_ns = control_.clock().now_ns();
   return items_.emplace(database, std::move(item)).first->second.domain.get();
 }
 
@@ -130,6 +136,15 @@ void Domains::look(Log& log) {
 void Domains::report(Item& item, int64_t now_ns, Log& log) {
   const freshness::FeedStatus status = item.feed->status();
   const bool live = status.state == "live";
+  if (status.publishers_lost > item.publishers_lost) {
+    item.publishers_lost = status.publishers_lost;
+    log.event(LogLevel::kWarn, "publisher_lost",
+              {{"database", status.database}, {"total", std::to_string(status.publishers_lost)}});
+  }
+  // Nothing is wrong with a feed that begins.
+  const bool begins = !live && status.state != "lost" && now_ns - item.made_ns < kBeginningNs &&
+                      status.trouble == reason_text(Reason::kNoLease);
+  if (begins) return;
   if (live == item.live && (live || status.trouble == item.trouble)) return;
   if (live != item.live) item.reports = Throttle(kReportPauseNs);
   const bool rests = status.state == "off";

@@ -66,6 +66,8 @@ class Domains {
     // What was reported last.
     bool live = false;
     std::string trouble;
+    uint64_t publishers_lost = 0;
+    int64_t made_ns = 0;
     Throttle reports{0};
   };
 

@@ -197,6 +197,7 @@ void RedisClient::greeted() {
     retry(Retry::kSoon, "it is loading its data");
   } else {
     trouble_.clear();
+    slow_said_ = false;  // redis_connected ends it
     late_in_a_row_ = failed_probes_ = 0;
     writes_from_ns_ = 0;
     counters_.add(Counter::kRedisConnects);
@@ -278,7 +279,7 @@ void RedisClient::trip(std::string_view why) {
   if (state_ == RedisState::kReady) {
     counters_.add(Counter::kRedisTrips);
     trouble_ = why;
-    say("redis_slow", slow_throttle_);
+    slow_said_ = say("redis_slow", slow_throttle_) || slow_said_;
   }
   enter(RedisState::kTripped);
   state_timer_ = loop_.after(pause_ms(failed_probes_), [this] { probe(); });
@@ -296,6 +297,7 @@ void RedisClient::probe() {
       failed_probes_ = late_in_a_row_ = 0;
       trouble_.clear();
       enter(RedisState::kReady);
+      if (std::exchange(slow_said_, false)) log_.event(LogLevel::kInfo, "redis_in_time", {});
     } else if (outcome == Outcome::kLate) {
       trip("no answer to a probe");
     }
@@ -426,10 +428,12 @@ void RedisClient::judge_error(std::string_view text) {
   say("redis_refused", refused_throttle_);
 }
 
-void RedisClient::say(std::string_view noun, Throttle& throttle) {
-  if (!throttle.admits(loop_.clock().now_ns())) return;
+// Whether the line was written.
+bool RedisClient::say(std::string_view noun, Throttle& throttle) {
+  if (!throttle.admits(loop_.clock().now_ns())) return false;
   log_.event(LogLevel::kWarn, noun,
              {{"why", trouble_}, {"left_out", std::to_string(throttle.left_out())}});
+  return true;
 }
 
 void RedisClient::measure(int64_t round_trip_ns) {

@@ -158,7 +158,7 @@ class RedisClient {
   void take(std::string_view bytes);
   void answer(RedisReply& reply);
   void judge_error(std::string_view text);
-  void say(std::string_view noun, Throttle& throttle);  // why: trouble_
+  bool say(std::string_view noun, Throttle& throttle);  // why: trouble_
   void measure(int64_t round_trip_ns);
   void watch_clock();
   void expire();
@@ -196,6 +196,7 @@ class RedisClient {
   int failed_probes_ = 0;
   Throttle away_throttle_;
   Throttle slow_throttle_;
+  bool slow_said_ = false;  // the log has redis_slow without its end
   Throttle refused_throttle_;
   std::shared_ptr<RedisClient*> self_;  // for deferred steps: null inside once destroyed
 

@@ -8,6 +8,9 @@
 namespace pgfresh::cache {
 namespace {
 
+// Between two lines about entries of other keys.
+constexpr int64_t kKeysPauseNs = 60 * kNsPerSecond;
+
 using freshness::SlotToken;
 using Outcome = RedisClient::Outcome;
 using Sent = RedisClient::Sent;
@@ -53,6 +56,8 @@ RedisStore::RedisStore(Loop& loop, Connector& connector, RedisStoreOptions optio
       names_(std::move(options.prefix)),
       codec_(options.codec, random),
       mail_codec_(mail_options(options.codec), random),
+      log_(log),
+      keys_throttle_(kKeysPauseNs),
       client_(loop, connector, std::move(options.client), random, counters, log),
       freeing_(loop, client_, names_, random, counters),
       sweep_(client_, names_, counters) {}
@@ -154,7 +159,15 @@ void RedisStore::register_tags(const RemoteEntry& entry, const Hash128& hash, in
 
 void RedisStore::count_broken(Decoded decoded) {
   counters_.add(Counter::kRedisBroken);
-  broken_[static_cast<size_t>(decoded)].fetch_add(1, std::memory_order_relaxed);
+  auto& count = broken_[static_cast<size_t>(decoded)];
+  count.fetch_add(1, std::memory_order_relaxed);
+  const bool keys = decoded == Decoded::kKeyUnknown || decoded == Decoded::kNotSealed;
+  if (!keys || !keys_throttle_.admits(loop_.clock().now_ns())) return;
+  log_.event(LogLevel::kWarn, "redis_keys_differ",
+             {{"why", decoded == Decoded::kKeyUnknown
+                          ? "entries are encrypted with a key that redis.encryption_key_file lacks"
+                          : "entries are not encrypted, and here they are"},
+              {"total", std::to_string(count.load(std::memory_order_relaxed))}});
 }
 
 // What cannot be read is nobody's answer here, and is left to whoever can.

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/counters.h"
+#include "base/throttle.h"
 #include "cache/entry_codec.h"
 #include "cache/redis_client.h"
 #include "cache/redis_freeing.h"
@@ -107,6 +108,8 @@ class RedisStore final : public RemoteStore, public Mailbox {
   // Loop thread only.
   EntryCodec codec_;
   EntryCodec mail_codec_;
+  Log& log_;
+  Throttle keys_throttle_;
   std::string encoded_;
   int64_t round_trip_ns_ = 0;
   int64_t longest_ttl_ms_ = 0;

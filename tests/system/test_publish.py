@@ -221,6 +221,7 @@ def test_a_publisher_dies_between_commit_and_publication(play, end):
         time.sleep(2.5 * STALENESS_S)
         other.hot(far, NAME.format(row))
         assert feed(other)["publishers_lost_total"] >= 1
+        wait_until(lambda: "publisher_lost" in other.proxy.log_text(), "a line of it")
         assert feed(other)["transactions_noted"] >= 1
         gate.execute("SELECT pg_advisory_unlock(42)")
         committed = wait_until(

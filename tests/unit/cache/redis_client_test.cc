@@ -101,6 +101,7 @@ TEST_CASE("redis client: a late answer is dropped, and later ones find their que
   world.redis.silent = false;
   world.time.advance_ms(100);
   CHECK(world.client.ready());
+  CHECK(world.log.text.find("redis_in_time") != std::string::npos);
   world.ask("b");
   world.time.settle();
   CHECK(world.texts == std::vector<std::string>{"", "2"});

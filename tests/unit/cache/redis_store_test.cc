@@ -98,6 +98,31 @@ TEST_CASE("redis store: what is put is found, under its own stamp only") {
   CHECK(node.counters.get(Counter::kRedisStored) == 2);
 }
 
+TEST_CASE("redis store: entries of other keys are told of, once a minute") {
+  Node node;
+  node.put("key", kStamp, "rows");
+  SealKey key;
+  key.id = 1;
+  node.store.set_options({}, {key});
+  const auto lines = [&node] {
+    size_t count = 0;
+    for (size_t at = 0; (at = node.log.text.find("redis_keys_differ", at)) != std::string::npos;) {
+      ++count;
+      ++at;
+    }
+    return count;
+  };
+  CHECK(node.get("key", kStamp)->found != Found::kEntry);
+  CHECK(node.get("key", kStamp)->found != Found::kEntry);
+  CHECK(lines() == 1);
+  CHECK(node.log.text.find("total=1") != std::string::npos);
+  node.put("long", kStamp, "rows", 120'000);
+  node.store.set_options({}, {});
+  node.time.advance_ms(60'000);
+  CHECK(node.get("long", kStamp)->found != Found::kEntry);
+  CHECK(lines() == 2);
+}
+
 TEST_CASE("redis store: entries and their sets expire") {
   Node node;
   node.put("key", kStamp, "rows", 30'000);
