@@ -227,7 +227,9 @@ void ConsoleBackend::run(const console::Command& command, Done asked_done) {
       });
       return;
     case Verb::kShowFeeds:
-      on_control([daemon, done] { done(console::feeds_table(daemon->domains().status())); });
+      on_control([daemon, done] {
+        done(console::feeds_table(daemon->domains().status(), daemon->options().feed.publish));
+      });
       return;
     case Verb::kShowRedis:
       daemon->gather_redis(

@@ -274,6 +274,16 @@ Table stats_table(const std::vector<StatsRow>& rows) {
   return table;
 }
 
+namespace {
+
+// Behind the name of the two counters that share one.
+std::string tier_of(Counter counter) {
+  if (counter == Counter::kHitsL1) return ":l1";
+  return counter == Counter::kHitsL2 ? ":l2" : "";
+}
+
+}  // namespace
+
 Table cache_table(CacheState state, const cache::StoreStats& store, const CounterTotals& totals) {
   Table table(cache_columns(), "SHOW");
   const auto add = [&table](std::string item, uint64_t value, std::string_view meaning) {
@@ -286,7 +296,8 @@ Table cache_table(CacheState state, const cache::StoreStats& store, const Counte
   add("insertions", store.insertions, "answers stored");
   add("evictions", store.evictions, "answers removed to make room");
   add("removals", store.removals, "answers removed because a write, time or FLUSH ended them");
-#define PGFRESH_CONSOLE_COUNTER(name, metric, help) add(metric, totals.get(Counter::name), help);
+#define PGFRESH_CONSOLE_COUNTER(name, metric, help) \
+  add(metric + tier_of(Counter::name), totals.get(Counter::name), help);
   PGFRESH_COUNTERS(PGFRESH_CONSOLE_COUNTER)
 #undef PGFRESH_CONSOLE_COUNTER
   for (int i = 0; i < kReasonCount; ++i) {
@@ -380,15 +391,22 @@ std::string lineage_text(uint64_t base) {
   return text;
 }
 
+// Who tells of what is written through here; "proxy, idle": it will, when somebody writes.
+std::string publish_text(const freshness::FeedStatus& feed, freshness::Publish wanted) {
+  if (feed.vouching) return "proxy";
+  const bool may = wanted == freshness::Publish::kProxy && feed.refusal.empty();
+  return may && feed.state == "live" ? "proxy, idle" : "trigger";
+}
+
 }  // namespace
 
-Table feeds_table(const std::vector<freshness::FeedStatus>& feeds) {
+Table feeds_table(const std::vector<freshness::FeedStatus>& feeds, freshness::Publish wanted) {
   Table table(feeds_columns(), "SHOW");
   for (const freshness::FeedStatus& feed : feeds) {
     table.add({feed.database,
                feed.state,
                feed.trouble,
-               feed.lease_left_ms,
+               std::max<int64_t>(feed.lease_left_ms, 0),
                feed.fence_us_last,
                number(feed.sessions),
                number(feed.events),
@@ -401,7 +419,7 @@ Table feeds_table(const std::vector<freshness::FeedStatus>& feeds) {
                feed.catalog_load_us_last,
                number(feed.relations_watched),
                feed.event_triggers,
-               feed.vouching ? "proxy" : "trigger",
+               publish_text(feed, wanted),
                number(feed.queued),
                number(feed.published),
                feed.beat_age_ms,

@@ -129,7 +129,8 @@ struct CatalogOf {
 [[nodiscard]] Table tables_table(const std::vector<CatalogOf>& catalogs);
 [[nodiscard]] Table clients_table(const std::vector<ClientRow>& rows);
 [[nodiscard]] Table servers_table(const std::vector<ServerRow>& rows);
-[[nodiscard]] Table feeds_table(const std::vector<freshness::FeedStatus>& feeds);
+[[nodiscard]] Table feeds_table(const std::vector<freshness::FeedStatus>& feeds,
+                                freshness::Publish wanted);
 [[nodiscard]] Table redis_table(const std::vector<RedisRow>& rows);
 [[nodiscard]] Table config_table(const std::vector<ConfigRow>& rows);
 

@@ -24,7 +24,7 @@ TEST_CASE("tables: every table has the columns that its command announces") {
   CHECK(tables_table({}).columns() == columns_of(Verb::kShowTables));
   CHECK(clients_table({}).columns() == columns_of(Verb::kShowClients));
   CHECK(servers_table({}).columns() == columns_of(Verb::kShowServers));
-  CHECK(feeds_table({}).columns() == columns_of(Verb::kShowFeeds));
+  CHECK(feeds_table({}, freshness::Publish::kProxy).columns() == columns_of(Verb::kShowFeeds));
   CHECK(config_table({}).columns() == columns_of(Verb::kShowConfig));
   CHECK(columns_of(Verb::kReload).empty());
 }
@@ -96,7 +96,9 @@ TEST_CASE("tables: counters are summed over workers") {
   CHECK(item("on") == 0);
   CHECK(item("entries") == 12);
   CHECK(item("bytes_max") == INT64_MAX);
-  CHECK(item("hits_total") == 7);
+  CHECK(item("hits_total:l1") == 7);
+  CHECK(item("hits_total:l2") == 0);
+  CHECK(item("hits_total") == -1);
   CHECK(item("bypass:view") == 1);
   CHECK(item("bypass:locking_clause") == -1);
 }
@@ -123,8 +125,12 @@ TEST_CASE("tables: feeds and configuration") {
   feed.database = "care";
   feed.state = "live";
   feed.lease_left_ms = -5;
-  const Table feeds = feeds_table({feed});
-  CHECK(number(at(feeds, 0, "lease_left_ms")) == -5);
+  const Table feeds = feeds_table({feed}, freshness::Publish::kProxy);
+  CHECK(number(at(feeds, 0, "lease_left_ms")) == 0);
+  CHECK(text(at(feeds, 0, "publish")) == "proxy, idle");
+  feed.refusal = "permission denied";
+  const Table refused = feeds_table({feed}, freshness::Publish::kProxy);
+  CHECK(text(at(refused, 0, "publish")) == "trigger");
   CHECK(std::get<bool>(at(feeds, 0, "event_triggers")) == false);
   const Table config = config_table({{"cache.ttl", "5min", "5min", true}});
   CHECK(text(at(config, 0, "default")) == "5min");
