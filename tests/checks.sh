@@ -1,4 +1,4 @@
-# What run.sh and slow_builds.sh have in common; to be sourced, with $logs a folder of one's own.
+# What run.sh and background.sh have in common; to be sourced, with $logs a folder of one's own.
 jobs=$(nproc)
 passed=0
 failed=0

@@ -22,9 +22,9 @@ say "build"
 build build all -DCMAKE_BUILD_TYPE=Release
 
 if [ "$mode" = full ]; then
-  echo "in the background: clang-tidy, and builds with sanitizers"
+  echo "in the background: sanitizers, fuzzing, clang-tidy"
   mkdir "$logs/background"
-  setsid sh tests/slow_builds.sh "$logs/background" >"$logs/background/log" 2>&1 &
+  setsid sh tests/background.sh "$logs/background" >"$logs/background/log" 2>&1 &
   background=$!
 fi
 
@@ -89,7 +89,7 @@ if [ "$mode" = full ]; then
   wait "$background"
   background=
   cat "$logs/background/log"
-  must "slow builds" test -s "$logs/background/counts"
+  must "the background" test -s "$logs/background/counts"
   read -r ok bad <"$logs/background/counts"
   passed=$((passed + ok))
   failed=$((failed + bad))
@@ -97,16 +97,6 @@ if [ "$mode" = full ]; then
   doctest build-tsan/tests/unit_tests -sf='*/cache/*,*/freshness/*,*/net/*,*/app/*'
   say "under AddressSanitizer and UndefinedBehaviorSanitizer"
   doctest build-asan/tests/unit_tests
-  doctest build-asan/tests/sim_tests # 60 worlds: instrumented code is slow
-  say "fuzzing, a smoke run of each target"
-  ulimit -s 65536 # libpg_query recurses; the daemon's threads have more
-  for target in build-fuzz/tests/fuzz/fuzz_*; do
-    [ -x "$target" ] && [ -f "$target" ] || continue
-    name=$(basename "$target")
-    mkdir -p "$logs/$name"
-    check "$name" "$target" -max_total_time=6 -timeout=10 -max_len=4096 "$logs/$name" \
-      "tests/fuzz/corpus/${name#fuzz_}"
-  done
 fi
 
 say "result"
