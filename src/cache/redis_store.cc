@@ -1,6 +1,7 @@
 #include "cache/redis_store.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "base/limits.h"
@@ -240,7 +241,13 @@ void RedisStore::give_back(const std::string& name, int64_t until_ns) {
 
 void RedisStore::give_back_owed() {
   if (owed_.empty() || !client_.ready()) return;
-  for (const auto& [name, until_ns] : std::exchange(owed_, {})) give_back(name, until_ns);
+  std::vector<std::pair<std::string, int64_t>> owed = std::exchange(owed_, {});
+  while (!owed.empty() && owed_.empty()) {  // until one is refused
+    give_back(owed.back().first, owed.back().second);
+    owed.pop_back();
+  }
+  owed_.insert(owed_.end(), std::make_move_iterator(owed.begin()),
+               std::make_move_iterator(owed.end()));
 }
 
 void RedisStore::forget_old_locks(int64_t now_ns) {

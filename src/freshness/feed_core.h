@@ -124,7 +124,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   void fleet_words_refused(std::string_view why);
   void on_fleet_word(std::string_view payload, uint32_t sender);
   void on_lineage(uint64_t base, uint32_t sender);
-  void on_own_lineage(uint32_t sender);
+  void on_common_lineage(uint32_t sender);
   void on_digest(uint64_t digest, uint32_t sender);
   void merge(uint64_t base, uint32_t peer);
   void put_off_lineage();

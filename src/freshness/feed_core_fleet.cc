@@ -114,7 +114,7 @@ void FeedCore::on_lineage(uint64_t base, uint32_t sender) {
   const uint64_t own = domain_.tokens().base();
   if (!has_fleet()) return;
   if (base == own) {
-    on_own_lineage(sender);
+    on_common_lineage(sender);
   } else if (base > own) {
     lineage_unsaid_ = true;
   } else {
@@ -123,7 +123,7 @@ void FeedCore::on_lineage(uint64_t base, uint32_t sender) {
 }
 
 // Everybody is at this place of the stream now, and tables that may be compared are settled.
-void FeedCore::on_own_lineage(uint32_t sender) {
+void FeedCore::on_common_lineage(uint32_t sender) {
   put_off_lineage();
   compared_.reset();
   if (!settled()) return;

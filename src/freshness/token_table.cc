@@ -112,8 +112,8 @@ void TokenTable::adopt(uint64_t between, uint64_t base, const std::vector<SlotTo
       tokens_[pair.slot].store(pair.token, std::memory_order_release);
     }
   }
-  // Until the store behind it, schema(D) shows `between` or, if it was never touched, already the
-  // base: the others are in place either way.
+  // Up to here schema(D) shows `between`, from here the base, and then its own token if it has one:
+  // the others are in place before either.
   base_.store(base, std::memory_order_seq_cst);
   if (schema != 0) tokens_[0].store(schema, std::memory_order_seq_cst);
 }

@@ -87,8 +87,8 @@ class TokenTable {
   std::atomic<uint32_t>* opens_;
   std::atomic<uint64_t> base_;
   std::atomic<int64_t> open_total_{0};
-  uint64_t digest_ =
-      0;  // of the touched slots, each by itself: what a touch changes is one of them
+  // Of the touched slots, each by itself: what a touch changes is one of them.
+  uint64_t digest_ = 0;
 };
 
 }  // namespace pgfresh::freshness
