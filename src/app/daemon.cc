@@ -25,8 +25,8 @@ constexpr size_t kFlightShards = 64;
 constexpr std::chrono::seconds kControlPatience{1};
 // How long the feeds may take to publish what is left when the daemon ends.
 constexpr int64_t kFarewellMsMax = 1000;
-// What became of each feed is looked at so often, for the log.
-constexpr int64_t kLookMs = 1000;  // at the databases
+// Each database is looked at so often: whether it is used, and what became of its feed.
+constexpr int64_t kLookMs = 1000;
 
 std::string random_bytes(size_t size) {
   std::string bytes(size, '\0');
@@ -452,7 +452,7 @@ Readiness Daemon::readiness() {
   const bool heard =
       std::any_of(readiness.feeds.begin(), readiness.feeds.end(),
                   [](const freshness::FeedStatus& feed) { return feed.lease_left_ms > 0; });
-  readiness.postgres = heard || net::accepts_connections(*upstream_);
+  readiness.postgres = heard || (!ending_ && net::accepts_connections(*upstream_));
   readiness.ready = !ending_ && readiness.postgres;
   return readiness;
 }

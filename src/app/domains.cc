@@ -62,7 +62,7 @@ freshness::Domain* Domains::get(const std::string& database) {
   item.domain->set_settler(item.feed.get());
   item.reports = Throttle(kReportPauseNs);
   item.used_ns = control_.clock().now_ns();
-  item.made_ns = control_.clock().now_ns();
+  item.begun_ns = control_.clock().now_ns();
   return items_.emplace(database, std::move(item)).first->second.domain.get();
 }
 
@@ -106,26 +106,28 @@ void Domains::vacate(const std::string& database) {
     const auto found = items_.find(database);
     if (found == items_.end() || !found->second.feed) return;
     found->second.vacated_until_ns = control_.clock().now_ns() + kVacateNs;
-    let_go_if_idle(found->second);
+    see_whether_used(found->second);
   });
 }
 
-void Domains::let_go_if_idle(Item& item) {
+// A feed that refuses to rest is asked again with the next look.
+void Domains::see_whether_used(Item& item) {
   const int64_t now_ns = control_.clock().now_ns();
-  if (item.domain->has_backends()) {
-    item.used_ns = now_ns;
-    return;
-  }
+  if (item.domain->take_used()) item.used_ns = now_ns;
   const bool idle =
       !item.kept && options_.idle_ms != 0 && now_ns - item.used_ns >= options_.idle_ms * kNsPerMs;
-  if (idle || now_ns < item.vacated_until_ns) item.feed->rest();
+  if (idle || now_ns < item.vacated_until_ns) {
+    (void)item.feed->rest();
+  } else if (item.kept) {
+    item.domain->settler().wanted();
+  }
 }
 
 void Domains::look(Log& log) {
   const std::lock_guard lock(mutex_);
   for (auto& [database, item] : items_) {
     if (!item.feed) continue;
-    let_go_if_idle(item);
+    see_whether_used(item);
     report(item, control_.clock().now_ns(), log);
   }
 }
@@ -141,8 +143,9 @@ void Domains::report(Item& item, int64_t now_ns, Log& log) {
     log.event(LogLevel::kWarn, "publisher_lost",
               {{"database", status.database}, {"total", std::to_string(status.publishers_lost)}});
   }
+  if (status.state == "off") item.begun_ns = now_ns;
   // Nothing is wrong with a feed that begins.
-  const bool begins = !live && status.state != "lost" && now_ns - item.made_ns < kBeginningNs &&
+  const bool begins = !live && status.state != "lost" && now_ns - item.begun_ns < kBeginningNs &&
                       status.trouble == reason_text(Reason::kNoLease);
   if (begins) return;
   if (live == item.live && (live || status.trouble == item.trouble)) return;

@@ -40,7 +40,7 @@ class Domains {
   void vacate(const std::string& database);
 
   // Control loop only.
-  // This one is wanted from now on, also without sessions.
+  // This one is wanted from now on, also without sessions, but while it is vacated.
   void keep(const std::string& database);
   [[nodiscard]] std::vector<freshness::FeedStatus> status() const;
   [[nodiscard]] std::vector<const freshness::Domain*> all() const;
@@ -67,11 +67,11 @@ class Domains {
     bool live = false;
     std::string trouble;
     uint64_t publishers_lost = 0;
-    int64_t made_ns = 0;
+    int64_t begun_ns = 0;  // when the feed was last seen at rest, or made
     Throttle reports{0};
   };
 
-  void let_go_if_idle(Item& item);
+  void see_whether_used(Item& item);
   static void report(Item& item, int64_t now_ns, Log& log);
 
   Loop& control_;

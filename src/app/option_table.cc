@@ -272,7 +272,8 @@ void add_freshness(std::vector<Option>& table) {
   table.push_back(number(
       "freshness.idle_timeout", Kind::kDuration, "1min", 0, 24 * kHour, Change::kByReload,
       "A database that has had no clients for so long is let go: pgfresh's own two connections "
-      "to it end, and what was cached of it is forgotten. Not the database of the upstream URL. "
+      "to it end, and what was cached of it counts no longer. Not the database of the upstream "
+      "URL. "
       "0: never.",
       [](auto& o) -> auto& { return o.feed.idle_ms; }));
   table.push_back(word(

@@ -2,6 +2,8 @@
 // the same lock: who reads a generation and then fetches finds that snapshot or a later one.
 #include "freshness/domain.h"
 
+#include <utility>
+
 #include "query/policy.h"
 
 namespace pgfresh::freshness {
@@ -35,16 +37,24 @@ void Domain::publish_catalog(std::shared_ptr<const query::Catalog> catalog) {
 void Domain::add_backend(uint32_t pid) {
   const std::lock_guard lock(backends_mutex_);
   backends_.insert(pid);
+  used_ = true;
 }
 
 void Domain::remove_backend(uint32_t pid) {
   const std::lock_guard lock(backends_mutex_);
-  backends_.erase(pid);
+  const auto found = backends_.find(pid);
+  if (found != backends_.end()) backends_.erase(found);
+  used_ = true;
 }
 
 std::vector<uint32_t> Domain::backends() const {
   const std::lock_guard lock(backends_mutex_);
   return {backends_.begin(), backends_.end()};
+}
+
+bool Domain::take_used() {
+  const std::lock_guard lock(backends_mutex_);
+  return std::exchange(used_, false) || !backends_.empty();
 }
 
 bool Domain::has_backends() const {

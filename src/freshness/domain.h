@@ -115,6 +115,8 @@ class Domain {
   void remove_backend(uint32_t pid);
   [[nodiscard]] std::vector<uint32_t> backends() const;
   [[nodiscard]] bool has_backends() const;
+  // Whether there has been one since the last call, too.
+  [[nodiscard]] bool take_used();
 
   // The catalog is just as old as the token of schema(D): every change that is in it has been seen
   // on the feed. Entries of other proxies count only then: theirs may rest on what a table was made
@@ -150,7 +152,9 @@ class Domain {
   mutable std::mutex catalog_mutex_;
   std::shared_ptr<const query::Catalog> catalog_;
   mutable std::mutex backends_mutex_;
-  std::unordered_set<uint32_t> backends_;
+  // A process number may come again while its old session is still being seen off.
+  std::unordered_multiset<uint32_t> backends_;
+  bool used_ = false;
   std::shared_ptr<const query::PolicyBook> policies_;
 };
 

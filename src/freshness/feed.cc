@@ -139,7 +139,7 @@ void Feed::wanted() {
 bool Feed::rest() {
   const bool wanted = impl_->wanted.exchange(false);
   if (impl_->core->rest()) return true;
-  impl_->wanted.store(wanted);
+  if (wanted) impl_->wanted.store(true);
   return false;
 }
 

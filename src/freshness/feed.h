@@ -84,9 +84,10 @@ class Feed final : public Settler {
   void carrying_wanted() override;
 
   // Control loop only.
-  // Nobody is left in this database: lets both connections go until somebody is wanted() again, and
-  // forgets what was cached. Refused, and false, while somebody is there, or left something to do.
-  bool rest();
+  // Nobody is left in this database: lets both connections go until wanted() is called again; what
+  // was cached then counts no longer. Refused, and false, while somebody is there or has left
+  // something to do, which is begun; it is to be asked for again then.
+  [[nodiscard]] bool rest();
   [[nodiscard]] FeedStatus status() const;
   void set_options(const FeedOptions& options);
   // Forget everything: a new base for all slots (console: FLUSH ALL on this database).

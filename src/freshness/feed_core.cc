@@ -178,6 +178,7 @@ void FeedCore::begin_session() {
   publisher_.begin_session();
   watch_.look_at_transactions();
   ++counts_.sessions;
+  been_live_ = true;
   line_.confirm();
   new_base();
   if (mailbox_ != nullptr && !event_owed_) begin_join(Join::Kind::kStart, 0, 0);
@@ -193,14 +194,24 @@ void FeedCore::on_line_lost(Line& /*line*/, std::string_view why) {
 // What is not settled then stays open, and what is not published stays queued: both go on with the
 // next session. Nobody else is harmed, since a publisher who has not said the end is given up.
 bool FeedCore::rest() {
+  if (domain_.has_backends()) return false;
   if (!line_.started()) return true;
   open_letters_(false);
-  const bool owes = settlement_.transactions() != 0 || watch_.unpublished() != 0 || event_owed_ ||
-                    publisher_.vouching() || publisher_.has_events();
-  if (domain_.has_backends() || (listening_ && owes)) return false;
+  if (listening_) {
+    publisher_.retire();
+    const bool vouches = publisher_.vouching() && publisher_.refusal().empty();
+    if (vouches) begin_fence();
+    if (vouches || settlement_.transactions() != 0 || watch_.unpublished() != 0 || event_owed_ ||
+        publisher_.has_events()) {
+      return false;
+    }
+  }
   end_session();
+  publisher_.rest();
+  open_letters_(false);  // from now on whatever is left wakes us
   line_.stop();
   watch_.stop();
+  been_live_ = false;
   ticker_.reset();
   period_ms_ = 0;
   trouble_text_.clear();
@@ -536,7 +547,7 @@ FeedStatus FeedCore::status() const {
   } else if (listening_) {
     status.state = "starting";
   } else {
-    status.state = counts_.sessions == 0 ? "connecting" : "lost";
+    status.state = been_live_ ? "lost" : "connecting";
   }
   if (line_.started() && !live) {
     // Without an obstacle it is the fences that are late.

@@ -47,7 +47,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   // Lets the connections go until start(), which begins with a new base. Refused, and false, while
   // sessions of the database are here, or something of theirs is still to be published or settled
   // over a connection that lives.
-  bool rest();
+  [[nodiscard]] bool rest();
   void set_options(const FeedOptions& options);
   void forget();
 
@@ -178,6 +178,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   // lives.
   bool listening_ = false;
   bool heard_ourselves_ = false;  // a notification of our own has come
+  bool been_live_ = false;        // there was a session since start()
   bool fence_under_way_ = false;
   int64_t fence_begun_ns_ = 0;
   bool fence_settles_ = false;  // one about the fleet: no event waited to be published

@@ -169,7 +169,7 @@ void FeedCore::want_carrying() {
 
 void FeedCore::leave(std::function<void()> done) {
   publisher_.leave();
-  if (publisher_.silent()) {
+  if (publisher_.silent() || !line_.started()) {
     done();
     return;
   }

@@ -66,6 +66,21 @@ void Publisher::leave() {
   end_lease();
 }
 
+void Publisher::retire() {
+  if (state_ != State::kVouching || domain_.carriers() != 0) return;
+  state_ = State::kLeaving;
+  end_lease();
+}
+
+// The sequence goes on: who hears the next beat, from another process, takes it for one whose
+// beginning he has missed.
+void Publisher::rest() {
+  end_lease();
+  if (state_ == State::kSilent) return;
+  state_ = State::kSilent;
+  domain_.set_carrying_wanted(publish_ == Publish::kTrigger);
+}
+
 // synchronous_commit is off for this transaction: what it says is of use to those alone who hear
 // it, and those who hear it after a crash have begun anew.
 std::string Publisher::begin(int64_t now_ns, Others others) {

@@ -37,6 +37,11 @@ class Publisher {
   void tick(int64_t now_ns);
   // The daemon stops: no new carriers, and the end as soon as nothing is left.
   void leave();
+  // Nobody is connected who would carry: the end is said soon, and not only after a while.
+  void retire();
+  // The connection is let go, and said or not, nobody is vouched for any more. What is queued
+  // stays.
+  void rest();
   [[nodiscard]] bool silent() const { return state_ == State::kSilent && !has_events(); }
 
   void queue(Carried& events) {

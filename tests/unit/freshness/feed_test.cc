@@ -298,6 +298,70 @@ TEST_CASE("a feed does not rest while somebody is here, or something is to be se
   CHECK(play.feed->rest());
 }
 
+TEST_CASE("a session that comes while a feed rests is not overlooked") {
+  Play play;
+  play.start();
+  REQUIRE(play.feed->rest());
+  play.domain.add_backend(7);
+  play.feed->wanted();
+  CHECK_FALSE(play.feed->rest());  // in front of what wanted() has posted
+  play.time.settle();
+  CHECK(play.lease());
+}
+
+TEST_CASE("a feed that vouches says the end, and rests then") {
+  Play play;
+  play.start();
+  play.domain.want_carrying();
+  play.time.settle();
+  REQUIRE(play.domain.begin_carrying(play.time));
+  CHECK_FALSE(play.feed->rest());
+  CHECK(play.feed->status().vouching);
+  play.domain.end_carrying();
+  CHECK_FALSE(play.feed->rest());
+  play.time.advance_ms(300);
+  REQUIRE_FALSE(play.said.empty());
+  CHECK(play.said.back().starts_with("3 e "));
+  CHECK(play.feed->rest());
+}
+
+TEST_CASE("where beats are refused a feed rests without a word") {
+  Play play;
+  play.start();
+  play.publish_error = "permission denied for function pg_notify";
+  play.domain.want_carrying();
+  play.time.settle();
+  CHECK(play.feed->rest());
+  CHECK_FALSE(play.feed->status().vouching);
+}
+
+TEST_CASE("a feed that lost its connection while it vouched rests, and is left at once") {
+  Play play;
+  play.start();
+  play.domain.want_carrying();
+  play.time.settle();
+  play.server.set_admission(sim::ScriptedSql::Admission::kRefuse);
+  play.server.lose_all("terminating connection");
+  play.time.settle();
+  CHECK(play.feed->rest());
+  bool left = false;
+  play.feed->leave([&left] { left = true; });
+  CHECK(left);
+}
+
+TEST_CASE("who was here between two looks was here") {
+  Play play;
+  CHECK_FALSE(play.domain.take_used());
+  play.domain.add_backend(7);
+  play.domain.add_backend(7);  // the number came again
+  play.domain.remove_backend(7);
+  CHECK(play.domain.has_backends());
+  play.domain.remove_backend(7);
+  CHECK_FALSE(play.domain.has_backends());
+  CHECK(play.domain.take_used());
+  CHECK_FALSE(play.domain.take_used());
+}
+
 TEST_CASE("what is left to a feed at rest wakes it") {
   Play play;
   play.start();
