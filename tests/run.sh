@@ -94,6 +94,7 @@ if [ "$mode" = full ]; then
   passed=$((passed + ok))
   failed=$((failed + bad))
   say "threaded parts under ThreadSanitizer"
+  export TSAN_OPTIONS="suppressions=$root/tests/tsan.supp"
   doctest build-tsan/tests/unit_tests -sf='*/cache/*,*/freshness/*,*/net/*,*/app/*'
   say "under AddressSanitizer and UndefinedBehaviorSanitizer"
   doctest build-asan/tests/unit_tests
