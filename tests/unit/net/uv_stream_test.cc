@@ -231,7 +231,7 @@ TEST_CASE("100 MB through two streams and a slow reader need bounded memory") {
       }
       received += static_cast<size_t>(count);
       if (received % (1024 * 1024) < 32768) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
       }
     }
   });
