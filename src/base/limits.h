@@ -29,6 +29,9 @@ inline constexpr size_t kHeldBytesMax = 192 * 1024;
 // 2 sides × 256 KB × 1000 busy clients = 512 MB at the very worst.
 inline constexpr size_t kQueueHighBytes = 256 * 1024;
 
+// Proxies of one database; whoever makes it look like more is no friend.
+inline constexpr uint32_t kPublishersMax = 256;
+
 // Requests of one session that PostgreSQL has not answered: 24 bytes each, 1.5 MB.
 inline constexpr size_t kOutstandingMax = 65'536;
 

@@ -19,8 +19,6 @@ constexpr int64_t kSilentNsMax = 2 * kNsPerSecond;
 // How long nothing is written after Redis said that it takes no writes.
 constexpr int64_t kNoWritesNs = kNsPerSecond;
 constexpr int64_t kLogPeriodNs = 10 * kNsPerSecond;
-// What a round trip counts in the mean of those before.
-constexpr int64_t kRoundTripShare = 8;
 
 constexpr std::string_view kClusterText =
     "it is a node of a Redis Cluster, which is not supported: give one primary that has all keys";
@@ -438,9 +436,7 @@ bool RedisClient::say(std::string_view noun, Throttle& throttle) {
 
 void RedisClient::measure(int64_t round_trip_ns) {
   const int64_t before = gauges_.round_trip_ns.load(std::memory_order_relaxed);
-  gauges_.round_trip_ns.store(
-      before == 0 ? round_trip_ns : before + (round_trip_ns - before) / kRoundTripShare,
-      std::memory_order_relaxed);
+  gauges_.round_trip_ns.store(mean_round_trip_ns(before, round_trip_ns), std::memory_order_relaxed);
   counters_.add(Counter::kRedisAnswers);
   counters_.add(Counter::kRedisWaitNs, static_cast<uint64_t>(std::max<int64_t>(round_trip_ns, 0)));
 }

@@ -63,6 +63,12 @@ enum class RedisState : uint8_t {
 };
 [[nodiscard]] std::string_view state_name(RedisState state);
 
+// The mean of round trips with the newest among them; 0: none before.
+[[nodiscard]] constexpr int64_t mean_round_trip_ns(int64_t before_ns, int64_t newest_ns) {
+  constexpr int64_t kShare = 8;
+  return before_ns == 0 ? newest_ns : before_ns + (newest_ns - before_ns) / kShare;
+}
+
 // For SHOW REDIS and the metrics page: written by the client's thread, read by any.
 struct RedisGauges {
   std::atomic<RedisState> state{RedisState::kWaiting};

@@ -20,7 +20,6 @@ using Sent = RedisClient::Sent;
 constexpr size_t kTagsMax = 8;
 // One put in so many also takes what has expired out of the sets that it touches.
 constexpr uint64_t kTrimOneIn = 64;
-constexpr int64_t kRoundTripShare = 8;
 // One answer too many or too few, and from then on each would go to the wrong question.
 constexpr const char* kOutOfStep = "its answers do not fit the questions";
 
@@ -94,8 +93,7 @@ void RedisStore::got(Outcome outcome, const RedisReply& reply, const Question& q
     return;
   }
   const int64_t took_ns = loop_.clock().now_ns() - question.asked_ns;
-  round_trip_ns_ =
-      round_trip_ns_ == 0 ? took_ns : round_trip_ns_ + (took_ns - round_trip_ns_) / kRoundTripShare;
+  round_trip_ns_ = mean_round_trip_ns(round_trip_ns_, took_ns);
   switch (reply.kind) {
     case RedisReply::Kind::kNil:
       done(Found::kMiss, nullptr);

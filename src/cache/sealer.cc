@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "base/text.h"
 
 namespace pgfresh::cache {
 namespace {
@@ -19,13 +20,6 @@ unsigned char* raw(char* bytes) { return reinterpret_cast<unsigned char*>(bytes)
 int length(std::string_view bytes) {
   PGFRESH_CHECK(bytes.size() <= static_cast<size_t>(std::numeric_limits<int>::max()));
   return static_cast<int>(bytes.size());
-}
-
-std::string_view trimmed(std::string_view line) {
-  constexpr std::string_view kBlank = " \t\r";
-  const size_t begin = line.find_first_not_of(kBlank);
-  if (begin == std::string_view::npos) return {};
-  return line.substr(begin, line.find_last_not_of(kBlank) - begin + 1);
 }
 
 template <typename Number>

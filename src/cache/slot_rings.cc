@@ -5,7 +5,7 @@
 namespace pgfresh::cache {
 namespace {
 
-constexpr size_t kBucketsMin = 64;
+constexpr size_t kRingBucketsMin = 64;
 
 SlotName name_of(const RingLink& link) { return {link.entry->table, link.slot}; }
 
@@ -21,7 +21,7 @@ size_t SlotName::hash() const {
   return mixed ^ (mixed >> 32);
 }
 
-SlotRings::SlotRings() : buckets_(kBucketsMin, nullptr) {}
+SlotRings::SlotRings() : buckets_(kRingBucketsMin, nullptr) {}
 
 RingLink* SlotRings::oldest(const SlotName& name) const {
   RingLink* link = buckets_[name.hash() & (buckets_.size() - 1)];

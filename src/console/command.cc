@@ -9,6 +9,8 @@
 #include <iterator>
 #include <vector>
 
+#include "base/text.h"
+
 namespace pgfresh::console {
 namespace {
 
@@ -92,8 +94,6 @@ bool take(std::string_view part, TokenSpan& tokens, Command& command) {
   tokens = tokens.subspan(1);
   return true;
 }
-
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
 bool is_word_character(char c) {
   const char folded = lower(c);

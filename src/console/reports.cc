@@ -8,9 +8,7 @@
 namespace pgfresh::console {
 namespace {
 
-constexpr Type kText = Type::kText;
-constexpr Type kInt = Type::kInt8;
-constexpr Type kFloat = Type::kFloat8;
+using enum Type;
 
 constexpr size_t kShownFirst = 100;
 
@@ -58,20 +56,20 @@ Row row_of(const QueryRow& query) {
 }  // namespace
 
 Columns queries_columns() {
-  return {{"id", kInt},
+  return {{"id", kInt8},
           {"database", kText},
-          {"calls", kInt},
-          {"hits", kInt},
-          {"hits_l2", kInt},
-          {"misses", kInt},
-          {"bypasses", kInt},
-          {"hit_percent", kFloat},
-          {"mean_upstream_ms", kFloat},
-          {"upstream_ms", kFloat},
-          {"saved_ms", kFloat},
-          {"hit_bytes", kInt},
-          {"answer_bytes", kInt},
-          {"invalidations", kInt},
+          {"calls", kInt8},
+          {"hits", kInt8},
+          {"hits_l2", kInt8},
+          {"misses", kInt8},
+          {"bypasses", kInt8},
+          {"hit_percent", kFloat8},
+          {"mean_upstream_ms", kFloat8},
+          {"upstream_ms", kFloat8},
+          {"saved_ms", kFloat8},
+          {"hit_bytes", kInt8},
+          {"answer_bytes", kInt8},
+          {"invalidations", kInt8},
           {"invalidated_by", kText},
           {"reason", kText},
           {"why_not", kText},

@@ -13,10 +13,7 @@
 namespace pgfresh::console {
 namespace {
 
-constexpr Type kText = Type::kText;
-constexpr Type kInt = Type::kInt8;
-constexpr Type kFloat = Type::kFloat8;
-constexpr Type kBool = Type::kBool;
+using enum Type;
 
 std::string tls_text(bool encrypted) { return encrypted ? "TLS" : ""; }
 
@@ -51,20 +48,21 @@ bool is_shown(const query::Relation& relation) {
 
 Columns stats_columns() {
   return {
-      {"database", kText},         {"total_xact_count", kInt},   {"total_query_count", kInt},
-      {"total_received", kInt},    {"total_sent", kInt},         {"total_server_received", kInt},
-      {"total_server_sent", kInt}, {"total_hits", kInt},         {"total_misses", kInt},
-      {"total_bypasses", kInt},    {"hit_percent", kFloat},      {"total_fills", kInt},
-      {"total_stale_found", kInt}, {"total_local_blocks", kInt}, {"total_hit_bytes", kInt},
-      {"saved_ms", kInt}};
+      {"database", kText},          {"total_xact_count", kInt8},   {"total_query_count", kInt8},
+      {"total_received", kInt8},    {"total_sent", kInt8},         {"total_server_received", kInt8},
+      {"total_server_sent", kInt8}, {"total_hits", kInt8},         {"total_misses", kInt8},
+      {"total_bypasses", kInt8},    {"hit_percent", kFloat8},      {"total_fills", kInt8},
+      {"total_stale_found", kInt8}, {"total_local_blocks", kInt8}, {"total_hit_bytes", kInt8},
+      {"saved_ms", kInt8}};
 }
 
-Columns cache_columns() { return {{"item", kText}, {"value", kInt}, {"meaning", kText}}; }
+Columns cache_columns() { return {{"item", kText}, {"value", kInt8}, {"meaning", kText}}; }
 
 Columns tables_columns() {
-  return {{"database", kText},  {"schema", kText},  {"table", kText},       {"root", kText},
-          {"kind", kText},      {"watched", kBool}, {"cacheable", kBool},   {"reason", kText},
-          {"why_not", kText},   {"writes", kInt},   {"rows_unknown", kInt}, {"answers_ended", kInt},
+  return {{"database", kText},  {"schema", kText},       {"table", kText},
+          {"root", kText},      {"kind", kText},         {"watched", kBool},
+          {"cacheable", kBool}, {"reason", kText},       {"why_not", kText},
+          {"writes", kInt8},    {"rows_unknown", kInt8}, {"answers_ended", kInt8},
           {"last_write", kText}};
 }
 
@@ -91,74 +89,80 @@ void append_writes(Row& row, const CatalogOf& of, const query::Relation& relatio
 }
 
 Columns clients_columns() {
-  return {{"id", kInt},
-          {"type", kText},
-          {"user", kText},
-          {"database", kText},
-          {"state", kText},
-          {"addr", kText},
-          {"port", kInt},
-          {"local_addr", kText},
-          {"local_port", kInt},
-          {"connect_time", kText},
-          {"request_time", kText},
-          {"link", kInt},
-          {"remote_pid", kInt},
-          {"tls", kText},
-          {"application_name", kText},
-          {"queries", kInt},
-          {"hits", kInt}};
+  return {{"id", kInt8},           {"type", kText},         {"user", kText},
+          {"database", kText},     {"state", kText},        {"addr", kText},
+          {"port", kInt8},         {"local_addr", kText},   {"local_port", kInt8},
+          {"connect_time", kText}, {"request_time", kText}, {"link", kInt8},
+          {"remote_pid", kInt8},   {"tls", kText},          {"application_name", kText},
+          {"queries", kInt8},      {"hits", kInt8}};
 }
 
 Columns servers_columns() {
-  return {
-      {"id", kInt},         {"type", kText},         {"user", kText},         {"database", kText},
-      {"state", kText},     {"addr", kText},         {"port", kInt},          {"local_addr", kText},
-      {"local_port", kInt}, {"connect_time", kText}, {"request_time", kText}, {"link", kInt},
-      {"remote_pid", kInt}, {"tls", kText}};
+  return {{"id", kInt8},           {"type", kText},         {"user", kText},
+          {"database", kText},     {"state", kText},        {"addr", kText},
+          {"port", kInt8},         {"local_addr", kText},   {"local_port", kInt8},
+          {"connect_time", kText}, {"request_time", kText}, {"link", kInt8},
+          {"remote_pid", kInt8},   {"tls", kText}};
 }
 
 Columns feeds_columns() {
   return {{"database", kText},
           {"state", kText},
           {"trouble", kText},
-          {"lease_left_ms", kInt},
-          {"fence_us", kInt},
-          {"sessions", kInt},
-          {"events", kInt},
-          {"garbled", kInt},
-          {"fences", kInt},
-          {"unsettled", kInt},
-          {"open_slots", kInt},
-          {"catalog_loads", kInt},
-          {"catalog_generation", kInt},
-          {"catalog_load_us", kInt},
-          {"relations_watched", kInt},
+          {"lease_left_ms", kInt8},
+          {"fence_us", kInt8},
+          {"sessions", kInt8},
+          {"events", kInt8},
+          {"garbled", kInt8},
+          {"fences", kInt8},
+          {"unsettled", kInt8},
+          {"open_slots", kInt8},
+          {"catalog_loads", kInt8},
+          {"catalog_generation", kInt8},
+          {"catalog_load_us", kInt8},
+          {"relations_watched", kInt8},
           {"event_triggers", kBool},
           {"publish", kText},
-          {"queued", kInt},
-          {"published", kInt},
-          {"beat_age_ms", kInt},
-          {"publishers", kInt},
-          {"publisher_age_ms", kInt},
-          {"publishers_lost", kInt},
-          {"transactions_noted", kInt},
+          {"queued", kInt8},
+          {"published", kInt8},
+          {"beat_age_ms", kInt8},
+          {"publishers", kInt8},
+          {"publisher_age_ms", kInt8},
+          {"publishers_lost", kInt8},
+          {"transactions_noted", kInt8},
           {"lineage", kText},
-          {"joins", kInt},
-          {"joins_refused", kInt},
-          {"maps_given", kInt}};
+          {"joins", kInt8},
+          {"joins_refused", kInt8},
+          {"maps_given", kInt8}};
 }
 
 Columns redis_columns() {
-  return {{"loop", kText},           {"state", kText},         {"state_ms", kInt},
-          {"address", kText},        {"server", kText},        {"in_flight", kInt},
-          {"bytes_in_flight", kInt}, {"round_trip_us", kInt},  {"p50_us", kInt},
-          {"p99_us", kInt},          {"p999_us", kInt},        {"lookups", kInt},
-          {"found", kInt},           {"stored", kInt},         {"freed", kInt},
-          {"requests", kInt},        {"timeouts", kInt},       {"not_asked", kInt},
-          {"errors", kInt},          {"broken_entries", kInt}, {"trips", kInt},
-          {"connects", kInt},        {"breaks", kInt},         {"sent_bytes", kInt},
-          {"received_bytes", kInt},  {"trouble", kText}};
+  return {{"loop", kText},
+          {"state", kText},
+          {"state_ms", kInt8},
+          {"address", kText},
+          {"server", kText},
+          {"in_flight", kInt8},
+          {"bytes_in_flight", kInt8},
+          {"round_trip_us", kInt8},
+          {"p50_us", kInt8},
+          {"p99_us", kInt8},
+          {"p999_us", kInt8},
+          {"lookups", kInt8},
+          {"found", kInt8},
+          {"stored", kInt8},
+          {"freed", kInt8},
+          {"requests", kInt8},
+          {"timeouts", kInt8},
+          {"not_asked", kInt8},
+          {"errors", kInt8},
+          {"broken_entries", kInt8},
+          {"trips", kInt8},
+          {"connects", kInt8},
+          {"breaks", kInt8},
+          {"sent_bytes", kInt8},
+          {"received_bytes", kInt8},
+          {"trouble", kText}};
 }
 
 Columns config_columns() {

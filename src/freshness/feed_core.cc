@@ -17,7 +17,6 @@ constexpr std::string_view kIntroduction =
     "NOTIFY pgfresh, '2 n'; SELECT pg_catalog.pg_backend_pid()";
 constexpr std::string_view kPooler =
     "a pooler answers in PostgreSQL's place: nothing can be fresh; name PostgreSQL in upstream";
-constexpr uint64_t kTopBit = uint64_t{1} << 63;
 
 // A fence takes along whatever ended before it. Begun one after the other under a steady stream of
 // writes, each would take along little, and cost PostgreSQL and us as much as any.
@@ -55,7 +54,7 @@ FeedCore::FeedCore(Domain& domain, Loop& loop, SqlClientFactory& factory,
       on_touched_(std::move(on_touched)),
       mailbox_(options.mailbox),
       settlement_(domain.tokens()),
-      publisher_(domain, (random64_() & ~kTopBit) | 1),
+      publisher_(domain, (random64_() & ~kBaseBit) | 1),
       line_(domain.database(), loop, factory, random64_, *this),
       watch_(domain.database(), loop, factory, random64_, settlement_, *this),
       fence_pace_(kFencePace),
@@ -406,7 +405,7 @@ void FeedCore::new_base() {
   base_pause_.cancel();
   base_ns_ = now_ns();
   schema_events_awaited_ = 0;
-  uint64_t base = random64_() | kTopBit;
+  uint64_t base = random64_() | kBaseBit;
   if (base == domain_.tokens().base()) base ^= 1;
   domain_.tokens().rebase(base);
   queue_.clear();

@@ -9,8 +9,6 @@
 namespace pgfresh::freshness {
 namespace {
 
-constexpr uint64_t kTopBit = uint64_t{1} << 63;
-
 // Between looks into the mailbox: a peer's answer takes a round trip to PostgreSQL and one to
 // Redis; doubled up to the maximum.
 constexpr int64_t kCollectNsMin = 2 * kNsPerMs;
@@ -269,7 +267,7 @@ void FeedCore::adopt_map(const SlotMap& map) {
   lineage_unsaid_ = false;
   put_off_lineage();
   base_ns_ = asked_ns - map.base_age_ns;
-  uint64_t between = random64_() | kTopBit;
+  uint64_t between = random64_() | kBaseBit;
   if (between == map.base || between == domain_.tokens().base()) between ^= 1;
   domain_.tokens().adopt(between, map.base, map.touched);
   queue_.clear();

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/limits.h"
 
 namespace pgfresh::freshness {
 namespace {
@@ -13,7 +14,6 @@ constexpr std::string_view kAskHead = "2 j ";
 constexpr std::string_view kLineageHead = "2 l ";
 constexpr std::string_view kDigestHead = "2 d ";
 constexpr size_t kNonceDigits = 32;
-constexpr uint64_t kTopBit = uint64_t{1} << 63;
 
 // What came behind a nonce: as much as may wait for a catalog (feed_core.cc).
 constexpr size_t kKeptMax = 20'000;
@@ -27,8 +27,6 @@ constexpr char kMagic[4] = {'p', 'g', 'f', 'M'};
 constexpr uint32_t kVersion = 1;  // also of how an event changes a token
 constexpr size_t kPairBytes = 12;
 constexpr size_t kPublisherBytes = 20;
-// Proxies of one database (vigil.cc).
-constexpr uint32_t kPublishersMax = 256;
 // An age that cannot be meant: ten years.
 constexpr int64_t kAgeMax = int64_t{10} * 366 * 86'400 * 1'000'000'000;
 
@@ -58,7 +56,7 @@ void append_hex(std::string& out, uint64_t number) {
 }
 
 [[nodiscard]] bool read_base(std::string_view text, uint64_t& base) {
-  return read_hex(text, base) && base >= kTopBit;
+  return read_hex(text, base) && base >= kBaseBit;
 }
 
 // " " and sixteen characters.
@@ -144,7 +142,7 @@ std::optional<FleetWord> parse_fleet_word(std::string_view payload) {
 std::optional<std::string> encode_map(const SlotMap& map, const Hash128& nonce) {
   const size_t size =
       map.touched.size() * kPairBytes + map.publishers.size() * kPublisherBytes + 128;
-  if (size > kMapBytesMax || map.publishers.size() > kPublishersMax) return std::nullopt;
+  if (size > kMapBytesMax || map.publishers.size() > limits::kPublishersMax) return std::nullopt;
   std::string out;
   out.reserve(size);
   out.append(kMagic, sizeof kMagic);
@@ -181,9 +179,9 @@ std::optional<SlotMap> decode_map(std::string_view bytes, const Hash128& nonce) 
   if (!in.starts_with(std::string_view(kMagic, sizeof kMagic))) return std::nullopt;
   in.remove_prefix(sizeof kMagic);
   if (!take(in, version) || version != kVersion || !take(in, slot_bits) || slot_bits > 24 ||
-      !take(in, map.base) || map.base < kTopBit || !take(in, map.base_age_ns) ||
+      !take(in, map.base) || map.base < kBaseBit || !take(in, map.base_age_ns) ||
       map.base_age_ns < 0 || map.base_age_ns > kAgeMax || !take(in, touched) ||
-      !take(in, publishers) || publishers > kPublishersMax ||
+      !take(in, publishers) || publishers > limits::kPublishersMax ||
       in.size() != size_t{touched} * kPairBytes + size_t{publishers} * kPublisherBytes) {
     return std::nullopt;
   }

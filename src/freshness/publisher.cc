@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kIdleNs = 10 * kNsPerSecond;
 // Between tries where PostgreSQL has refused two beats in a row: one may be refused by chance, and
 // who follows us does not wait so long. A refused fence renews no lease.
-constexpr int64_t kRefusedNs = 10 * kNsPerSecond;
+constexpr int64_t kRefusedBeatNs = 10 * kNsPerSecond;
 // Of the staleness: how long a beat is worth a carry lease, and how old it may be before the next.
 constexpr int64_t kLeaseShare = 4;
 constexpr int64_t kBeatShare = 12;
@@ -135,7 +135,7 @@ void Publisher::refused(int64_t now_ns, std::string_view why) {
   if (!in_flight_.empty()) {
     in_flight_.collapse_to_schema();
   } else if (again) {
-    silent_until_ns_ = now_ns + kRefusedNs;
+    silent_until_ns_ = now_ns + kRefusedBeatNs;
   }
   lost();
 }

@@ -16,8 +16,6 @@ namespace {
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
 static_assert(sizeof(std::atomic<uint64_t>) == 8 && sizeof(std::atomic<uint32_t>) == 4);
 
-constexpr uint64_t kTopBit = uint64_t{1} << 63;
-
 enum class TagKind : uint32_t { kAny = 1, kWhole = 2, kKey = 3 };
 
 // What is hashed. Without padding, so that equal tags are equal bytes.
@@ -67,7 +65,7 @@ uint64_t key_tag(Oid root, int16_t column, std::string_view canonical_value) {
 
 TokenTable::TokenTable(int slot_bits, uint64_t base) : slot_bits_(slot_bits), base_(base) {
   PGFRESH_CHECK(slot_bits >= 2 && slot_bits <= 24);
-  PGFRESH_CHECK(base >= kTopBit);
+  PGFRESH_CHECK(base >= kBaseBit);
   tokens_ = map_zeroes<std::atomic<uint64_t>>(slots());
   opens_ = map_zeroes<std::atomic<uint32_t>>(slots());
 }
@@ -79,7 +77,7 @@ TokenTable::~TokenTable() {
 
 void TokenTable::touch(uint32_t slot, uint64_t xid) {
   PGFRESH_CHECK(slot < slots());
-  PGFRESH_CHECK(xid != 0 && xid < kTopBit);
+  PGFRESH_CHECK(xid != 0 && xid < kBaseBit);
   const uint64_t before = tokens_[slot].load(std::memory_order_relaxed);
   const uint64_t after = mixed(token(slot), xid);
   if (before != 0) digest_ ^= share(slot, before);
@@ -90,7 +88,7 @@ void TokenTable::touch(uint32_t slot, uint64_t xid) {
 // The base first, then the zeroes: the other way round a touched slot would for a moment show the
 // old base, and with it entries that an event has killed.
 void TokenTable::rebase(uint64_t base) {
-  PGFRESH_CHECK(base >= kTopBit && base != base_.load(std::memory_order_relaxed));
+  PGFRESH_CHECK(base >= kBaseBit && base != base_.load(std::memory_order_relaxed));
   base_.store(base, std::memory_order_seq_cst);
   digest_ = 0;
   if (madvise(tokens_, slots() * sizeof *tokens_, MADV_DONTNEED) == 0) return;
@@ -100,7 +98,7 @@ void TokenTable::rebase(uint64_t base) {
 }
 
 void TokenTable::adopt(uint64_t between, uint64_t base, const std::vector<SlotToken>& touched) {
-  PGFRESH_CHECK(base >= kTopBit && base != between);
+  PGFRESH_CHECK(base >= kBaseBit && base != between);
   rebase(between);
   uint64_t schema = 0;
   for (const SlotToken& pair : touched) {

@@ -22,6 +22,9 @@ namespace pgfresh::freshness {
 
 using Oid = uint32_t;
 
+// Every base has it, no xid8 does: what a slot holds tells which it is.
+inline constexpr uint64_t kBaseBit = uint64_t{1} << 63;
+
 // Names of things a result depends on, within one database. Hashes: a collision costs a miss.
 [[nodiscard]] uint64_t any_tag(Oid root);
 [[nodiscard]] uint64_t whole_tag(Oid root);

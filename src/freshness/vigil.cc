@@ -2,11 +2,10 @@
 
 #include <algorithm>
 
+#include "base/limits.h"
+
 namespace pgfresh::freshness {
 namespace {
-
-// Proxies of one database; whoever makes it look like more is no friend.
-constexpr size_t kPublishersMax = 256;
 
 constexpr int64_t kColdShare = 2;  // of the staleness
 constexpr int64_t kLookShare = 4;
@@ -53,7 +52,7 @@ void Vigil::heard(const Beat& beat) {
   if (found != publishers_.end()) {
     found->second.told_ns = std::max(found->second.told_ns, found->second.beat_ns);
     found->second.beat_ns = std::max(found->second.beat_ns, beat.since_ns);
-  } else if (publishers_.size() < kPublishersMax) {
+  } else if (publishers_.size() < limits::kPublishersMax) {
     // Of one that we have missed before, all that is older than our base is of no interest, and a
     // new base is to come where there is no lease.
     const bool young = beat.first || blocked_;

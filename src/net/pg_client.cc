@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/text.h"
 #include "net/resolver.h"
 
 namespace pgfresh::net {
@@ -22,11 +23,6 @@ struct FreePg {
   void operator()(PGnotify* notify) const noexcept { PQfreemem(notify); }
 };
 using Result = std::unique_ptr<PGresult, FreePg>;
-
-std::string trimmed(std::string_view text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.remove_suffix(1);
-  return std::string(text);
-}
 
 // keyword and value pairs as PQconnectStartParams() wants them.
 class Parameters {
@@ -387,7 +383,7 @@ void Session::lost(std::string why) {
   SqlClient::Events* told = events_;
   close();
   if (told == nullptr) return;
-  std::string text = trimmed(why);
+  std::string text(trimmed(why));
   // Not from inside a call; and not once the client is gone.
   events_ = told;
   loop_.defer([self = shared_from_this(), text = text.empty() ? "connection lost" : text] {

@@ -4,6 +4,8 @@
 #include <optional>
 #include <utility>
 
+#include "base/text.h"
+
 namespace pgfresh::net {
 namespace {
 
@@ -27,13 +29,6 @@ std::optional<std::string> percent_decoded(std::string_view text) {
     i += 2;
   }
   return plain;
-}
-
-template <typename Number>
-bool read_number(std::string_view text, Number low, Number high, Number& number) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc() && end == text.data() + text.size() && number >= low &&
-         number <= high;
 }
 
 // Takes "user:password@" from the front of `rest`. Empty, or what is wrong.

@@ -10,6 +10,8 @@
 #include <memory>
 #include <optional>
 
+#include "base/text.h"
+
 namespace pgfresh::net {
 namespace {
 
@@ -21,18 +23,6 @@ constexpr std::string_view kAllowedParameters =
     "connect_timeout, application_name";
 
 constexpr const char* kSeveralHosts = "several hosts are not supported";
-
-std::string trimmed(std::string text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
-  return text;
-}
-
-template <typename Number>
-bool read_number(std::string_view text, Number low, Number high, Number& result) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), result);
-  return error == std::errc() && end == text.data() + text.size() && result >= low &&
-         result <= high;
-}
 
 std::optional<SslMode> read_ssl_mode(std::string_view text) {
   if (text == "allow") return SslMode::kPrefer;
@@ -155,7 +145,7 @@ tl::expected<UpstreamTarget, std::string> UpstreamTarget::parse(const std::strin
   const std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)> options(
       PQconninfoParse(full.c_str(), &message), &PQconninfoFree);
   if (options == nullptr) {
-    std::string why = message != nullptr ? trimmed(message) : "out of memory";
+    std::string why(message != nullptr ? trimmed(message) : "out of memory");
     PQfreemem(message);
     return tl::make_unexpected("the URL cannot be read: " + why);
   }

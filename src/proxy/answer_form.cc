@@ -1,20 +1,19 @@
 #include "proxy/answer_form.h"
 
 #include "proxy/fetch.h"
+#include "wire/framer.h"
 
 namespace pgfresh::proxy {
 namespace {
 
-constexpr size_t kHeaderBytes = 5;  // type, length that counts itself
-
 // Cuts the message in front off `rest`; empty when there is no whole one.
 std::string_view cut_message(std::string_view& rest) {
-  if (rest.size() < kHeaderBytes) return {};
+  if (rest.size() < wire::kHeaderBytes) return {};
   uint32_t length = 0;
-  for (size_t i = 1; i < kHeaderBytes; ++i) {
+  for (size_t i = 1; i < wire::kHeaderBytes; ++i) {
     length = (length << 8) | static_cast<uint8_t>(rest[i]);
   }
-  if (length < kHeaderBytes - 1 || length > rest.size() - 1) return {};
+  if (length < wire::kHeaderBytes - 1 || length > rest.size() - 1) return {};
   const std::string_view message = rest.substr(0, size_t{length} + 1);
   rest.remove_prefix(message.size());
   return message;
@@ -27,7 +26,7 @@ bool is_description(std::string_view body, const AnswerForm& form) {
   if (!is(cut_message(body), 't')) return false;
   const std::string_view columns = cut_message(body);
   if (!body.empty()) return false;
-  if (is(columns, 'n')) return columns.size() == kHeaderBytes;
+  if (is(columns, 'n')) return columns.size() == wire::kHeaderBytes;
   return is(columns, 'T') && columns.size() == form.description_bytes &&
          row_shape(columns) == form.shape;
 }
@@ -47,7 +46,7 @@ bool has_form(std::string_view body, const AnswerForm& form) {
   while (is(message, 'D')) message = cut_message(body);
   if (!body.empty()) return false;
   return is(message, 'C') ||
-         (form.row_limited && is(message, 's') && message.size() == kHeaderBytes);
+         (form.row_limited && is(message, 's') && message.size() == wire::kHeaderBytes);
 }
 
 }  // namespace pgfresh::proxy

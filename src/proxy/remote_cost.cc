@@ -12,7 +12,7 @@ constexpr uint64_t kLookupsToLearn = 8;
 // Of look-ups that would not pay, one in so many is made all the same: 3 % of what it costs.
 constexpr uint32_t kExploreEvery = 32;
 // A lock, and one more look at least.
-constexpr double kLockFactor = 3;
+constexpr double kLookupsPerWait = 3;
 
 void smooth(double& average, double newest) {
   average = average == 0 ? newest : average + (newest - average) * kNewestShare;
@@ -47,7 +47,7 @@ bool RemoteCost::worth_storing(int64_t round_trip_ns) const {
 }
 
 bool RemoteCost::worth_locking(int64_t round_trip_ns) const {
-  return upstream_ns_ > kLockFactor * std::max(lookup_or(round_trip_ns), 1.0);
+  return upstream_ns_ > kLookupsPerWait * std::max(lookup_or(round_trip_ns), 1.0);
 }
 
 void RemoteCost::looked_up(int64_t took_ns, double share) {

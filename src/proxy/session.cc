@@ -185,10 +185,9 @@ bool Session::waits_for_statements(std::string_view next) const {
     return false;
   }
   if (server_->unsure()) return true;
-  constexpr size_t kHeaderBytes = 5;
   const bool begins_anew =
-      next.starts_with('Q') ||
-      (next.starts_with('P') && next.size() > kHeaderBytes && next[kHeaderBytes] == '\0');
+      next.starts_with('Q') || (next.starts_with('P') && next.size() > wire::kHeaderBytes &&
+                                next[wire::kHeaderBytes] == '\0');
   return !next.empty() && !begins_anew && server_->unsure_of_unnamed();
 }
 

@@ -40,8 +40,6 @@ std::string deferred_begin(const query::Statement& statement, const Scope& scope
   return text + " isolation level read committed";
 }
 
-bool is_whole(const wire::Frame& frame) { return frame.bytes.size() == frame.size; }
-
 }  // namespace
 
 void Session::take_client_frame(const wire::Frame& frame) {
@@ -53,7 +51,7 @@ void Session::take_client_frame(const wire::Frame& frame) {
     close("client said goodbye");
     return;
   }
-  if (!is_whole(frame)) {
+  if (!frame.whole()) {
     take_part(frame);
     return;
   }
@@ -96,7 +94,7 @@ void Session::count_query() {
 // Messages that are forwarded without being looked into: COPY data, function calls, and whatever
 // is too long to be looked at whole.
 void Session::take_part(const wire::Frame& frame) {
-  if (frame.first || is_whole(frame)) {
+  if (frame.first || frame.whole()) {
     forward_held();
     switch (frame.type) {
       case 'd':

@@ -13,8 +13,6 @@ constexpr std::string_view kSelectNothingTag{
     "SELECT 0\0",
     14};
 
-constexpr size_t kHeaderBytes = 5;
-
 // Statements whose description may be at hand.
 bool describes_here(query::Kind kind) {
   return kind == query::Kind::kSelect || kind == query::Kind::kShowLast;
@@ -282,7 +280,7 @@ void Session::take_execute(const wire::Frame& frame) {
       !ends_portal_now()) {
     bypass(text, Reason::kRowLimit);
   } else if (text.statement().kind == query::Kind::kSelect) {
-    const auto bind_message = wire::read_bind(bind->raw.substr(kHeaderBytes));
+    const auto bind_message = wire::read_bind(bind->raw.substr(wire::kHeaderBytes));
     PGFRESH_CHECK(bind_message.has_value());
     const Wanted wanted =
         held_portal_description() != nullptr ? Wanted::kDescribedRows : Wanted::kRows;
@@ -309,7 +307,7 @@ void Session::take_execute(const wire::Frame& frame) {
   }
   // What it sets may be in the Bind, whose bytes go with it.
   const std::string kept(held_bind()->raw);
-  const auto bind_message = wire::read_bind(std::string_view(kept).substr(kHeaderBytes));
+  const auto bind_message = wire::read_bind(std::string_view(kept).substr(wire::kHeaderBytes));
   PGFRESH_CHECK(bind_message.has_value());
   forward_held();
   forward_execute(frame, &text, prepared, &*bind_message);

@@ -17,7 +17,6 @@
 namespace pgfresh::proxy {
 namespace {
 
-constexpr size_t kHeaderBytes = 5;
 // The CommandComplete of a SET.
 constexpr std::string_view kSetTag{
     "C\0\0\0\x8"
@@ -75,7 +74,7 @@ void Session::take_probe_row() {
   const std::string message = std::exchange(probe_row_, {});
   const std::string database(startup_.get("database").empty() ? startup_.get("user")
                                                               : startup_.get("database"));
-  const auto row = wire::read_data_row(std::string_view(message).substr(kHeaderBytes));
+  const auto row = wire::read_data_row(std::string_view(message).substr(wire::kHeaderBytes));
   if (row) probe_answer_ = read_probe(database, *row, probe_names_);
 }
 
@@ -219,7 +218,7 @@ bool Session::answer_setting(const query::Statement& statement, bool extended) {
   std::optional<wire::BindMessage> bind;
   std::string_view oids;
   if (held != nullptr) {
-    bind = wire::read_bind(held->raw.substr(kHeaderBytes));
+    bind = wire::read_bind(held->raw.substr(wire::kHeaderBytes));
     oids = held->prepared->parameter_oids;
     const auto is_text = [](char byte) { return byte == 0; };
     if (!bind || !std::all_of(bind->result_formats.begin(), bind->result_formats.end(), is_text)) {

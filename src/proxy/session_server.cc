@@ -10,7 +10,6 @@ namespace pgfresh::proxy {
 namespace {
 
 constexpr std::string_view kInbandCode = "PF001";
-constexpr size_t kHeaderBytes = 5;
 // The head of a notice: severities and code, and a payload of less than 8000 bytes.
 constexpr size_t kNoticeHeadBytes = 16 * 1024;
 // Slots one transaction holds open by themselves; beyond, schema(D) stands for all.
@@ -35,11 +34,9 @@ NoticeHead read_notice_head(std::string_view body) {
   return head;
 }
 
-bool is_whole(const wire::Frame& frame) { return frame.bytes.size() == frame.size; }
-
 // "prepared statement … already exists"
 bool is_refusal_of_name(const wire::Frame& frame) {
-  if (!is_whole(frame)) return false;
+  if (!frame.whole()) return false;
   const auto notice = wire::read_notice(frame.body());
   return notice && notice->sqlstate == "42P05";
 }
@@ -90,7 +87,7 @@ void Session::take_server_frame(const wire::Frame& frame) {
       take_notice(frame);
       return;
     case 'S':
-      if (is_whole(frame)) {
+      if (frame.whole()) {
         const auto status = wire::read_parameter_status(frame.body());
         if (status && is_keyed_setting(status->first)) scope_.doubt();
       }
@@ -128,32 +125,32 @@ void Session::take_reply(const wire::Frame& frame) {
       take_ready(frame);
       return;
     case 'E':
-      if (frame.first || is_whole(frame)) {
+      if (frame.first || frame.whole()) {
         take_error(frame);
       } else {
         forward_to_client(frame);
       }
       return;
     case 'C':
-      if (is_whole(frame)) {
+      if (frame.whole()) {
         take_command_complete(frame);
         return;
       }
       break;
     case 'T':
-      if (is_whole(frame)) {
+      if (frame.whole()) {
         if (item.prepared) item.prepared->shape = row_shape(frame.bytes);
         record(frame, sequence);
       } else {
         drop_fetch(Reason::kTooLarge);
       }
-      if (item.asked == Asked::kDescribe && (is_whole(frame) || frame.last)) replies.pop();
+      if (item.asked == Asked::kDescribe && (frame.whole() || frame.last)) replies.pop();
       break;
     case 'D':
       record(frame, sequence);
       break;
     case 't':
-      if (is_whole(frame)) {
+      if (frame.whole()) {
         record(frame, sequence);
       } else {
         drop_fetch(Reason::kTooLarge);
@@ -202,7 +199,7 @@ void Session::take_reply(const wire::Frame& frame) {
 // after all.
 void Session::take_uncounted(const wire::Frame& frame) {
   if (frame.type == 'E') note_last_words(frame);
-  if (frame.type == 'Z' && is_whole(frame)) {
+  if (frame.type == 'Z' && frame.whole()) {
     server_->replies().resync();
     const uint64_t sequence = server_->replies().last_sequence();
     settle(transaction_.ready(wire::read_ready(frame.body()).value_or('I'), sequence));
@@ -211,7 +208,7 @@ void Session::take_uncounted(const wire::Frame& frame) {
 }
 
 void Session::note_last_words(const wire::Frame& frame) {
-  if (!is_whole(frame)) return;
+  if (!frame.whole()) return;
   const auto notice = wire::read_notice(frame.body());
   if (notice && (notice->severity == "FATAL" || notice->severity == "PANIC")) {
     server_said_last_ = true;
@@ -229,8 +226,8 @@ void Session::take_check_reply(const wire::Frame& frame) {
     case 'T':
     case 'n':
       prepared->outdated =
-          frame.type == 'n' || !is_whole(frame) || row_shape(frame.bytes) != prepared->shape;
-      if (!is_whole(frame) && !frame.last) return;
+          frame.type == 'n' || !frame.whole() || row_shape(frame.bytes) != prepared->shape;
+      if (!frame.whole() && !frame.last) return;
       replies.pop();
       unblock(Block::kCheck);
       return;
@@ -370,7 +367,7 @@ void Session::forward_to_client(const wire::Frame& frame) { client_out_.add(fram
 
 void Session::take_notice(const wire::Frame& frame) {
   drop_fetch(Reason::kNotQuiet);
-  if (!is_whole(frame)) {
+  if (!frame.whole()) {
     take_notice_part(frame);
     return;
   }
@@ -394,7 +391,8 @@ void Session::take_notice_part(const wire::Frame& frame) {
   if (notice_part_ == NoticePart::kCollecting) {
     notice_head_.append(frame.bytes);
     if (notice_head_.size() < kNoticeHeadBytes && !frame.last) return;
-    const NoticeHead head = read_notice_head(std::string_view(notice_head_).substr(kHeaderBytes));
+    const NoticeHead head =
+        read_notice_head(std::string_view(notice_head_).substr(wire::kHeaderBytes));
     if (head.sqlstate == kInbandCode) {
       notice_part_ = NoticePart::kSwallowing;
       worker_.counters().add(Counter::kNotices);

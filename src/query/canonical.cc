@@ -13,6 +13,7 @@
 #include <limits>
 #include <utility>
 
+#include "base/text.h"
 #include "query/statement.h"
 
 namespace pgfresh::query {
@@ -20,8 +21,6 @@ namespace {
 
 // A hint's lifetime is at most a year; longer is a slip of the pen.
 constexpr int64_t kHintTtlMsMax = int64_t{366} * 24 * 3600 * 1000;
-
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; }
 
 bool is_ascii(std::string_view text) {
   return std::all_of(text.begin(), text.end(),

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/text.h"
+
 namespace pgfresh::query {
 namespace {
 
@@ -33,15 +35,6 @@ const KeyTypeRow* by_oid(uint32_t oid) {
 }
 const KeyTypeRow* by_array(uint32_t oid) {
   return find_type([oid](const KeyTypeRow& row) { return row.array_oid == oid; });
-}
-
-// isspace() in the C locale.
-bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
-  while (!text.empty() && is_blank(text.back())) text.remove_suffix(1);
-  return text;
 }
 
 std::string_view spell(int64_t value, KeyBuffer& buffer) {
@@ -231,7 +224,7 @@ std::optional<TextArrayReader::Element> TextArrayReader::bare() {
 }
 
 void TextArrayReader::skip_blanks() {
-  while (!rest_.empty() && is_blank(rest_.front())) rest_.remove_prefix(1);
+  while (!rest_.empty() && is_space(rest_.front())) rest_.remove_prefix(1);
 }
 
 bool TextArrayReader::end_of_element() {

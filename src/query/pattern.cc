@@ -7,14 +7,13 @@
 #include <optional>
 
 #include "base/check.h"
+#include "base/text.h"
 #include "query/canonical.h"
 #include "query/scan.h"
 #include "query/shape.h"
 
 namespace pgfresh::query {
 namespace {
-
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 // What may stand in a word behind its first character.
 constexpr std::array<bool, 256> kInWord = [] {

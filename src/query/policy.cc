@@ -10,6 +10,7 @@
 #include <charconv>
 
 #include "base/hash.h"
+#include "base/text.h"
 #include "query/catalog_names.h"
 #include "query/shape.h"
 #include "query/statement.h"
@@ -30,12 +31,6 @@ bool is_name_part(std::string_view part) {
   return !part.empty() && letter(part.front()) &&
          std::all_of(part.begin(), part.end(),
                      [&](char c) { return letter(c) || (c >= '0' && c <= '9') || c == '$'; });
-}
-
-std::string_view trimmed(std::string_view text) {
-  const auto first = text.find_first_not_of(" \t\r\n");
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
 }
 
 // A search_path as pg_proc.proconfig holds it: names between commas, quoted where they must be.

@@ -70,7 +70,7 @@ struct Found {
 
 // From where a condition sees the tables: WHERE sees the root from outside, ON a join from inside,
 // where the join's own alias hides nothing.
-struct Place {
+struct Spot {
   enum class From : uint8_t { kOutside, kInside };
   size_t node = 0;
   From from = From::kOutside;
@@ -90,7 +90,7 @@ class KeyFinder::Level {
 
  private:
   // Names.
-  [[nodiscard]] Found column_of(Place place, const KeyOperand& operand) const;
+  [[nodiscard]] Found column_of(Spot place, const KeyOperand& operand) const;
   [[nodiscard]] Found unqualified(size_t node, const std::string& name) const;
   [[nodiscard]] Found unqualified_inside(const FromItem& join, const std::string& name) const;
   [[nodiscard]] Found merged(const FromItem& join, const std::string& name) const;
@@ -101,7 +101,7 @@ class KeyFinder::Level {
 
   // Conditions.
   void bind_node(size_t node);
-  void bind(Place place, const std::vector<KeyCondition>& conditions, std::vector<Predicate>& out);
+  void bind(Spot place, const std::vector<KeyCondition>& conditions, std::vector<Predicate>& out);
   void bind_merged(size_t node, const std::string& name);
   [[nodiscard]] bool is_equality(const Name& op);
   [[nodiscard]] std::optional<KeyValues> values_of(const KeyCondition& condition,
@@ -146,7 +146,7 @@ KeyFinder::Level::Level(const QueryLevel& level, const KeyFinder& finder)
   // A join stands behind what it joins.
   for (size_t node = 0; node < level_.items.size(); ++node) bind_node(node);
   const size_t root = level_.items.size() - 1;
-  bind({root, Place::From::kOutside}, level_.where, predicates_.back());
+  bind({root, Spot::From::kOutside}, level_.where, predicates_.back());
   Context where;
   for (const Predicate& each : predicates_.back()) where.push_back(&each);
   spread(root, where);
@@ -171,7 +171,7 @@ void KeyFinder::Level::bind_node(size_t node) {
       for (const Attribute& each : relations_[table]->attributes) bind_merged(node, each.name);
     }
   }
-  bind({node, Place::From::kInside}, item.on, predicates_[node]);
+  bind({node, Spot::From::kInside}, item.on, predicates_[node]);
 }
 
 std::optional<size_t> KeyFinder::Level::item_at(int64_t location) const {
@@ -184,10 +184,10 @@ std::optional<size_t> KeyFinder::Level::item_at(int64_t location) const {
 
 // ── Names ────────────────────────────────────────────────────────────────────────────────────────
 
-Found KeyFinder::Level::column_of(Place place, const KeyOperand& operand) const {
+Found KeyFinder::Level::column_of(Spot place, const KeyOperand& operand) const {
   const FromItem& item = level_.items[place.node];
   const bool plain = operand.qualifier.empty();
-  if (place.from == Place::From::kOutside) {
+  if (place.from == Spot::From::kOutside) {
     return plain ? unqualified(place.node, operand.text) : qualified(place.node, operand);
   }
   return plain ? unqualified_inside(item, operand.text) : qualified_inside(item, operand);
@@ -278,7 +278,7 @@ bool KeyFinder::Level::is_equality(const Name& op) {
   return !foreign_equality_;
 }
 
-void KeyFinder::Level::bind(Place place, const std::vector<KeyCondition>& conditions,
+void KeyFinder::Level::bind(Spot place, const std::vector<KeyCondition>& conditions,
                             std::vector<Predicate>& out) {
   for (const KeyCondition& condition : conditions) {
     const Found left = column_of(place, condition.left);

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "query/statement.h"
@@ -23,6 +24,11 @@ struct Name {
   std::string name;
   friend auto operator<=>(const Name&, const Name&) = default;
 };
+
+// The list of String nodes `field` of a node: name or schema.name. nullopt: longer
+// (database.schema.name), empty, or something else.
+[[nodiscard]] std::optional<Name> name_of(const simdjson::dom::object& body,
+                                          std::string_view field);
 
 // One side of a condition.
 struct KeyOperand {

@@ -33,14 +33,6 @@ std::optional<Node> node(const object& body, std::string_view field) {
   return found ? unwrap(*found) : std::nullopt;
 }
 
-// One or two parts.
-std::optional<Name> name_of(const object& body, std::string_view field) {
-  const auto parts = strings(body, field);
-  if (!parts || parts->empty() || parts->size() > 2) return std::nullopt;
-  if (parts->size() == 1) return Name{{}, parts->front()};
-  return Name{parts->front(), parts->back()};
-}
-
 // ── Operands ─────────────────────────────────────────────────────────────────────────────────────
 
 std::optional<KeyOperand> column_operand(const object& body) {
@@ -302,6 +294,13 @@ std::optional<size_t> FromReader::item(const element& value) {
 }
 
 }  // namespace
+
+std::optional<Name> name_of(const object& body, std::string_view field) {
+  const auto parts = strings(body, field);
+  if (!parts || parts->empty() || parts->size() > 2) return std::nullopt;
+  if (parts->size() == 1) return Name{{}, parts->front()};
+  return Name{parts->front(), parts->back()};
+}
 
 size_t operands_of(const QueryLevel& level) {
   const auto count = [](const std::vector<KeyCondition>& conditions) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include <pg_query/pg_query.pb-c.h>
+#include "base/text.h"
 #include "pg_query.h"
 
 namespace pgfresh::query {
@@ -14,10 +15,6 @@ namespace {
 // 16 KB of text with runs of this length cost at most 16 K × 256 steps, and rulers in comments
 // still pass.
 constexpr size_t kOperatorRunMax = 256;
-
-bool is_space(char c) {
-  return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v';
-}
 
 bool all_space(std::string_view text) {
   for (const char c : text) {

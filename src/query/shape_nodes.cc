@@ -13,14 +13,6 @@
 namespace pgfresh::query {
 namespace {
 
-// schema.name or name; nullopt for anything longer (database.schema.name) or empty.
-std::optional<Name> name_of(const simdjson::dom::object& body, std::string_view field) {
-  const auto parts = strings(body, field);
-  if (!parts || parts->empty() || parts->size() > 2) return std::nullopt;
-  if (parts->size() == 1) return Name{{}, parts->front()};
-  return Name{parts->front(), parts->back()};
-}
-
 // The cast that a call with one plain argument may be (func_get_detail in parse_func.c).
 bool looks_like_cast(const simdjson::dom::object& call) {
   if (count(call, "args") != 1) return false;

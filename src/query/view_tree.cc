@@ -45,7 +45,8 @@ bool tells_type(std::string_view field) {
   return fields.contains(field);
 }
 
-bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t'; }
+// What pg_strtok() skips (src/backend/nodes/read.c): fewer than isspace().
+bool is_gap(char c) { return c == ' ' || c == '\n' || c == '\t'; }
 bool is_bracket(char c) { return c == '(' || c == ')' || c == '{' || c == '}'; }
 
 void add(std::vector<Oid>& oids, Oid oid) {
@@ -91,13 +92,13 @@ class Reader {
 
 // Empty at the end.
 std::string_view Reader::next() {
-  while (!rest_.empty() && is_space(rest_.front())) rest_.remove_prefix(1);
+  while (!rest_.empty() && is_gap(rest_.front())) rest_.remove_prefix(1);
   if (rest_.empty()) return {};
   size_t end = 0;
   if (is_bracket(rest_.front())) {
     end = 1;
   } else {
-    while (end < rest_.size() && !is_space(rest_[end]) && !is_bracket(rest_[end])) {
+    while (end < rest_.size() && !is_gap(rest_[end]) && !is_bracket(rest_[end])) {
       const bool escape = rest_[end] == '\\' && end + 1 < rest_.size();
       end += escape ? size_t{2} : size_t{1};
     }

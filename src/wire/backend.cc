@@ -8,8 +8,6 @@
 namespace pgfresh::wire {
 namespace {
 
-constexpr uint32_t kNull = 0xffffffff;  // the length -1 of a value
-
 constexpr std::string_view severity_name(Severity severity) {
   switch (severity) {
     case Severity::kError:
@@ -124,7 +122,7 @@ std::optional<std::vector<std::optional<std::string_view>>> read_data_row(std::s
   std::vector<std::optional<std::string_view>> values(count);
   for (auto& value : values) {
     const uint32_t length = reader.u32();
-    if (length != kNull) value = reader.bytes(length);
+    if (length != kNullLength) value = reader.bytes(length);
   }
   if (!reader.at_end()) return std::nullopt;
   return values;
@@ -193,7 +191,7 @@ void write_data_row(std::string& out, std::span<const std::optional<std::string>
   append_u16(out, static_cast<uint16_t>(values.size()));
   for (const auto& value : values) {
     if (!value) {
-      append_u32(out, kNull);
+      append_u32(out, kNullLength);
       continue;
     }
     PGFRESH_CHECK(value->size() <= limits::kMessageBytesMax);

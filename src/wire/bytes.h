@@ -12,6 +12,9 @@
 
 namespace pgfresh::wire {
 
+// The length -1 of a value.
+inline constexpr uint32_t kNullLength = 0xffffffff;
+
 [[nodiscard]] inline uint32_t load_u32(const char* at) {
   uint32_t value;
   std::memcpy(&value, at, sizeof value);

@@ -16,8 +16,6 @@
 namespace pgfresh::wire {
 namespace {
 
-constexpr uint32_t kHeaderBytes = 5;
-
 // What is to be done with a type of message.
 enum class Need : uint8_t {
   kUnknown,  // not a type of this side

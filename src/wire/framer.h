@@ -17,15 +17,20 @@ enum class Cut : uint8_t {
   kBroken,    // the stream is not the protocol; error() says why. Stays so.
 };
 
+// Type and length.
+inline constexpr uint32_t kHeaderBytes = 5;
+
 struct Frame {
   char type = 0;
   uint32_t size = 0;       // of the whole message: type byte, length and body
   std::string_view bytes;  // kMessage: the whole message. kPart: this piece, never empty.
-  bool first = false;      // this piece begins with the header (5 bytes at least)
+  bool first = false;      // this piece begins with the header (kHeaderBytes at least)
   bool last = false;       // this piece ends the message; a kMessage is first and last
 
   // The body of a kMessage frame, behind type and length.
-  [[nodiscard]] std::string_view body() const { return bytes.substr(5); }
+  [[nodiscard]] std::string_view body() const { return bytes.substr(kHeaderBytes); }
+  // All of the message is here.
+  [[nodiscard]] bool whole() const { return bytes.size() == size; }
 };
 
 // Which side's messages are cut: it decides the known types and what is needed whole.

@@ -8,8 +8,6 @@
 namespace pgfresh::wire {
 namespace {
 
-constexpr uint32_t kNull = 0xffffffff;  // the length -1 of a value
-
 // `count` format codes, all of them 0 (text) or 1 (binary).
 bool good_formats(std::string_view codes) {
   for (size_t at = 0; at < codes.size(); at += 2) {
@@ -51,7 +49,7 @@ std::optional<BindMessage> read_bind(std::string_view body) {
   for (size_t i = 0; i < bind.parameter_count && reader.ok(); ++i) {
     const uint32_t length = reader.u32();
     // Any other negative length is far beyond what a body can hold, so bytes() refuses it.
-    if (length != kNull) static_cast<void>(reader.bytes(length));
+    if (length != kNullLength) static_cast<void>(reader.bytes(length));
   }
   bind.parameters = from_formats.substr(0, from_formats.size() - reader.rest().size());
 
@@ -75,7 +73,7 @@ std::vector<BindParameter> bind_parameters(const BindMessage& bind) {
       parameters[i].format = load_u16(formats.data() + (format_count == 1 ? 0 : i * 2));
     }
     const uint32_t length = reader.u32();
-    if (length != kNull) parameters[i].value = reader.bytes(length);
+    if (length != kNullLength) parameters[i].value = reader.bytes(length);
   }
   PGFRESH_CHECK(reader.at_end());
   return parameters;
@@ -94,7 +92,7 @@ std::optional<BindParameter> bind_parameter(const BindMessage& bind, size_t numb
   for (size_t i = 1; i <= number; ++i) {
     const uint32_t length = reader.u32();
     parameter.value.reset();
-    if (length != kNull) parameter.value = reader.bytes(length);
+    if (length != kNullLength) parameter.value = reader.bytes(length);
   }
   return parameter;
 }
