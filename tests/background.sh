@@ -10,21 +10,30 @@ logs=$1
 . tests/checks.sh
 chrt --idle --pid 0 $$ 2>/dev/null || renice -n 19 $$ >/dev/null
 
-build build-tsan unit_tests -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_SANITIZE=thread
-build build-asan "unit_tests sim_tests" -DCMAKE_BUILD_TYPE=Sanitize \
-  -DPGFRESH_SANITIZE=address,undefined
-build build-fuzz fuzz_targets -DPGFRESH_FUZZ=ON -DCMAKE_BUILD_TYPE=Sanitize \
-  -DCMAKE_CXX_COMPILER=clang++
-echo "the simulation under AddressSanitizer and UndefinedBehaviorSanitizer"
-doctest build-asan/tests/sim_tests # 60 worlds: instrumented code is slow
-echo "fuzzing, a smoke run of each target"
+build build-tsan unit_tests -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_SANITIZE=thread -DPGFRESH_UNITY=ON
+build build-fuzz "unit_tests sim_tests fuzz_targets" -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_FUZZ=ON \
+  -DPGFRESH_UNITY=ON -DCMAKE_CXX_COMPILER=clang++
+check "clang-tidy" sh tests/check_tidy.sh build-fuzz
 ulimit -s 65536 # libpg_query recurses; the daemon's threads have more
-for target in build-fuzz/tests/fuzz/fuzz_*; do
-  [ -x "$target" ] && [ -f "$target" ] || continue
-  name=$(basename "$target")
-  mkdir -p "$logs/$name"
-  check "$name" "$target" -max_total_time=8 -timeout=60 -max_len=4096 "$logs/$name" \
-    "tests/fuzz/corpus/${name#fuzz_}"
-done
-check "clang-tidy" sh tests/check_tidy.sh build
+(
+  passed=0
+  failed=0
+  for target in build-fuzz/tests/fuzz/fuzz_*; do
+    [ -x "$target" ] && [ -f "$target" ] || continue
+    name=$(basename "$target")
+    mkdir -p "$logs/$name"
+    check "$name" "$target" -max_total_time=6 -timeout=60 -max_len=4096 "$logs/$name" \
+      "tests/fuzz/corpus/${name#fuzz_}"
+  done
+  echo "$passed $failed" >"$logs/smoke-counts"
+) >"$logs/smoke" 2>&1 &
+echo "the simulation under AddressSanitizer and UndefinedBehaviorSanitizer"
+doctest build-fuzz/tests/sim_tests # 60 worlds: instrumented code is slow
+echo "fuzzing, a smoke run of each target"
+wait
+cat "$logs/smoke"
+must "the smoke run" test -s "$logs/smoke-counts"
+read -r ok bad <"$logs/smoke-counts"
+passed=$((passed + ok))
+failed=$((failed + bad))
 echo "$passed $failed" >"$logs/counts"

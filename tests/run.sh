@@ -53,7 +53,7 @@ if [ ! -d tests/system/node/node_modules ]; then
 fi
 export PGFRESH_BIN="$root/build/pgfresh" PGFRESH_ECHO="$root/build/tests/bench_echo"
 JUDGE_SECONDS=$([ "$mode" = full ] && echo 30 || echo 8)
-JUDGE_TROUBLE_SECONDS=$([ "$mode" = full ] && echo 15 || echo 8)
+JUDGE_TROUBLE_SECONDS=$([ "$mode" = full ] && echo 10 || echo 8)
 JUDGE_FLEET_SECONDS=$([ "$mode" = full ] && echo 60 || echo 8)
 export JUDGE_SECONDS JUDGE_TROUBLE_SECONDS JUDGE_FLEET_SECONDS
 
@@ -97,7 +97,7 @@ if [ "$mode" = full ]; then
   export TSAN_OPTIONS="suppressions=$root/tests/tsan.supp"
   doctest build-tsan/tests/unit_tests -sf='*/cache/*,*/freshness/*,*/net/*,*/app/*'
   say "under AddressSanitizer and UndefinedBehaviorSanitizer"
-  doctest build-asan/tests/unit_tests
+  doctest build-fuzz/tests/unit_tests
 fi
 
 say "result"

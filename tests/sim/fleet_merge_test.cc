@@ -4,14 +4,11 @@
 
 #include <array>
 
+#include "support/bench_texts.h"
 #include "support/fleet.h"
 
 namespace pgfresh::sim {
 namespace {
-
-constexpr const char* kOne = "SELECT v FROM bench WHERE id = 1";
-constexpr const char* kUpdateOne = "UPDATE bench SET v = 11 WHERE id = 1";
-constexpr const char* kOld = "T:v D:10 C:SELECT 1 Z:I";
 
 TEST_CASE("after everybody had to forget, the fleet comes together again") {
   Fleet f;

@@ -3,17 +3,11 @@
 #include <doctest/doctest.h>
 
 #include "freshness/join.h"
+#include "support/bench_texts.h"
 #include "support/fleet.h"
 
 namespace pgfresh::sim {
 namespace {
-
-constexpr const char* kOne = "SELECT v FROM bench WHERE id = 1";
-constexpr const char* kTwo = "SELECT v FROM bench WHERE id = 2";
-constexpr const char* kUpdateOne = "UPDATE bench SET v = 11 WHERE id = 1";
-constexpr const char* kOld = "T:v D:10 C:SELECT 1 Z:I";
-constexpr const char* kOldTwo = "T:v D:20 C:SELECT 1 Z:I";
-constexpr const char* kNew = "T:v D:11 C:SELECT 1 Z:I";
 
 // ── Joining ──────────────────────────────────────────────────────────────────────────────────────
 

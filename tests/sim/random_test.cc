@@ -9,6 +9,7 @@
 #include <map>
 #include <string>
 
+#include "support/environment.h"
 #include "support/random_world.h"
 
 namespace pgfresh::sim {
@@ -56,11 +57,6 @@ constexpr Anomaly kAnomalies[] = {
     {17, "forged notification"},
 };
 
-uint64_t number_from(const char* variable, uint64_t otherwise) {
-  const char* text = std::getenv(variable);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
-
 std::string report(const Judge& judge) {
   std::string text;
   for (const std::string& violation : judge.violations()) text += "\n  " + violation;
@@ -68,9 +64,9 @@ std::string report(const Judge& judge) {
 }
 
 TEST_CASE("random interleavings: the judge finds nothing") {
-  const uint64_t only = number_from("PGFRESH_SIM_SEED", 0);
-  const uint64_t worlds = only != 0 ? 1 : number_from("PGFRESH_SIM_WORLDS", kWorlds);
-  const uint64_t steps = number_from("PGFRESH_SIM_STEPS", kSteps);
+  const uint64_t only = number_from_environment("PGFRESH_SIM_SEED", 0);
+  const uint64_t worlds = only != 0 ? 1 : number_from_environment("PGFRESH_SIM_WORLDS", kWorlds);
+  const uint64_t steps = number_from_environment("PGFRESH_SIM_STEPS", kSteps);
   std::map<std::string, uint64_t> coverage;
   for (uint64_t i = 1; i <= worlds; ++i) {
     const uint64_t seed = only != 0 ? only : i;

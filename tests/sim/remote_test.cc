@@ -2,19 +2,12 @@
 // it does, nobody notices anything but that. Anomalies 6 and 7.
 #include <doctest/doctest.h>
 
+#include "support/bench_texts.h"
 #include "support/world.h"
 #include "wire/bytes.h"
 
 namespace pgfresh::sim {
 namespace {
-
-constexpr const char* kOne = "SELECT v FROM bench WHERE id = 1";
-constexpr const char* kTwo = "SELECT v FROM bench WHERE id = 2";
-constexpr const char* kByParameter = "SELECT v FROM bench WHERE id = $1";
-constexpr const char* kUpdateOne = "UPDATE bench SET v = 11 WHERE id = 1";
-constexpr const char* kOld = "T:v D:10 C:SELECT 1 Z:I";
-constexpr const char* kOldTwo = "T:v D:20 C:SELECT 1 Z:I";
-constexpr const char* kNew = "T:v D:11 C:SELECT 1 Z:I";
 
 // Where time stands still nothing pays: the second level is asked always.
 NodeOptions always(NodeOptions options) {

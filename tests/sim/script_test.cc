@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "support/environment.h"
 #include "support/proxy_node.h"
 #include "support/script.h"
 
@@ -16,11 +17,6 @@ namespace {
 constexpr uint64_t kScripts = 150;  // tests/run.sh asks for more
 constexpr size_t kScriptBytes = 600;
 
-uint64_t number_from(const char* variable, uint64_t otherwise) {
-  const char* text = std::getenv(variable);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
-
 std::string random_script(uint64_t seed) {
   Random random(seed);
   std::string script;
@@ -29,8 +25,9 @@ std::string random_script(uint64_t seed) {
 }
 
 TEST_CASE("random conversations are the same with caching and without") {
-  const uint64_t only = number_from("PGFRESH_SIM_SEED", 0);
-  const uint64_t scripts = only != 0 ? only : number_from("PGFRESH_SIM_SCRIPTS", kScripts);
+  const uint64_t only = number_from_environment("PGFRESH_SIM_SEED", 0);
+  const uint64_t scripts =
+      only != 0 ? only : number_from_environment("PGFRESH_SIM_SCRIPTS", kScripts);
   ScriptCoverage coverage;
   for (uint64_t seed = only != 0 ? only : 1; seed <= scripts; ++seed) {
     const std::string difference = find_difference(random_script(seed), coverage);

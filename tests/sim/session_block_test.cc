@@ -2,14 +2,12 @@
 // not to a connection of PostgreSQL. The notation: support/wire_client.h, FakePostgres::log().
 #include <doctest/doctest.h>
 
+#include "support/bench_texts.h"
 #include "support/world.h"
 
 namespace pgfresh::sim {
 namespace {
 
-constexpr const char* kOne = "SELECT v FROM bench WHERE id = 1";
-constexpr const char* kTwo = "SELECT v FROM bench WHERE id = 2";
-constexpr const char* kByParameter = "SELECT v FROM bench WHERE id = $1";
 constexpr const char* kAllOfOne = "SELECT * FROM bench WHERE id = 1";
 
 // ── Blocks ───────────────────────────────────────────────────────────────────────────────────────

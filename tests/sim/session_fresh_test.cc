@@ -2,17 +2,13 @@
 // not be given or not be kept. The numbers are of freshness.md: rules, and anomalies to test.
 #include <doctest/doctest.h>
 
+#include "support/bench_texts.h"
 #include "support/world.h"
 
 namespace pgfresh::sim {
 namespace {
 
-constexpr const char* kOne = "SELECT v FROM bench WHERE id = 1";
-constexpr const char* kTwo = "SELECT v FROM bench WHERE id = 2";
 constexpr const char* kThree = "SELECT v FROM bench WHERE id = 3";
-constexpr const char* kUpdateOne = "UPDATE bench SET v = 11 WHERE id = 1";
-constexpr const char* kOld = "T:v D:10 C:SELECT 1 Z:I";
-constexpr const char* kNew = "T:v D:11 C:SELECT 1 Z:I";
 
 // Everything on its way from the feed to the proxy, and back, stands still.
 struct HeldFeed {

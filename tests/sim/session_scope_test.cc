@@ -3,22 +3,20 @@
 // reads app.tenant, and nothing reads app.request (FakeDatabase::catalog_rows()).
 #include <doctest/doctest.h>
 
+#include "support/bench_texts.h"
 #include "support/world.h"
 
 namespace pgfresh::sim {
 namespace {
 
-constexpr const char* kOne = "SELECT v FROM bench WHERE id = 1";
-constexpr const char* kTwo = "SELECT v FROM bench WHERE id = 2";
-constexpr const char* kOneAnswer = "T:v D:10 C:SELECT 1 Z:I";
 constexpr const char* kOneInBlock = "T:v D:10 C:SELECT 1 Z:T";
 constexpr const char* kSetLocal = "SELECT set_config('app.tenant', $1, true)";
 
 // A session whose settings are known, and kOne's answer in memory for it.
 WireClient& known_session(World& w) {
   WireClient& c = w.session();
-  CHECK(w.ask(c, kOne) == kOneAnswer);
-  CHECK(w.ask(c, kOne) == kOneAnswer);
+  CHECK(w.ask(c, kOne) == kOld);
+  CHECK(w.ask(c, kOne) == kOld);
   static_cast<void>(w.sent());
   return c;
 }
@@ -109,7 +107,7 @@ TEST_CASE("in a block that PostgreSQL knows: until its end, or for good") {
   CHECK(told(w, c) == "miss");
   CHECK(w.ask(c, "ROLLBACK") == "C:ROLLBACK Z:I");
   static_cast<void>(w.sent());
-  CHECK(w.ask(c, kOne) == kOneAnswer);
+  CHECK(w.ask(c, kOne) == kOld);
   CHECK(w.sent() == "");  // the answer of the beginning
   CHECK(w.ask(c, "BEGIN") == "C:BEGIN Z:T");
   CHECK(w.ask(c, "SET app.tenant = '8'") == "C:SET Z:T");
@@ -126,7 +124,7 @@ TEST_CASE("a failed block takes it back") {
   CHECK(w.ask(c, "nonsense") == "E:42601 Z:E");
   CHECK(w.ask(c, "COMMIT") == "C:ROLLBACK Z:I");
   static_cast<void>(w.sent());
-  CHECK(w.ask(c, kOne) == kOneAnswer);
+  CHECK(w.ask(c, kOne) == kOld);
   CHECK(w.ask(c, "BEGIN") == "C:BEGIN Z:T");
   CHECK(w.ask(c, "SET app.tenant = 'refused'") == "E:22023 Z:E");
   CHECK(w.ask(c, "ROLLBACK") == "C:ROLLBACK Z:I");

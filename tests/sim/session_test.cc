@@ -3,15 +3,11 @@
 // The notation of what is heard and sent: support/wire_client.h, FakePostgres::log().
 #include <doctest/doctest.h>
 
+#include "support/bench_texts.h"
 #include "support/world.h"
 
 namespace pgfresh::sim {
 namespace {
-
-constexpr const char* kOne = "SELECT v FROM bench WHERE id = 1";
-constexpr const char* kTwo = "SELECT v FROM bench WHERE id = 2";
-constexpr const char* kByParameter = "SELECT v FROM bench WHERE id = $1";
-constexpr const char* kUpdateOne = "UPDATE bench SET v = 11 WHERE id = 1";
 
 std::string int8_bytes(char last) { return std::string(7, '\0') + last; }
 

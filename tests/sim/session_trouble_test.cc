@@ -2,17 +2,12 @@
 // requests, limits, and the end of the daemon.
 #include <doctest/doctest.h>
 
+#include "support/bench_texts.h"
 #include "support/world.h"
 #include "wire/bytes.h"
 
 namespace pgfresh::sim {
 namespace {
-
-constexpr const char* kOne = "SELECT v FROM bench WHERE id = 1";
-constexpr const char* kTwo = "SELECT v FROM bench WHERE id = 2";
-constexpr const char* kUpdateOne = "UPDATE bench SET v = 11 WHERE id = 1";
-constexpr const char* kOld = "T:v D:10 C:SELECT 1 Z:I";
-constexpr const char* kNew = "T:v D:11 C:SELECT 1 Z:I";
 
 // ── The server connection breaks ─────────────────────────────────────────────────────────────────
 

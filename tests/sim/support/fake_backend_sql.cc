@@ -11,13 +11,6 @@
 namespace pgfresh::sim {
 namespace {
 
-FakeOutcome failure(std::string sqlstate, std::string error) {
-  FakeOutcome outcome;
-  outcome.sqlstate = std::move(sqlstate);
-  outcome.error = std::move(error);
-  return outcome;
-}
-
 FakeOutcome done(std::string tag) {
   FakeOutcome outcome;
   outcome.tag = std::move(tag);
@@ -76,7 +69,8 @@ std::optional<FakeOutcome> FakeBackend::run(
   if (tokens.empty()) return FakeOutcome{};
   const bool ends = tokens[0] == "rollback" || tokens[0] == "commit" || tokens[0] == "end" ||
                     tokens[0] == "abort";
-  if (block_ == 'E' && !ends) return failure("25P02", "current transaction is aborted");
+  if (block_ == 'E' && !ends)
+    return FakeOutcome::failure("25P02", "current transaction is aborted");
   if (is_control(tokens)) return control(tokens, then);
   if (is_set_config(tokens)) return set_config(tokens, parameters);
   if (tokens.size() > 2 && tokens[0] == "create" && tokens[1] == "temp") {
@@ -112,7 +106,7 @@ std::optional<FakeOutcome> FakeBackend::control(const std::vector<std::string>& 
   }
   if (word == "rollback" && tokens.size() > 1 && tokens[1] == "to") {
     if (!server_.database().rollback_to(tx_, tokens.back()))
-      return failure("3B001", "no savepoint");
+      return FakeOutcome::failure("3B001", "no savepoint");
     block_ = 'T';
     return done("ROLLBACK");
   }
@@ -125,7 +119,8 @@ std::optional<FakeOutcome> FakeBackend::control(const std::vector<std::string>& 
     return done("SAVEPOINT");
   }
   if (word == "release") {
-    if (!FakeDatabase::release(tx_, tokens.back())) return failure("3B001", "no savepoint");
+    if (!FakeDatabase::release(tx_, tokens.back()))
+      return FakeOutcome::failure("3B001", "no savepoint");
     return done("RELEASE");
   }
   if (word == "deallocate") {
@@ -133,7 +128,8 @@ std::optional<FakeOutcome> FakeBackend::control(const std::vector<std::string>& 
       statements_.clear();
       return done("DEALLOCATE ALL");
     }
-    if (statements_.erase(tokens.back()) == 0) return failure("26000", "no such statement");
+    if (statements_.erase(tokens.back()) == 0)
+      return FakeOutcome::failure("26000", "no such statement");
     return done("DEALLOCATE");
   }
   if (word == "copy") {
@@ -188,7 +184,7 @@ FakeOutcome FakeBackend::set(const std::vector<std::string>& tokens) {
   for (size_t i = at + 2; i < tokens.size(); ++i) {
     if (tokens[i] != "'") value += tokens[i];
   }
-  if (value == "refused") return failure("22023", "invalid value");
+  if (value == "refused") return FakeOutcome::failure("22023", "invalid value");
   change_setting(setting_name(tokens[at]), value, local);
   FakeOutcome outcome = done("SET");
   outcome.parameter_status = name == "TimeZone";

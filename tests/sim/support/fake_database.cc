@@ -92,13 +92,6 @@ bool matches(const Pattern& pattern, const std::vector<std::string>& tokens, Mat
   return true;
 }
 
-FakeOutcome failure(std::string sqlstate, std::string error) {
-  FakeOutcome outcome;
-  outcome.sqlstate = std::move(sqlstate);
-  outcome.error = std::move(error);
-  return outcome;
-}
-
 std::vector<FakeColumn> columns_of(Shape shape, size_t added) {
   switch (shape) {
     case Shape::kStar: {
@@ -132,6 +125,13 @@ bool is_schema_change(const std::vector<std::string>& tokens) {
 }
 
 }  // namespace
+
+FakeOutcome FakeOutcome::failure(std::string sqlstate, std::string error) {
+  FakeOutcome outcome;
+  outcome.sqlstate = std::move(sqlstate);
+  outcome.error = std::move(error);
+  return outcome;
+}
 
 std::vector<std::string> fake_tokens(std::string_view sql) {
   std::vector<std::string> tokens;
@@ -181,7 +181,8 @@ FakeOutcome FakeDatabase::describe(std::string_view sql, size_t& parameters) con
   Match match;
   for (const Pattern& pattern : kPatterns) {
     if (!matches(pattern, tokens, match)) continue;
-    if (!tables_.contains(match.table)) return failure("42P01", "relation does not exist");
+    if (!tables_.contains(match.table))
+      return FakeOutcome::failure("42P01", "relation does not exist");
     for (const Argument& argument : match.arguments) {
       if (argument.parameter) {
         parameters = std::max(parameters, static_cast<size_t>(argument.number));
@@ -191,7 +192,7 @@ FakeOutcome FakeDatabase::describe(std::string_view sql, size_t& parameters) con
     outcome.columns = columns_of(match.shape, added_of(match.table));
     return outcome;
   }
-  return failure("42601", "syntax error");
+  return FakeOutcome::failure("42601", "syntax error");
 }
 
 FakeOutcome FakeDatabase::execute(Transaction& tx, std::string_view sql,
@@ -201,7 +202,7 @@ FakeOutcome FakeDatabase::execute(Transaction& tx, std::string_view sql,
   if (!outcome.error.empty()) return outcome;
   const std::vector<std::string> tokens = fake_tokens(sql);
   if (is_schema_change(tokens)) return change_schema(tx, sql);
-  if (parameters.size() < wanted) return failure("08P01", "too few parameters");
+  if (parameters.size() < wanted) return FakeOutcome::failure("08P01", "too few parameters");
   Match match;
   for (const Pattern& pattern : kPatterns) {
     if (matches(pattern, tokens, match)) break;
@@ -211,7 +212,8 @@ FakeOutcome FakeDatabase::execute(Transaction& tx, std::string_view sql,
     int64_t number = argument.number;
     if (argument.parameter) {
       const auto& given = parameters[static_cast<size_t>(argument.number) - 1];
-      if (!given || !read_number(*given, number)) return failure("22P02", "invalid input");
+      if (!given || !read_number(*given, number))
+        return FakeOutcome::failure("22P02", "invalid input");
     }
     values.numbers.push_back(number);
   }
@@ -257,11 +259,11 @@ FakeOutcome FakeDatabase::select(Transaction& tx, const Values& values) {
   } else {
     const int64_t id = values.numbers[0];
     if (values.shape == Shape::kLock && !lock(tx, {values.table, id})) {
-      return failure("55P03", "could not obtain lock on row");
+      return FakeOutcome::failure("55P03", "could not obtain lock on row");
     }
     const auto quirk = quirks_.find(id);
     if (quirk != quirks_.end()) {
-      if (quirk->second == Quirk::kError) return failure("22012", "division by zero");
+      if (quirk->second == Quirk::kError) return FakeOutcome::failure("22012", "division by zero");
       outcome.notice = quirk->second == Quirk::kNotice;
       outcome.parameter_status = quirk->second == Quirk::kParameterStatus;
     }
@@ -307,7 +309,8 @@ FakeOutcome FakeDatabase::write(Transaction& tx, const Values& values) {
   }
   std::vector<int64_t> ids;
   for (const auto& [id, v] : changes) {
-    if (!lock(tx, {values.table, id})) return failure("55P03", "could not obtain lock on row");
+    if (!lock(tx, {values.table, id}))
+      return FakeOutcome::failure("55P03", "could not obtain lock on row");
     ids.push_back(id);
   }
   for (const auto& [id, v] : changes) tx.writes[{values.table, id}] = v;
@@ -351,9 +354,10 @@ FakeOutcome FakeDatabase::copy_in(Transaction& tx, const std::string& table,
     int64_t v = 0;
     if (tab == std::string_view::npos || !read_number(line.substr(0, tab), id) ||
         !read_number(line.substr(tab + 1), v)) {
-      return failure("22P04", "bad copy data");
+      return FakeOutcome::failure("22P04", "bad copy data");
     }
-    if (!lock(tx, {table, id})) return failure("55P03", "could not obtain lock on row");
+    if (!lock(tx, {table, id}))
+      return FakeOutcome::failure("55P03", "could not obtain lock on row");
     tx.writes[{table, id}] = v;
     ids.push_back(id);
     if (end == std::string_view::npos) break;

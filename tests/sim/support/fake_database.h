@@ -33,6 +33,8 @@ struct FakeOutcome {
   std::vector<std::string> events;  // payloads its triggers sent
   bool notice = false;              // an ordinary NOTICE comes before the tag
   bool parameter_status = false;    // a ParameterStatus of TimeZone comes before the tag
+
+  static FakeOutcome failure(std::string sqlstate, std::string error);
 };
 
 // What is odd about a row: reading it does more than answer.

@@ -63,13 +63,16 @@ void RandomWorld::disturb_feed() {
   // Everybody's, or one proxy's: then the others go on without it.
   const Loop* of = nullptr;
   if (random_.one_in(2)) of = &proxies_[random_.below(proxies_.size())]->control_loop();
-  postgres_.hold_control(random_.one_in(2), random_.one_in(2), of);
+  // One after the other: arguments have no order, and a seed means the same world everywhere.
+  const bool statements = random_.one_in(2);
+  const bool words = random_.one_in(2);
+  postgres_.hold_control(words, statements, of);
   const int64_t held_ms = some_ms();
   feed_held_until_ns_ = std::max(feed_held_until_ns_, time_.now_ns() + held_ms * kNsPerMs);
   later(held_ms, [this] {
     if (time_.now_ns() >= feed_held_until_ns_) postgres_.release_control();
   });
-  for (uint64_t words = random_.below(6); words > 0; --words) {
+  for (uint64_t more = random_.below(6); more > 0; --more) {
     later(static_cast<int64_t>(random_.below(static_cast<uint64_t>(held_ms) + 1)),
           [this] { postgres_.trickle_control(); });
   }
@@ -205,7 +208,9 @@ void RandomWorld::disturb_redis() {
     postgres_.lose_control("connection reset by peer", &proxy->control_loop());
     ++happened_["one feed lost"];
   } else if (choice < 40) {
-    redis_->hold(redis_random_.one_in(2), redis_random_.one_in(2));
+    const bool replies = redis_random_.one_in(2);
+    const bool requests = redis_random_.one_in(2);
+    redis_->hold(requests, replies);
     later(some_time_ms(), [this] { redis_->release(); });
     ++happened_["Redis held"];
   } else if (choice < 48) {

@@ -1,11 +1,21 @@
 #include <doctest/doctest.h>
 #include <sys/resource.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <thread>
 
 #include "net_fixture.h"
+
+#ifdef __SANITIZE_ADDRESS__  // gcc
+#define PGFRESH_WITH_ASAN
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)  // clang
+#define PGFRESH_WITH_ASAN
+#endif
+#endif
 
 namespace pgfresh::net {
 namespace {
@@ -180,7 +190,7 @@ TEST_CASE("100 MB through two streams and a slow reader need bounded memory") {
     Stream* to = nullptr;
     size_t moved = 0;
     size_t queued_max = 0;
-    int pauses = 0;
+    std::atomic<int> pauses = 0;  // the reader waits for the first
     bool ended = false;
     void on_bytes(std::string_view bytes) override {
       moved += bytes.size();
@@ -223,6 +233,11 @@ TEST_CASE("100 MB through two streams and a slow reader need bounded memory") {
   size_t received = 0;
   bool right = true;
   std::thread reader([&, fd = out.far.get()] {
+    // However slow the writer is, under ThreadSanitizer for instance: it gets ahead once.
+    const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (pump.pauses == 0 && std::chrono::steady_clock::now() < patience) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
     char buffer[32768];
     ssize_t count = 0;
     while ((count = ::read(fd, buffer, sizeof buffer)) > 0) {
@@ -231,7 +246,7 @@ TEST_CASE("100 MB through two streams and a slow reader need bounded memory") {
       }
       received += static_cast<size_t>(count);
       if (received % (1024 * 1024) < 32768) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
       }
     }
   });
@@ -247,12 +262,9 @@ TEST_CASE("100 MB through two streams and a slow reader need bounded memory") {
   CHECK(right);
   CHECK(pump.pauses > 0);
   CHECK(pump.queued_max <= kHigh + kReadBufferBytes);
-#ifdef __SANITIZE_ADDRESS__
-  constexpr size_t kSlack = 300UL * 1024 * 1024;  // freed memory is kept in quarantine
-#else
-  constexpr size_t kSlack = 16UL * 1024 * 1024;
+#ifndef PGFRESH_WITH_ASAN  // which keeps freed memory in quarantine
+  CHECK(resident_bytes() < before + 16UL * 1024 * 1024);
 #endif
-  CHECK(resident_bytes() < before + kSlack);
 }
 
 TEST_CASE("pause stops the bytes and resume brings them") {

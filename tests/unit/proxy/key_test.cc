@@ -15,7 +15,7 @@ Scope scope(uint64_t id) {
 }
 
 // A Bind with parameters and result formats as they lie in the message.
-wire::BindMessage bind(std::string_view parameters, size_t count, std::string_view formats) {
+wire::BindMessage a_bind(std::string_view parameters, size_t count, std::string_view formats) {
   wire::BindMessage message;
   message.parameters = parameters;
   message.parameter_count = count;
@@ -43,22 +43,22 @@ TEST_CASE("key: scope and text tell apart") {
 
 TEST_CASE("key: parameter types, parameters and result formats tell apart") {
   const std::set<std::string> keys = {
-      execution("", bind("one", 1, "")), execution("", bind("two", 1, "")),
-      execution(kFourBytes, bind("one", 1, "")), execution("", bind("one", 1, kBinary))};
+      execution("", a_bind("one", 1, "")), execution("", a_bind("two", 1, "")),
+      execution(kFourBytes, a_bind("one", 1, "")), execution("", a_bind("one", 1, kBinary))};
   CHECK(keys.size() == 4);
 }
 
 TEST_CASE("key: row limits tell apart") {
-  const std::set<std::string> keys = {execution("", bind("", 0, "")),
-                                      execution("", bind("", 0, ""), 1),
-                                      execution("", bind("", 0, ""), 2)};
+  const std::set<std::string> keys = {execution("", a_bind("", 0, "")),
+                                      execution("", a_bind("", 0, ""), 1),
+                                      execution("", a_bind("", 0, ""), 2)};
   CHECK(keys.size() == 3);
 }
 
 TEST_CASE("key: no part runs into the next") {
   // The same bytes, cut elsewhere.
-  CHECK(execution("ab", bind("c", 1, "")) != execution("a", bind("bc", 1, "")));
-  CHECK(execution("", bind("a\1", 1, "")) != execution("", bind("a", 1, "\1")));
+  CHECK(execution("ab", a_bind("c", 1, "")) != execution("a", a_bind("bc", 1, "")));
+  CHECK(execution("", a_bind("a\1", 1, "")) != execution("", a_bind("a", 1, "\1")));
 }
 
 TEST_CASE("key: all text is all text, however the Bind says so") {
@@ -66,12 +66,12 @@ TEST_CASE("key: all text is all text, however the Bind says so") {
   append_plain_execution(plain);
   for (const std::string_view formats :
        {std::string_view(), kText, std::string_view("\0\0\0\0", 4)}) {
-    CHECK(is_plain_execution("", bind("", 0, formats)));
-    CHECK(execution("", bind("", 0, formats)) == plain);
+    CHECK(is_plain_execution("", a_bind("", 0, formats)));
+    CHECK(execution("", a_bind("", 0, formats)) == plain);
   }
-  CHECK_FALSE(is_plain_execution("", bind("", 0, kBinary)));
-  CHECK_FALSE(is_plain_execution(kFourBytes, bind("", 0, "")));
-  CHECK_FALSE(is_plain_execution("", bind("x", 1, "")));
+  CHECK_FALSE(is_plain_execution("", a_bind("", 0, kBinary)));
+  CHECK_FALSE(is_plain_execution(kFourBytes, a_bind("", 0, "")));
+  CHECK_FALSE(is_plain_execution("", a_bind("x", 1, "")));
 }
 
 TEST_CASE("key: a description is no execution") {
