@@ -238,6 +238,7 @@ def test_11_pipeline_read_while_it_runs(play, upstream, end):
         with upstream.hold(ANSWER, "D", containing="new") as own:
             wire.send(*[parse(text) + bind() + execute() for text in (rename(number), sql)], flush())
             own.wait()
+            wait_until(lambda: open_slots(play) > 0, "pgfresh has read what lies before the row")
             assert say(reader, ask_simple(sql)) == say(reader, ask_extended(sql)) == [[b"old"]]
         wire.send(parse(end) + bind() + execute() + sync())
         assert rows(wire.until_ready())[0] == [b"new"]
@@ -255,6 +256,7 @@ def test_11_one_query_that_fails_leaves_nothing(play, upstream):
     with upstream.hold(ANSWER, "D", containing="new") as own, play.expect(fills_total=0):
         wire.send(query(f"{rename(number)}; {sql}; SELECT 1/0"))
         own.wait()
+        wait_until(lambda: open_slots(play) > 0, "pgfresh has read what lies before the row")
         assert say(reader, ask_simple(sql)) == [[b"old"]]
     assert rows(wire.until_ready()) == [[b"new"]]
     for _ in range(4):

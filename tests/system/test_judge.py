@@ -197,9 +197,9 @@ def test_no_stale_read_in_peace(own_play, settings, tmp_path):
     assert judge.coverage.empty() == []
     share = 20 if WEAK_HASH else 2  # where sixteen keys are all there are, most hits are lost
     assert asked["hits"] > sum(asked.values()) / share, asked
-    # That an entry is met between its event and its removal is a matter of microseconds.
-    seldom = ["stale_found_total"] if SECONDS >= 30 else []
-    for name in ["fills_total", "inband_notices_total", "flights_joined_total", *seldom]:
+    # Not stale_found_total: that an entry is met between its event and its removal is a matter of
+    # microseconds. The simulation sees to it.
+    for name in ["fills_total", "inband_notices_total", "flights_joined_total"]:
         assert after.value(f"pgfresh_{name}") > before.value(f"pgfresh_{name}"), name
     open_met = (after.bypasses - before.bypasses)["write_pending"]
     assert open_met > 0, "no read met a table that was being written"
