@@ -119,7 +119,7 @@ class Session {
     PreparedRef prepared = nullptr;         // 'P': the one it defines; 'B', 'D': its target
     PreparedRef before = nullptr;           // 'P': what stood under its name
     bool of_portal = false;                 // 'D': of the unnamed portal, not of a statement
-    cache::EntryRef description = nullptr;  // 'D' of a statement: found, if the rows are too
+    cache::EntryRef description = nullptr;  // 'D' of a statement: found; shown if the rows are, too
   };
   // What the cache says to a SELECT.
   enum class Answer : uint8_t {
@@ -140,6 +140,7 @@ class Session {
     PreparedStatement* prepared = nullptr;    // null: simple Query
     const wire::BindMessage* bind = nullptr;  // null: simple Query, kDescription
     uint32_t max_rows = 0;                    // of Execute; 0: all
+    uint64_t found_shape = 0;  // kRows, kDescribedRows: of the description that goes with them
   };
   struct LastVerdict {
     std::string_view verdict = "none";  // "hit", "miss", "bypass", "none"
@@ -237,6 +238,7 @@ class Session {
   [[nodiscard]] const Held* held_bind() const;
   [[nodiscard]] const Held* held_portal_description() const;
   [[nodiscard]] Answer find_descriptions();
+  [[nodiscard]] uint64_t found_shape(const PreparedRef& prepared) const;
 
   // session_server.cc
   void on_server_bytes(std::string_view bytes);

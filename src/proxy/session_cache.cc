@@ -169,9 +169,10 @@ Session::Answer Session::look_up(const Question& question, const Scope& scope,
   if (!entry && remote_entry_ && remote_entry_->key() == key.bytes) entry = remote_entry_;
   if (entry) {
     const query::Statement& statement = question.text.statement();
+    const uint64_t shown = question.prepared != nullptr ? question.prepared->shape : 0;
+    const uint64_t shape = question.found_shape != 0 ? question.found_shape : shown;
     const bool fits = (question.wanted != Wanted::kDescribedRows || entry->has_description()) &&
-                      (question.prepared == nullptr || question.prepared->shape == 0 ||
-                       question.prepared->shape == entry->shape);
+                      (shape == 0 || shape == entry->shape);
     switch (freshness::judge(domain_->tokens(), entry->stamp())) {
       case freshness::Judgement::kFresh: {
         if (!fits) break;
@@ -397,7 +398,6 @@ void Session::serve_extended() {
   const cache::EntryRef entry = std::move(hit_);
   note_hit(*entry);
   const std::string_view body = entry->body();
-  if (const Held* shown = held_portal_description()) shown->prepared->shape = entry->shape;
   reply_held(body.substr(0, entry->description_bytes), entry);
   client_out_.add(entry, body.substr(entry->description_bytes));
   done_portal_ = entry;
@@ -406,9 +406,6 @@ void Session::serve_extended() {
 void Session::serve_description() {
   const cache::EntryRef entry = std::move(hit_);
   worker_.counters().add(Counter::kDescriptionHits);
-  for (const Held& held : held_) {
-    if (held.type == 'D') held.prepared->shape = entry->shape;
-  }
   reply_held(entry->body(), entry);
 }
 

@@ -87,12 +87,21 @@ Session::Answer Session::find_descriptions() {
     if (held.type != 'D' || held.of_portal) continue;
     const PreparedRef prepared = held.prepared;
     if (prepared->text->statement().kind != query::Kind::kSelect) return Answer::kForward;
+    held.description.reset();  // of an Execute that was put back
     const Answer answer = ask_cache({*prepared->text, Wanted::kDescription, prepared.get()});
     if (answer != Answer::kHit) return answer;
     held.description = std::move(hit_);
-    prepared->shape = held.description->shape;
   }
   return Answer::kHit;
+}
+
+// Of the description that has been found for this statement and is shown if the rows are, too; 0:
+// none.
+uint64_t Session::found_shape(const PreparedRef& prepared) const {
+  for (const Held& held : held_) {
+    if (held.prepared == prepared && held.description) return held.description->shape;
+  }
+  return 0;
 }
 
 const Session::Held* Session::held_portal_description() const {
@@ -284,7 +293,8 @@ void Session::take_execute(const wire::Frame& frame) {
     PGFRESH_CHECK(bind_message.has_value());
     const Wanted wanted =
         held_portal_description() != nullptr ? Wanted::kDescribedRows : Wanted::kRows;
-    switch (ask_cache({text, wanted, prepared.get(), &*bind_message, message->max_rows})) {
+    switch (ask_cache(
+        {text, wanted, prepared.get(), &*bind_message, message->max_rows, found_shape(prepared)})) {
       case Answer::kHit:
         serve_extended();
         // There may be more rows, but nobody can ask for them (ends_portal_now()).

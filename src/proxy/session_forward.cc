@@ -328,8 +328,10 @@ void Session::reply_held(std::string_view row_description, const cache::EntryRef
       case 'D':
         if (held.description) {
           client_out_.add(held.description, held.description->body());
+          held.prepared->shape = held.description->shape;
         } else if (entry) {
           client_out_.add(entry, row_description);
+          held.prepared->shape = entry->shape;
         } else {
           client_out_.add(row_description);
         }

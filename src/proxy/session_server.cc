@@ -139,7 +139,11 @@ void Session::take_reply(const wire::Frame& frame) {
       break;
     case 'T':
       if (frame.whole()) {
-        if (item.prepared) item.prepared->shape = row_shape(frame.bytes);
+        if (item.prepared) {
+          item.prepared->shape = row_shape(frame.bytes);
+          // Rows of a statement that is described in front of them have these columns.
+          if (fetch_ && fetch_->prepared == item.prepared) fetch_->shape = item.prepared->shape;
+        }
         record(frame, sequence);
       } else {
         drop_fetch(Reason::kTooLarge);

@@ -298,6 +298,31 @@ TEST_CASE("anomaly 12: the same for a statement that PostgreSQL was never told o
   CHECK(w.ask(a, kAllOfOne) == "T:id,v,x0 D:1,10,- C:SELECT 1 Z:I");
 }
 
+TEST_CASE("anomaly 12: a description that was found, and is PostgreSQL's to give after all") {
+  World w;
+  WireClient& a = w.session();
+  WireClient& b = w.session();
+  a.parse("all", kAllOfOne).describe('S', "all").sync();
+  w.run();
+  CHECK(a.take() == "1 t:0 T:id,v Z:I");
+  w.postgres.hold_control(true, true);
+  WireClient& direct = w.direct_client();
+  direct.startup();
+  w.run();
+  static_cast<void>(direct.take());
+  CHECK(w.ask(direct, "ALTER TABLE bench ADD x int") == "C:ALTER TABLE Z:I");
+  for (int round = 0; round < 2; ++round) {
+    b.parse("", kAllOfOne).describe('S', "").bind("", "").execute().sync();
+    w.run();
+    CHECK(b.take() == "1 t:0 T:id,v,x0 2 D:1,10,- C:SELECT 1 Z:I");
+  }
+  a.bind("", "all").execute().sync();
+  w.run();
+  CHECK(a.take() == "E:0A000 Z:I");
+  CHECK(w.hits() == 0);
+  w.postgres.release_control();
+}
+
 TEST_CASE("switching pgfresh.inband off costs the session its hits, and nobody a stale read") {
   World w;
   WireClient& a = w.session();

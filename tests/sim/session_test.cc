@@ -190,6 +190,27 @@ TEST_CASE("a session that never parsed at PostgreSQL is made to when it misses")
   CHECK(w.sent() == "P p SELECT v FROM bench WHERE id = $1, D S, H, B, E, S");
 }
 
+TEST_CASE(
+    "one segment parses, describes and executes; the description is known, the rows are not") {
+  World w;
+  w.session().parse("", kByParameter).describe('S', "").sync();
+  w.run();
+  static_cast<void>(w.sent());
+  const auto ask = [&](const char* id) {
+    WireClient& c = w.session();
+    c.parse("p", kByParameter).describe('S', "p").bind("", "p", {id}).execute().sync();
+    w.run();
+    return c.take();
+  };
+  CHECK(ask("1") == "1 t:1 T:v 2 D:10 C:SELECT 1 Z:I");
+  CHECK(w.sent() == "Q probe, P p SELECT v FROM bench WHERE id = $1, D S, B, E, S");
+  CHECK(ask("2") == "1 t:1 T:v 2 D:20 C:SELECT 1 Z:I");
+  static_cast<void>(w.sent());
+  CHECK(ask("1") == "1 t:1 T:v 2 D:10 C:SELECT 1 Z:I");
+  CHECK(w.sent() == "Q probe");
+  CHECK(w.hits() == 1);
+}
+
 TEST_CASE("binary results have entries of their own") {
   World w;
   WireClient& c = w.session();
