@@ -4,6 +4,7 @@
 #include <span>
 
 #include "base/check.h"
+#include "proxy/answer_form.h"
 #include "proxy/key.h"
 #include "proxy/session.h"
 
@@ -430,7 +431,13 @@ void Session::finish_fetch() {
   const FetchRef fetch = std::move(fetch_);
   const int64_t now_ns = worker_.now_ns();
   const Settings& settings = worker_.settings();
-  if (freshness::judge(domain_->tokens(), fetch->stamp) != freshness::Judgement::kFresh ||
+  // A description that is none would be shown to everybody as one.
+  const bool formed = !fetch->of_description ||
+                      has_form(fetch->body, {.of_description = true,
+                                             .description_bytes = fetch->description_bytes,
+                                             .shape = fetch->shape});
+  if (!formed ||
+      freshness::judge(domain_->tokens(), fetch->stamp) != freshness::Judgement::kFresh ||
       !domain_->lease_valid(now_ns)) {
     worker_.counters().add(Counter::kFillsDropped);
     return;

@@ -147,7 +147,9 @@ void Session::forward_one(const Held& held) {
       if (!held.of_portal) ensure_on_server(held.prepared, held.prepared->name);
       const uint64_t sequence = server_->sent(Asked::kDescribe, held.prepared);
       if (fetch_ && fetch_->of_description) {
-        fetch_->answer_sequence = sequence;
+        // They were asked about in order, up to the first that was not found (find_descriptions()).
+        const bool asked = !held.of_portal && !held.description && fetch_->answer_sequence == 0;
+        if (asked) fetch_->answer_sequence = sequence;
       } else if (fetch_ && held.of_portal) {
         fetch_->describe_sequence = sequence;
       }

@@ -211,6 +211,33 @@ TEST_CASE(
   CHECK(w.hits() == 1);
 }
 
+TEST_CASE("what is recorded as a description is the answer to the Describe that asked for it") {
+  World w;
+  WireClient& a = w.session();
+  a.parse("p", kByParameter)
+      .describe('S', "p")
+      .bind("", "p", {"1"}, WireClient::Format::kBinary)
+      .describe('P', "")
+      .execute()
+      .sync();
+  w.run();
+  CHECK(a.take() == "1 t:1 T:v 2 T:v/b D:x000000000000000a C:SELECT 1 Z:I");
+  WireClient& b = w.session();
+  b.parse("one", "SELECT id, v FROM bench ORDER BY id").describe('S', "one");
+  b.parse("two", kOne).describe('S', "two").bind("", "two").execute().sync();
+  w.run();
+  CHECK(b.take() == "1 t:0 T:id,v 1 t:0 T:v 2 D:10 C:SELECT 1 Z:I");
+  CHECK(w.count(Counter::kFills) == 2);
+  WireClient& c = w.session();
+  c.parse("", kByParameter).describe('S', "").sync();
+  w.run();
+  CHECK(c.take() == "1 t:1 T:v Z:I");
+  c.parse("", "SELECT id, v FROM bench ORDER BY id").describe('S', "").sync();
+  w.run();
+  CHECK(c.take() == "1 t:0 T:id,v Z:I");
+  CHECK(w.count(Counter::kDescriptionHits) == 2);
+}
+
 TEST_CASE("binary results have entries of their own") {
   World w;
   WireClient& c = w.session();
