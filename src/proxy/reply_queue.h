@@ -52,6 +52,8 @@ struct ReplyItem {
   // PostgreSQL (0: nothing). It stands there again if the message is skipped.
   std::shared_ptr<PreparedStatement> before = nullptr;
   uint64_t held_before = 0;
+  // kQuery, kExecute: it may make a table, see query::Statement.
+  bool makes_table = false;
 };
 
 class ReplyQueue {
@@ -97,6 +99,11 @@ class ReplyQueue {
     items_.push_back(
         {sequence, asked, purpose, std::move(prepared), std::move(before), held_before});
     return sequence;
+  }
+
+  // What was sent last, with this sequence number, may make a table.
+  void note_makes_table(uint64_t sequence) {
+    if (!items_.empty() && items_.back().sequence == sequence) items_.back().makes_table = true;
   }
 
   // The front item has had its answer.

@@ -239,6 +239,7 @@ void Session::note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bo
     return;
   }
   const query::Statement& statement = text->statement();
+  if (statement.makes_table) server_->replies().note_makes_table(sequence);
   if (may_reset_settings(statement)) server_->doubt_inband();
   const std::string_view oids =
       bound ? std::string_view(bound->parameter_oids) : std::string_view();

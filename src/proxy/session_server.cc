@@ -42,14 +42,20 @@ bool is_refusal_of_name(const wire::Frame& frame) {
 }
 
 // DDL that event triggers do not see: roles, databases, server settings, event triggers, REASSIGN
-// OWNED (src/include/tcop/cmdtaglist.h).
+// OWNED (src/include/tcop/cmdtaglist.h), and what EXPLAIN ANALYZE carries out.
 bool escapes_event_triggers(std::string_view tag) {
   return tag.find("ROLE") != std::string_view::npos ||
          tag.find("DATABASE") != std::string_view::npos ||
          tag.find("SYSTEM") != std::string_view::npos ||
          tag.find("EVENT TRIGGER") != std::string_view::npos ||
          tag.find("REASSIGN") != std::string_view::npos ||
-         tag.find("TABLESPACE") != std::string_view::npos;
+         tag.find("TABLESPACE") != std::string_view::npos || tag == "EXPLAIN";
+}
+
+// DDL, where a statement in the message is CREATE TABLE AS or the like: which one has ended, when
+// there are several, is not told.
+bool may_have_made_table(const ReplyItem& item, std::string_view tag) {
+  return item.makes_table && (tag.starts_with("SELECT") || tag == "EXPLAIN");
 }
 
 }  // namespace
@@ -244,11 +250,12 @@ void Session::take_command_complete(const wire::Frame& frame) {
   ReplyQueue& replies = server_->replies();
   const uint64_t sequence = replies.front().sequence;
   const Purpose purpose = replies.front().purpose;
-  if (replies.front().asked == Asked::kExecute) replies.pop();
   const auto tag = wire::read_command_tag(frame.body());
+  const bool ddl = tag && (query::is_ddl_tag(*tag) || may_have_made_table(replies.front(), *tag));
+  if (replies.front().asked == Asked::kExecute) replies.pop();
   if (tag == "COMMIT") scope_.end_seen(ScopeTracker::End::kCommit);
   if (tag == "ROLLBACK") scope_.end_seen(ScopeTracker::End::kRollback);
-  if (tag && query::is_ddl_tag(*tag) && domain_ != nullptr) {
+  if (ddl && domain_ != nullptr) {
     worker_.counters().add(Counter::kDdlSeen);
     open_slot(domain_->tokens().slot_of(freshness::schema_tag()));
     const query::Catalog* catalog = worker_.catalog(*domain_);

@@ -132,13 +132,18 @@ Kind take_prepared(std::string_view type, const object& body, const Part& part) 
 void take_inner(const object& body, const Part& part) {
   const auto query = member(body, "query");
   const std::optional<Node> inner = query ? unwrap(*query) : std::nullopt;
+  if (inner && inner->type == "CreateTableAsStmt") part.shape.makes_table = true;
   if (!inner || !node_rule(inner->type).reviewed) return part.floor(Effect::kChangesSession);
   part.collector.statement(inner->type, inner->body);
 }
 
 Kind take_explain(const object& body, const Part& part) {
+  const bool made = part.shape.makes_table;
   take_inner(body, part);
-  if (!has_option(body, "analyze")) return Kind::kShow;
+  if (!has_option(body, "analyze")) {
+    part.shape.makes_table = made;
+    return Kind::kShow;
+  }
   part.floor(Effect::kChangesSession);
   return Kind::kSession;
 }
@@ -204,6 +209,7 @@ std::string vacant_database(std::string_view type, const object& body) {
 
 Kind take_rest(std::string_view type, const object& body, const Part& part) {
   part.out.vacant_database = vacant_database(type, body);
+  if (type == "CreateTableAsStmt") part.shape.makes_table = true;
   if (is_one_of(type, {"LockStmt", "VacuumStmt", "CheckPointStmt", "ConstraintsSetStmt"})) {
     // SET CONSTRAINTS … IMMEDIATE runs deferred triggers, VACUUM and ANALYZE index expressions.
     part.shape.writes = true;
@@ -286,6 +292,7 @@ bool take_tree(const element& root, Statement& out, SelectShape& shape,
     out.kind = out.kind == Kind::kEmpty ? kind : Kind::kMany;
     deallocates = deallocates || kind == Kind::kDeallocate;
   }
+  out.makes_table = shape.makes_table;
   if (out.kind == Kind::kMany) {
     out.deallocates_all = deallocates;
     out.setting_changes.clear();

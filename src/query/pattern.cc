@@ -147,7 +147,7 @@ void for_each_constant(SelectShape& shape, Visit visit) {
 // Statements whose grammar was looked through for constants that matter.
 bool may_teach(const Statement& statement) {
   // What set_config() sets may be a literal.
-  if (!statement.setting_changes.empty()) return false;
+  if (!statement.setting_changes.empty() || statement.makes_table) return false;
   switch (statement.kind) {
     case Kind::kSelect:
       return statement.shape != nullptr;

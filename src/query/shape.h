@@ -79,6 +79,7 @@ struct RangeName {
 struct SelectShape {
   Effect effect_floor = Effect::kPureRead;  // what the kinds of statements and nodes alone say
   bool writes = false;                      // triggers, rules, defaults may run
+  bool makes_table = false;                 // SELECT … INTO
   bool parameters = false;
   bool function_in_from = false;
   std::set<Name> tables;                       // range variables that are not CTEs in scope

@@ -211,6 +211,7 @@ void ShapeCollector::see_locking(const Object&) {
 void ShapeCollector::see_into(const Object&) {
   add_reason(reasons_, Reason::kModifyingCte);
   raise(shape_.effect_floor, Effect::kChangesSession);
+  shape_.makes_table = true;
 }
 
 // A column of `f(…) AS t(name type …)`: its value may be read from text.

@@ -64,11 +64,13 @@ struct Statement {
   bool deallocates_all = false;   // kDeallocate: DEALLOCATE ALL, DISCARD ALL; kMany: some statement
                                   // deallocates something, so that no name is known any more
   std::string deallocated_name;   // kDeallocate: DEALLOCATE name
-  std::string vacant_database;    // must be without connections for it: DROP, RENAME … DATABASE
-  std::string text;               // as it came
-  std::string canonical;          // see canonicalize(); the text itself where that gave nothing
-  std::string grouped;            // see grouped_form(); cut to kGroupedBytesMax
-  uint64_t query_id = 0;          // of all texts with this grouped form; 63 bits
+  bool makes_table = false;     // CREATE … AS or SELECT … INTO is, or is among, what it carries
+                                // out: its command tag, SELECT n, does not tell
+  std::string vacant_database;  // must be without connections for it: DROP, RENAME … DATABASE
+  std::string text;             // as it came
+  std::string canonical;        // see canonicalize(); the text itself where that gave nothing
+  std::string grouped;          // see grouped_form(); cut to kGroupedBytesMax
+  uint64_t query_id = 0;        // of all texts with this grouped form; 63 bits
   std::vector<SettingChange> setting_changes;  // all it does, unless that is more or unknown
   bool hint_off = false;                       // /* pgfresh: off */
   std::optional<int64_t> hint_ttl_ms;          // /* pgfresh: ttl=30s */

@@ -563,6 +563,53 @@ TEST_CASE("DDL kills every entry and has the catalog read again") {
   }
 }
 
+TEST_CASE("a table made by a query is DDL, whatever the tag says") {
+  const std::string texts[] = {
+      "CREATE TABLE copy AS SELECT v FROM bench", "SELECT v INTO copy FROM bench",
+      "SELECT v FROM bench WHERE id = 2; CREATE TABLE copy AS SELECT v FROM bench"};
+  for (const std::string& text : texts) {
+    for (const bool event_triggers : {true, false}) {
+      CAPTURE(text);
+      CAPTURE(event_triggers);
+      World w;
+      w.postgres.database().set_event_triggers(event_triggers);
+      WireClient& a = w.session();
+      CHECK(w.ask(a, kOne) == kOld);
+      const uint64_t loads = w.proxy.feed().catalog_loads;
+      {
+        const HeldFeed held(w);
+        CHECK(w.ask(a, text).ends_with("C:SELECT 1 Z:I"));
+        CHECK(w.ask(w.session(), kOne) == kOld);
+        CHECK(w.hits() == 0);
+      }
+      w.advance_ms(50);
+      CHECK(w.proxy.feed().catalog_loads > loads);
+      CHECK(w.proxy.feed().open_slots == 0);
+      CHECK(w.ask(a, kOne) == kOld);
+      CHECK(w.hits() == 0);
+    }
+  }
+}
+
+TEST_CASE("the same over the extended protocol; a SELECT behind it is none") {
+  World w;
+  w.postgres.database().set_event_triggers(false);
+  WireClient& a = w.session();
+  CHECK(w.ask(a, kOne) == kOld);
+  a.parse("make", "CREATE TABLE copy AS SELECT v FROM bench").sync();
+  w.run();
+  CHECK(a.take() == "1 Z:I");
+  CHECK(w.count(Counter::kDdlSeen) == 0);
+  a.bind("", "make").execute();
+  a.parse("", kTwo).bind("", "").execute().sync();
+  w.run();
+  CHECK(a.take() == "2 C:SELECT 1 1 2 D:20 C:SELECT 1 Z:I");
+  CHECK(w.count(Counter::kDdlSeen) == 1);
+  w.advance_ms(50);
+  CHECK(w.ask(a, kOne) == kOld);
+  CHECK(w.hits() == 0);
+}
+
 TEST_CASE("anomaly 17: a garbled payload makes the proxy forget everything") {
   World w;
   WireClient& a = w.session();

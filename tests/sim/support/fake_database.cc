@@ -119,9 +119,16 @@ std::vector<FakeColumn> columns_of(Shape shape, size_t added) {
   return {};
 }
 
+// CREATE TABLE … AS, SELECT … INTO.
+bool makes_table(const std::vector<std::string>& tokens) {
+  return tokens.size() > 4 && ((tokens[0] == "create" && tokens[3] == "as") ||
+                               (tokens[0] == "select" && tokens[2] == "into"));
+}
+
 bool is_schema_change(const std::vector<std::string>& tokens) {
-  return tokens.size() > 2 &&
-         (tokens[0] == "create" || tokens[0] == "alter" || tokens[0] == "drop");
+  return makes_table(tokens) ||
+         (tokens.size() > 2 &&
+          (tokens[0] == "create" || tokens[0] == "alter" || tokens[0] == "drop"));
 }
 
 }  // namespace
@@ -396,6 +403,7 @@ FakeOutcome FakeDatabase::change_schema(Transaction& tx, std::string_view sql) {
   outcome.tag = tokens[0] + " " + tokens[1];
   std::transform(outcome.tag.begin(), outcome.tag.end(), outcome.tag.begin(),
                  [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  if (makes_table(tokens)) outcome.tag = "SELECT 1";
   ++ddl_;
   flush();
   if (tokens[0] == "alter" && tokens.size() > 3 && tokens[3] == "add") ++added_[tokens[2]];

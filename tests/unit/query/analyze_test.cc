@@ -145,6 +145,23 @@ TEST_CASE("what DEALLOCATE and DISCARD drop") {
   CHECK_FALSE(analyzed("select 1; select 2")->deallocates_all);
 }
 
+TEST_CASE("what makes a table of a query's rows") {
+  for (const std::string_view text :
+       {"create table t as select 1", "create temp table t as execute s", "select 1 into t",
+        "create materialized view v as select 1", "select 1 into t union select 2",
+        "begin; create table t as select 1; commit", "explain analyze create table t as select 1",
+        "explain (analyze, costs off) select 1 into t"}) {
+    CAPTURE(text);
+    CHECK(analyzed(text)->makes_table);
+  }
+  for (const std::string_view text :
+       {"create table t (a int)", "select 1", "insert into t select 1", "select 1; select 2",
+        "explain create table t as select 1", "explain select 1 into t"}) {
+    CAPTURE(text);
+    CHECK_FALSE(analyzed(text)->makes_table);
+  }
+}
+
 TEST_CASE("texts that are not parsed") {
   const std::string longer(200, ' ');
   const auto too_long = analyze("select 1" + longer, 100);

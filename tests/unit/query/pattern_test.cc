@@ -106,6 +106,7 @@ TEST_CASE("patterns: what cannot be proven is not learnt") {
            "select a::float(24) from t",            // its value is looked at
            "select a::float /* a */ ( 24) from t",  //
            "select * from users where created_at > 'yesterday'",
+           "select 5 into t",
            "set x = 5",
            "begin; select 5",
            "copy users from '/tmp/5'",
