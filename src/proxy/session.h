@@ -359,6 +359,7 @@ class Session {
   // Statements without rows that were parsed here alone since something was sent last; the last
   // few.
   std::vector<PreparedRef> accepted_;
+  uint64_t sql_prepared_ = 0;    // the last message that may have said PREPARE; 0: none in force
   PortalTable portals_;          // on the server, until the block ends
   cache::EntryRef done_portal_;  // the unnamed portal was answered here and has no more rows
   std::vector<Held> held_;

@@ -157,7 +157,9 @@ void Session::take_parse(const wire::Frame& frame) {
     return;
   }
   note_scope(*prepared);
-  if (may_hold(*prepared->text)) {
+  // Whether the name is free PostgreSQL alone knows, where SQL has made statements.
+  const bool free = sql_prepared_ == 0 || prepared->name.empty();
+  if (free && may_hold(*prepared->text)) {
     hold({'P', frame.bytes, std::move(prepared), std::move(before)});
     return;
   }

@@ -2,6 +2,7 @@
 // are answered when nothing has to be sent.
 #include <algorithm>
 #include <initializer_list>
+#include <iterator>
 
 #include "base/check.h"
 #include "base/limits.h"
@@ -41,6 +42,17 @@ bool may_say(const query::Statement& statement, std::initializer_list<std::strin
 bool speaks_of_statements(const query::Statement& statement) {
   return statement.kind == query::Kind::kDeallocate ||
          may_say(statement, {"deallocate", "discard", "execute"});
+}
+
+// SQL that may make a prepared statement.
+bool may_prepare(const query::Statement& statement) {
+  if (!may_say(statement, {"prepare"})) return false;
+  if (statement.kind == query::Kind::kMany || statement.kind == query::Kind::kUnknown) return true;
+  constexpr std::string_view kOthers[] = {"prepare transaction", "commit prepared",
+                                          "rollback prepared", "deallocate", "execute"};
+  return std::none_of(std::begin(kOthers), std::end(kOthers), [&](std::string_view other) {
+    return statement.canonical.starts_with(other);
+  });
 }
 
 // RESET ALL and DISCARD ALL return to what the startup packet said.
@@ -176,7 +188,7 @@ void Session::ensure_on_server(const PreparedRef& prepared, std::string_view nam
 // left out: a statement that no longer parses would fail the client's transaction.)
 bool Session::concerns_prepared(const MemoText& text) const {
   const query::Statement& statement = text.statement();
-  if (speaks_of_statements(statement)) return true;
+  if (speaks_of_statements(statement) || may_prepare(statement)) return true;
   // A custom setting alone does not change how a text is parsed.
   const bool custom_alone = !statement.setting_changes.empty() &&
                             query::is_custom_setting(statement.setting_changes.front().name);
@@ -239,6 +251,7 @@ void Session::note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bo
     return;
   }
   const query::Statement& statement = text->statement();
+  if (may_prepare(statement)) sql_prepared_ = sequence;
   if (statement.makes_table) server_->replies().note_makes_table(sequence);
   if (may_reset_settings(statement)) server_->doubt_inband();
   const std::string_view oids =

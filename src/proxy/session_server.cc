@@ -263,6 +263,9 @@ void Session::take_command_complete(const wire::Frame& frame) {
         catalog != nullptr && catalog->event_triggers() && !escapes_event_triggers(*tag);
     if (!covered) transaction_.saw_ddl();
   }
+  if ((tag == "DISCARD ALL" || tag == "DEALLOCATE ALL") && sequence > sql_prepared_) {
+    sql_prepared_ = 0;
+  }
   note_answered(sequence);
   if (tag == "PREPARE TRANSACTION") transaction_.saw_prepare();
   if (tag == "COMMIT PREPARED" && domain_ != nullptr) {

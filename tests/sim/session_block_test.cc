@@ -232,6 +232,45 @@ TEST_CASE("a name that is taken is refused, and stays what it was") {
   CHECK(c.take() == "2 D:10 C:SELECT 1 Z:I");
 }
 
+TEST_CASE("a name that PREPARE took is refused, too") {
+  for (const std::string prepare :
+       {"PREPARE p AS SELECT v FROM bench WHERE id = 2",
+        "SELECT v FROM bench WHERE id = 2; PREPARE p AS SELECT v FROM bench WHERE id = 2"}) {
+    CAPTURE(prepare);
+    World w;
+    w.session().parse("", kOne).describe('S', "").sync();
+    w.run();
+    WireClient& c = w.session();
+    const auto parse = [&] {
+      c.parse("p", kOne).describe('S', "p").sync();
+      w.run();
+      return c.take();
+    };
+    CHECK(w.ask(c, prepare).ends_with("C:PREPARE Z:I"));
+    CHECK(parse() == "E:42P05 Z:I");
+    CHECK(w.ask(c, "DEALLOCATE ALL") == "C:DEALLOCATE ALL Z:I");
+    static_cast<void>(w.sent());
+    CHECK(parse() == "1 t:0 T:v Z:I");
+    CHECK(w.sent() == "Q probe");
+    CHECK(w.ask(c, "BEGIN") == "C:BEGIN Z:T");
+    CHECK(w.ask(c, "UPDATE bench SET v = 11 WHERE id = 1") == "C:UPDATE 1 Z:T");
+    CHECK(w.ask(c, prepare).ends_with("E:42P05 Z:E"));
+  }
+}
+
+TEST_CASE("a PREPARE behind DISCARD ALL is not forgotten with it") {
+  World w;
+  w.session().parse("", kOne).describe('S', "").sync();
+  w.run();
+  WireClient& c = w.session();
+  c.query("DISCARD ALL").query("PREPARE p AS SELECT v FROM bench WHERE id = 2");
+  w.run();
+  CHECK(c.take() == "C:DISCARD ALL Z:I C:PREPARE Z:I");
+  c.parse("p", kOne).describe('S', "p").sync();
+  w.run();
+  CHECK(c.take() == "E:42P05 Z:I");
+}
+
 TEST_CASE("a Parse that fails leaves no statement behind") {
   World w;
   WireClient& c = w.session();

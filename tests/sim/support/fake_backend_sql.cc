@@ -29,8 +29,8 @@ std::string setting_name(const std::string& lower) {
 
 bool is_control(const std::vector<std::string>& tokens) {
   static const std::vector<std::string> words = {
-      "begin",   "start", "commit", "end",  "rollback",   "abort",   "savepoint",
-      "release", "set",   "reset",  "show", "deallocate", "discard", "copy"};
+      "begin", "start", "commit", "end",     "rollback",   "abort",   "savepoint", "release",
+      "set",   "reset", "show",   "prepare", "deallocate", "discard", "copy"};
   return std::find(words.begin(), words.end(), tokens[0]) != words.end();
 }
 
@@ -122,6 +122,15 @@ std::optional<FakeOutcome> FakeBackend::control(const std::vector<std::string>& 
     if (!FakeDatabase::release(tx_, tokens.back()))
       return FakeOutcome::failure("3B001", "no savepoint");
     return done("RELEASE");
+  }
+  if (word == "prepare") {  // PREPARE name AS SELECT …
+    if (statements_.contains(tokens[1])) return FakeOutcome::failure("42P05", "already exists");
+    std::string text;
+    for (size_t i = 3; i < tokens.size(); ++i) text += tokens[i] + " ";
+    Statement statement{text, 0, {}};
+    statement.description = describe(text, statement.parameters);
+    statements_[tokens[1]] = std::move(statement);
+    return done("PREPARE");
   }
   if (word == "deallocate") {
     if (tokens.back() == "all") {
