@@ -41,6 +41,17 @@ CONVERSATIONS = {
               close("S", "s") + sync(), bind("s", ["1"]) + execute() + sync()],
     "named twice": [parse(NAME, "s") + sync(), parse(NAME, "s") + sync(),
                     close("S", "s") + parse(LIST, "s") + bind("s") + execute() + sync()],
+    "named and described in one segment": [
+        parse(BY_ID + " AND id < 4", "s") + describe("S", "s") + bind("s", ["1"]) + execute()
+        + sync(), bind("s", ["2"]) + execute() + sync()],
+    "two kinds of Describe": [
+        parse(BY_ID + " AND id < 5", "s") + describe("S", "s")
+        + bind("s", ["1"], result_formats=[1]) + describe() + execute() + sync(),
+        parse(BY_ID + " AND id < 5") + describe("S") + sync()],
+    "two statements described": [
+        parse(BY_ID + " AND id < 6", "s") + describe("S", "s") + parse(NAME + " AND id < 6", "t")
+        + describe("S", "t") + bind("t") + execute() + sync(),
+        parse(BY_ID + " AND id < 6") + describe("S") + sync()],
     "declared type": [parse("SELECT name FROM item WHERE id = $1", oids=[20]) + describe("S")
                       + bind(parameters=["1"]) + execute() + sync()],
     "bad value": [asked(BY_ID, "one") + sync(), asked(BY_ID, "1", "2") + sync(),
@@ -93,6 +104,10 @@ CONVERSATIONS = {
                       function_call(INT8_ABS, ["-5"], [0], 0), function_call(1, []), query(NAME)],
     "prepared by SQL": [query("PREPARE q AS " + NAME), bind("q") + describe() + execute() + sync(),
                         query("EXECUTE q"), query("DEALLOCATE q"), bind("q") + execute() + sync()],
+    "name taken by SQL": [query("PREPARE s AS " + LIST),
+                          parse(NAME, "s") + describe("S", "s") + sync(),
+                          bind("s") + execute() + sync(), query("DEALLOCATE ALL"),
+                          parse(NAME, "s") + describe("S", "s") + sync()],
     "deallocate": [parse(NAME, "s") + sync(), query("DEALLOCATE s"), bind("s") + execute() + sync(),
                    parse(NAME, "s") + sync(), query("DEALLOCATE ALL"),
                    bind("s") + execute() + sync()],
