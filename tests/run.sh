@@ -48,7 +48,7 @@ if [ "$mode" = full ]; then
 fi
 
 say "system tests: real PostgreSQL, real drivers"
-if [ ! -d tests/system/node/node_modules ]; then
+if [ ! -d tests/system/node/node_modules/postgres ]; then
   must "npm ci" sh -c 'cd tests/system/node && npm ci --silent --no-audit --no-fund'
 fi
 export PGFRESH_BIN="$root/build/pgfresh" PGFRESH_ECHO="$root/build/tests/bench_echo"

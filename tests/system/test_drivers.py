@@ -180,6 +180,22 @@ def test_node_postgres(play):
     assert play.metrics().hits - before.hits > 90  # of 180 reads before the first write
 
 
+# -- postgres.js --------------------------------------------------------------------------------
+
+
+def test_postgres_js(play):
+    if not os.path.isdir(f"{HERE}/node/node_modules/postgres"):
+        pytest.skip("tests/system/node/node_modules is missing: npm ci")
+    before = play.metrics()
+    report = json.loads(run(["node", f"{HERE}/node/drive_postgres.js", play.url()]))
+    old, new = "72, item 72, 73, item 73", "72, by postgres.js, 73, by postgres.js"
+    assert report == {
+        "answers": [old] * 4, "again": old, "written": [new] * 3,
+        "own": "72, not for long, 73, by postgres.js", "end": "rolled back", "rolledBack": new}
+    # The description is kept by the first, the rows by the second of the four connections.
+    assert play.metrics().hits - before.hits >= 4
+
+
 # -- JDBC ---------------------------------------------------------------------------------------
 
 
