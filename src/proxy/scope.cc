@@ -390,6 +390,11 @@ void ScopeTracker::ready(char status, uint64_t sequence) {
     end_transaction(end);
     return;
   }
+  // Another block has begun in the same segment.
+  if (end != End::kNone && (in_block_ || before_)) {
+    doubt();
+    return;
+  }
   if (state_ != State::kFollowing) return;
   // Behind an error the block can only end, or go back to a savepoint.
   if (!failed_) {

@@ -138,8 +138,12 @@ class ScopeTracker {
   void sent_more_than_reads() {
     if (state_ == State::kFollowing) doubt();
   }
+  // COMMIT or ROLLBACK was sent. What was read in the block says nothing of what holds behind it.
+  void sent_end() {
+    if (in_block_) doubt();
+  }
   void error_seen() { failed_ = failed_ || state_ == State::kFollowing; }
-  // CommandComplete of COMMIT or ROLLBACK.
+  // CommandComplete of COMMIT or ROLLBACK, ROLLBACK TO included.
   enum class End : uint8_t { kNone, kCommit, kRollback };
   void end_seen(End end) { end_ = end; }
   // ReadyForQuery with this status, for the item with this sequence number.

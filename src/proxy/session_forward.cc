@@ -55,6 +55,36 @@ bool may_prepare(const query::Statement& statement) {
   });
 }
 
+// It may end the block and begin another, or change the isolation of the one it is in. PostgreSQL
+// refuses the latter behind a snapshot, which all but SET, RESET and the like take: functions, DO
+// and CALL cannot (src/backend/tcop/pquery.c: PlannedStmtRequiresSnapshot).
+bool may_change_block(const query::Statement& statement) {
+  switch (statement.kind) {
+    case query::Kind::kBegin:
+    case query::Kind::kMany:
+    case query::Kind::kUnknown:
+      return true;
+    case query::Kind::kSession:
+      return query::contains_word(statement.text, "transaction") ||
+             query::contains_word(statement.text, "chain") ||
+             std::any_of(statement.setting_changes.begin(), statement.setting_changes.end(),
+                         [](const auto& change) { return change.name == "transaction_isolation"; });
+    case query::Kind::kEmpty:
+    case query::Kind::kSelect:
+    case query::Kind::kCommit:
+    case query::Kind::kRollback:
+    case query::Kind::kSavepoint:
+    case query::Kind::kWrite:
+    case query::Kind::kShowLast:
+    case query::Kind::kShow:
+    case query::Kind::kNotify:
+    case query::Kind::kDeallocate:
+    case query::Kind::kDdl:
+      return false;
+  }
+  return true;
+}
+
 // RESET ALL and DISCARD ALL return to what the startup packet said.
 bool may_reset_settings(const query::Statement& statement) {
   return may_say(statement, {"reset", "discard"});
@@ -248,6 +278,7 @@ void Session::note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bo
   if (text == nullptr) {
     server_->doubt_inband();
     note_effect(query::Effect::kChangesSession, sequence);
+    transaction_.sent_unknown(sequence);
     return;
   }
   const query::Statement& statement = text->statement();
@@ -273,6 +304,11 @@ void Session::note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bo
     scope_.rolled_back_to_savepoint();
   }
   note_effect(effect_of(*text), sequence);
+  if (may_change_block(statement)) transaction_.sent_unknown(sequence);
+  if (statement.kind == query::Kind::kCommit || statement.kind == query::Kind::kRollback) {
+    scope_.sent_end();
+    transaction_.sent_end(sequence);
+  }
   note_deallocation(statement);
 }
 
@@ -285,7 +321,7 @@ void Session::note_effect(query::Effect effect, uint64_t sequence) {
     open_slot(domain_->tokens().slot_of(freshness::schema_tag()));
   }
   if (effect != query::Effect::kChangesSession) return;
-  transaction_.sent_unknown(sequence);
+  transaction_.sent_in_block(sequence);
   scope_.doubt();
 }
 

@@ -195,7 +195,7 @@ std::optional<Session::Following> Session::following(const query::Statement& sta
 bool Session::follow_settings(const query::Statement& statement, std::string_view oids,
                               const wire::BindMessage* bind, uint64_t sequence) {
   if (statement.setting_changes.empty() || transaction_.server_status() == 'E' ||
-      server_->replies().owes_results_before(sequence)) {
+      transaction_.end_sent() || server_->replies().owes_results_before(sequence)) {
     return false;
   }
   std::optional<Following> found = following(statement, oids, bind);

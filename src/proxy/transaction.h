@@ -22,7 +22,7 @@ class Transaction {
 
   // A hit may be given: outside a block, or in a READ COMMITTED block that has not failed.
   [[nodiscard]] bool allows_hits() const {
-    if (begin_sent_) return false;
+    if (begin_sent_ || end_sent_) return false;
     if (deferred() || server_status_ == 'I') return true;
     return server_status_ == 'T' && block_reads_committed_;
   }
@@ -54,15 +54,25 @@ class Transaction {
   void sent_write(uint64_t sequence) { wrote_sequence_ = sequence; }
   enum class Block : uint8_t { kReadCommitted, kOther };
   // A BEGIN was sent. Until a ReadyForQuery behind it has come (it may be a while, with Flush), it
-  // is not known in what kind of block the session is.
+  // is not known in what kind of block the session is. Where there was a block before, it may be
+  // that one still, or one that began behind its end without an idle moment between the two: it
+  // allows hits if either of them would.
   void sent_begin(Block block, uint64_t sequence) {
-    const bool committed = block == Block::kReadCommitted;
-    next_block_reads_committed_ = committed && (!begin_sent_ || next_block_reads_committed_);
-    begin_sent_ = true;
-    begin_sequence_ = sequence;
+    note_sent(block, sequence);
+    other_sent_ = other_sent_ || block == Block::kOther;
   }
-  // A text was sent that may begin a block in a way not looked into.
+  // A text was sent that may begin a block, or change the isolation of one, in a way not looked
+  // into.
   void sent_unknown(uint64_t sequence) { sent_begin(Block::kOther, sequence); }
+  // A text that may change anything, but neither ends a block nor changes its isolation.
+  void sent_in_block(uint64_t sequence) { note_sent(Block::kOther, sequence); }
+  // COMMIT or ROLLBACK was sent. Until a ReadyForQuery behind it has come, it is not known whether
+  // the session is in a block, nor in which.
+  void sent_end(uint64_t sequence) {
+    end_sent_ = true;
+    end_sequence_ = sequence;
+  }
+  [[nodiscard]] bool end_sent() const { return end_sent_; }
 
   // The transaction is to keep this slot open until it is settled. False when it does already.
   [[nodiscard]] bool hold_open(uint32_t slot) { return open_slots_.insert(slot).second; }
@@ -85,7 +95,11 @@ class Transaction {
       block_reads_committed_ = next_block_reads_committed_;
     }
     server_status_ = status;
-    if (sequence >= begin_sequence_) begin_sent_ = false;
+    if (sequence >= end_sequence_) end_sent_ = false;
+    if (sequence >= begin_sequence_) {
+      begin_sent_ = false;
+      if (std::exchange(other_sent_, false)) block_reads_committed_ = false;
+    }
     if (status != 'I') return {};
     ended_sequence_ = sequence;
     block_reads_committed_ = false;
@@ -95,6 +109,13 @@ class Transaction {
   [[nodiscard]] Ended lost() { return take_ended(); }
 
  private:
+  void note_sent(Block block, uint64_t sequence) {
+    const bool committed = block == Block::kReadCommitted;
+    next_block_reads_committed_ = committed && (!begin_sent_ || next_block_reads_committed_);
+    begin_sent_ = true;
+    begin_sequence_ = sequence;
+  }
+
   [[nodiscard]] Ended take_ended() {
     if (open_slots_.empty() && !ddl_) return {};
     const std::unordered_set<uint32_t> slots = std::exchange(open_slots_, {});
@@ -107,7 +128,10 @@ class Transaction {
   bool block_reads_committed_ = false;
   bool next_block_reads_committed_ = false;
   bool begin_sent_ = false;  // and no ReadyForQuery behind it has come
+  bool other_sent_ = false;  // among what was sent since then, one that is not READ COMMITTED
   uint64_t begin_sequence_ = 0;
+  bool end_sent_ = false;  // and no ReadyForQuery behind it has come
+  uint64_t end_sequence_ = 0;
   bool ddl_ = false;
   bool prepared_ = false;
   freshness::Carried carried_;

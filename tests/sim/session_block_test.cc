@@ -94,6 +94,59 @@ TEST_CASE("serializable and repeatable read blocks pass by the cache") {
   CHECK(w.count(Counter::kFills) == 1);
 }
 
+TEST_CASE("a block that PostgreSQL knows may become, or give way to, one that reads a snapshot") {
+  const std::string snapshot = "ISOLATION LEVEL REPEATABLE READ";
+  for (const std::string& sql : std::vector<std::string>{
+           "ROLLBACK; BEGIN " + snapshot, "COMMIT; BEGIN " + snapshot, "BEGIN " + snapshot,
+           "SET TRANSACTION " + snapshot, "SET LOCAL transaction_isolation = 'repeatable read'"}) {
+    CAPTURE(sql);
+    World w;
+    WireClient& c = w.session();
+    static_cast<void>(w.ask(c, kOne));
+    static_cast<void>(w.ask(c, "BEGIN"));
+    CHECK(w.ask(c, "SET LOCAL statement_timeout = '5s'") == "C:SET Z:T");
+    CHECK(w.ask(c, sql).ends_with(" Z:T"));
+    CHECK(w.ask(c, kOne) == "T:v D:10 C:SELECT 1 Z:T");
+    CHECK(w.ask(c, kTwo) == "T:v D:20 C:SELECT 1 Z:T");
+    CHECK(w.hits() == 0);
+    CHECK(w.count(Counter::kFills) == 1);
+    static_cast<void>(w.ask(c, "ROLLBACK"));
+    static_cast<void>(w.ask(c, kOne));
+    CHECK(w.hits() == 1);
+  }
+}
+
+TEST_CASE("the same in one segment") {
+  World w;
+  WireClient& c = w.session();
+  static_cast<void>(w.ask(c, kOne));
+  static_cast<void>(w.ask(c, "BEGIN"));
+  static_cast<void>(w.ask(c, kTwo));
+  c.parse("", "COMMIT").bind("", "").execute();
+  c.parse("", "BEGIN ISOLATION LEVEL REPEATABLE READ").bind("", "").execute().sync();
+  w.run();
+  CHECK(c.take() == "1 2 C:COMMIT 1 2 C:BEGIN Z:T");
+  CHECK(w.ask(c, kOne) == "T:v D:10 C:SELECT 1 Z:T");
+  CHECK(w.hits() == 0);
+}
+
+TEST_CASE("a block keeps its hits behind what cannot change its isolation") {
+  World w;
+  WireClient& c = w.session();
+  static_cast<void>(w.ask(c, kOne));
+  static_cast<void>(w.ask(c, "BEGIN"));
+  static_cast<void>(w.ask(c, kTwo));
+  for (const std::string_view sql :
+       {"SET LOCAL some_setting = '1'", "RESET app.tenant", "SET CONSTRAINTS ALL DEFERRED", "BEGIN",
+        "SAVEPOINT a", "ROLLBACK TO a"}) {
+    CAPTURE(sql);
+    static_cast<void>(w.ask(c, sql));
+    const uint64_t hits = w.hits();
+    CHECK(w.ask(c, kOne) == "T:v D:10 C:SELECT 1 Z:T");
+    CHECK(w.hits() == hits + 1);
+  }
+}
+
 TEST_CASE("a session whose default isolation is stricter gets no hits in its blocks") {
   World w;
   WireClient& c = w.session();

@@ -154,6 +154,48 @@ TEST_CASE("behind it in one pipeline nothing is believed but reads") {
   CHECK(told(w, c) == "miss");  // nothing was recorded in the pipeline
 }
 
+// In a block that PostgreSQL knows, for the tenant 7, who has kTwo's answer in memory.
+WireClient& tenant_in_block(World& w) {
+  WireClient& c = known_session(w);
+  CHECK(w.ask(c, "BEGIN") == "C:BEGIN Z:T");
+  CHECK(w.ask(c, "SET LOCAL app.tenant = '7'") == "C:SET Z:T");
+  CHECK(w.ask(c, kTwo) == "T:v D:20 C:SELECT 1 Z:T");
+  static_cast<void>(w.sent());
+  return c;
+}
+
+TEST_CASE("a block that begins where another ends is nobody's of before") {
+  for (const char* end : {"COMMIT", "ROLLBACK"}) {
+    CAPTURE(end);
+    World w;
+    WireClient& c = tenant_in_block(w);
+    c.parse("", end).bind("", "").execute().parse("", "BEGIN").bind("", "").execute().sync();
+    w.run();
+    CHECK(c.take() == std::string("1 2 C:") + end + " 1 2 C:BEGIN Z:T");
+    static_cast<void>(w.sent());
+    CHECK(w.ask(c, kTwo) == "T:v D:20 C:SELECT 1 Z:T");
+    CHECK(w.sent() == std::string("Q probe, Q ") + kTwo);
+    CHECK(w.ask(c, kTwo) == "T:v D:20 C:SELECT 1 Z:T");
+    CHECK(w.sent() == "");  // READ COMMITTED both
+  }
+}
+
+TEST_CASE("between COMMIT and its Sync there is no block to ask for") {
+  World w;
+  WireClient& c = tenant_in_block(w);
+  c.parse("", "COMMIT").bind("", "").execute().flush_please();
+  w.run();
+  CHECK(c.take() == "1 2 C:COMMIT");
+  c.parse("", kTwo).bind("", "").execute().flush_please();
+  w.run();
+  CHECK(c.take() == "1 2 D:20 C:SELECT 1");
+  CHECK(w.hits() == 1);  // that of the beginning
+  c.parse("", "SET app.tenant = '8'").bind("", "").execute().sync();
+  w.run();
+  CHECK(c.take() == "1 2 C:SET Z:I");
+  CHECK(w.count(Counter::kSettingsFollowed) == 1);
+}
+
 // ── The usual pattern ────────────────────────────────────────────────────────────────────────────
 
 TEST_CASE("a block that sets and reads what is in memory never reaches PostgreSQL") {

@@ -333,6 +333,32 @@ TEST_CASE("following: what else is sent behind it, savepoints and probes make it
   CHECK(tracker.needs_probe(1));
 }
 
+TEST_CASE("following: another block may have begun where the one before it ended") {
+  for (const End end : {End::kCommit, End::kRollback}) {
+    ScopeTracker tracker = a_tracker();
+    tracker.follow(a_scope(2), a_scope(1), 7);
+    tracker.ready('T', 7);
+    tracker.end_seen(end);
+    tracker.ready('T', 9);
+    CHECK(tracker.needs_probe(1));
+  }
+}
+
+TEST_CASE("following: what was probed in a block is doubted when its end is sent") {
+  ScopeTracker tracker;
+  tracker.probe_sent(1, ScopeTracker::Place::kBlock);
+  tracker.probe_answered(a_scope(1));
+  tracker.sent_end();
+  CHECK(tracker.needs_probe(1));
+
+  tracker = a_tracker();
+  tracker.sent_end();
+  CHECK(known_id(tracker) == 1);
+  tracker.end_seen(End::kCommit);
+  tracker.ready('T', 7);  // nothing was set in it
+  CHECK(known_id(tracker) == 1);
+}
+
 TEST_CASE("names spoken of are few") {
   ScopeTracker tracker;
   for (int i = 0; i < 3; ++i) tracker.speak_of("app.a");

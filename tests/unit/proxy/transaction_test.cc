@@ -81,6 +81,68 @@ TEST_CASE("transaction: the kind of one block says nothing about the next") {
   CHECK_FALSE(transaction.allows_hits());
 }
 
+// A block of this kind that PostgreSQL knows.
+Transaction in_block(Block block) {
+  Transaction transaction;
+  begin(transaction, block, 1);
+  return transaction;
+}
+
+TEST_CASE("transaction: one block may follow another without an idle moment") {
+  Transaction transaction = in_block(Block::kReadCommitted);
+  transaction.sent_end(2);
+  transaction.sent_begin(Block::kOther, 3);
+  static_cast<void>(transaction.ready('T', 4));
+  CHECK_FALSE(transaction.allows_hits());
+  static_cast<void>(transaction.ready('I', 5));
+  CHECK(transaction.allows_hits());
+
+  transaction = in_block(Block::kReadCommitted);
+  transaction.sent_end(2);
+  transaction.sent_begin(Block::kReadCommitted, 3);
+  CHECK_FALSE(transaction.allows_hits());
+  static_cast<void>(transaction.ready('T', 4));
+  CHECK(transaction.allows_hits());
+
+  transaction = in_block(Block::kOther);
+  transaction.sent_end(2);
+  transaction.sent_begin(Block::kReadCommitted, 3);
+  static_cast<void>(transaction.ready('T', 4));
+  CHECK_FALSE(transaction.allows_hits());  // the BEGIN may have met the first one still
+}
+
+TEST_CASE("transaction: the same by a text not looked into, failed or not") {
+  for (const char status : {'T', 'E'}) {
+    Transaction transaction = in_block(Block::kReadCommitted);
+    transaction.sent_unknown(2);
+    static_cast<void>(transaction.ready(status, 2));
+    static_cast<void>(transaction.ready('T', 3));  // back to a savepoint
+    CHECK_FALSE(transaction.allows_hits());
+  }
+}
+
+TEST_CASE("transaction: what leaves the block alone costs it nothing") {
+  Transaction transaction = in_block(Block::kReadCommitted);
+  transaction.sent_in_block(2);
+  CHECK_FALSE(transaction.allows_hits());
+  static_cast<void>(transaction.ready('T', 2));
+  CHECK(transaction.allows_hits());
+  Transaction begun;
+  begun.sent_in_block(1);
+  static_cast<void>(begun.ready('T', 1));  // what it was is not known after all
+  CHECK_FALSE(begun.allows_hits());
+}
+
+TEST_CASE("transaction: between COMMIT and its ReadyForQuery nothing is known") {
+  Transaction transaction = in_block(Block::kReadCommitted);
+  transaction.sent_end(5);
+  CHECK_FALSE(transaction.allows_hits());
+  static_cast<void>(transaction.ready('T', 4));  // of something before it
+  CHECK_FALSE(transaction.allows_hits());
+  static_cast<void>(transaction.ready('I', 6));
+  CHECK(transaction.allows_hits());
+}
+
 TEST_CASE("transaction: behind a write no fills until the transaction has ended") {
   Transaction transaction;
   begin(transaction, Block::kReadCommitted, 1);
