@@ -225,8 +225,8 @@ bool Session::answer_setting(const query::Statement& statement, bool extended) {
       return false;
     }
   }
-  const query::Catalog* catalog = worker_.catalog(*domain_);
   const std::optional<Following> found = following(statement, oids, bind ? &*bind : nullptr);
+  const query::Catalog* catalog = worker_.catalog(*domain_);  // following() may have renewed it
   if (catalog == nullptr || !found || !found->now) return false;
   const auto is_plain = [](char c) { return c >= ' ' && c <= '~'; };
   for (const FollowedChange& change : found->changes) {
