@@ -290,11 +290,11 @@ void CatalogWatch::send_poll() {
 
 void CatalogWatch::take_fingerprint(const Reading& reading) {
   looked_ns_ = reading.begun_ns;
-  const bool changed = !fingerprint_.empty() && reading.fingerprint != fingerprint_;
-  fingerprint_ = reading.fingerprint;
-  if (!changed) return;
+  if (reading.fingerprint == fingerprint_) return;
+  const bool first = std::exchange(fingerprint_, reading.fingerprint).empty();
+  // With the first one, too: what changed before it, nobody would tell a session that is there.
   owner_.on_settings_changed();
-  owner_.on_fingerprint_changed(reading.schema_events);
+  if (!first) owner_.on_fingerprint_changed(reading.schema_events);
 }
 
 }  // namespace pgfresh::freshness

@@ -170,6 +170,20 @@ TEST_CASE("a catalog that cannot be read, then can") {
   CHECK(play.lease());
 }
 
+TEST_CASE("what was read of a session before the first reading is read again") {
+  Play play;
+  play.loads_held = true;
+  play.start();
+  const uint64_t epoch = play.domain.settings_epoch();
+  play.loads_held = false;
+  play.server.other()->answer(sim::sql_rows(play.database.rows()));
+  play.time.settle();
+  CHECK(play.domain.settings_epoch() == epoch + 1);
+  play.time.advance_ms(11'000);
+  CHECK(play.domain.settings_epoch() == epoch + 1);
+  CHECK(play.publications() == 0);
+}
+
 TEST_CASE("poll: a change without an event is published, once") {
   Play play;
   play.start();
