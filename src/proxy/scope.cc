@@ -338,6 +338,21 @@ size_t ScopeTable::size() const {
   return scopes_.size();
 }
 
+namespace {
+
+// The custom settings of `now` that `then` does not have, set to nothing.
+std::vector<CustomSetting> left_empty(const Scope& now, const Scope& then) {
+  std::vector<CustomSetting> left;
+  auto at = then.custom.begin();
+  for (const CustomSetting& setting : now.custom) {
+    while (at != then.custom.end() && at->first < setting.first) ++at;
+    if (at == then.custom.end() || at->first != setting.first) left.emplace_back(setting.first, "");
+  }
+  return left;
+}
+
+}  // namespace
+
 // ── What one session knows ───────────────────────────────────────────────────────────────────────
 
 void ScopeTracker::forget_transaction() {
@@ -382,12 +397,12 @@ void ScopeTracker::follow_here(ScopeRef now, ScopeRef after_commit) {
   after_commit_ = std::move(after_commit);
 }
 
-void ScopeTracker::ready(char status, uint64_t sequence) {
+void ScopeTracker::ready(char status, uint64_t sequence, ScopeTable& scopes) {
   const End end = std::exchange(end_, End::kNone);
   // That of a BEGIN of our own in front of it.
   if (state_ == State::kFollowing && sequence < follow_sequence_) return;
   if (status == 'I') {
-    end_transaction(end);
+    end_transaction(end, &scopes);
     return;
   }
   // Another block has begun in the same segment.
@@ -404,23 +419,36 @@ void ScopeTracker::ready(char status, uint64_t sequence) {
   }
 }
 
-void ScopeTracker::end_transaction(End end) {
+void ScopeTracker::end_transaction(End end, ScopeTable* scopes) {
   if (std::exchange(in_block_, false)) {
     doubt();
     return;
   }
   if (!before_) return;
   const bool under_way = state_ == State::kFollowing;
-  if (end == End::kRollback || (under_way && failed_)) {
-    scope_ = before_;
-  } else if (end == End::kCommit || under_way) {
-    if (after_commit_) scope_ = after_commit_;
-  } else {
+  const bool failed = under_way && failed_;
+  ScopeRef then = after_commit_ ? after_commit_ : scope_;
+  if (end == End::kRollback || failed) {
+    then = before_;
+  } else if (end != End::kCommit && !under_way) {
     doubt();
     return;
   }
+  if (const auto left = left_empty(*scope_, *then); scopes != nullptr && !left.empty()) {
+    // Whether it was set before the error came is not known.
+    if (failed) {
+      doubt();
+      return;
+    }
+    then = scopes->intern(with_settings(*then, left));
+  }
+  scope_ = std::move(then);
   if (under_way) state_ = State::kKnown;
   forget_transaction();
+}
+
+bool ScopeTracker::leaves_names() const {
+  return before_ && !left_empty(*scope_, *before_).empty();
 }
 
 void ScopeTracker::speak_of(std::string lower_name) {
@@ -431,7 +459,5 @@ void ScopeTracker::speak_of(std::string lower_name) {
   }
   names_.push_back(std::move(lower_name));
 }
-
-void ScopeTracker::block_ended_here(End end) { end_transaction(end); }
 
 }  // namespace pgfresh::proxy

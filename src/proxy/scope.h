@@ -102,6 +102,9 @@ class ScopeTable {
 // it; in between nothing is known. From then to the transaction's end three scopes are kept: what
 // holds now, after a commit, after a rollback. Anything that might change the session otherwise
 // makes all three doubtful.
+//
+// A custom setting that had no value before is not gone when its value is: PostgreSQL keeps the
+// name, and says '' where it said NULL. So the session does not return to the scope it came from.
 class ScopeTracker {
  public:
   enum class State : uint8_t { kUnknown, kProbing, kKnown, kFollowing, kOpaque };
@@ -146,14 +149,18 @@ class ScopeTracker {
   // CommandComplete of COMMIT or ROLLBACK, ROLLBACK TO included.
   enum class End : uint8_t { kNone, kCommit, kRollback };
   void end_seen(End end) { end_ = end; }
-  // ReadyForQuery with this status, for the item with this sequence number.
-  void ready(char status, uint64_t sequence);
+  // ReadyForQuery with this status, for the item with this sequence number. What holds then is
+  // taken from `scopes`, if it is something new.
+  void ready(char status, uint64_t sequence, ScopeTable& scopes);
   // Part of the block was rolled back: what was SET in it may be gone.
   void rolled_back_to_savepoint() {
     if (in_block_ || before_) doubt();
   }
-  // The block was answered by pgfresh alone, its end too.
-  void block_ended_here(End end);
+  // The block leaves the session with the name of a custom setting that it did not know before: so
+  // it must not end without PostgreSQL's knowing.
+  [[nodiscard]] bool leaves_names() const;
+  // The block was answered by pgfresh alone, its end too. REQUIRES: !leaves_names().
+  void block_ended_here(End end) { end_transaction(end, nullptr); }
 
   // Custom settings that came with the login or were spoken of in a way that is not followed: they
   // are read with the others where they matter.
@@ -170,7 +177,8 @@ class ScopeTracker {
 
  private:
   void forget_transaction();
-  void end_transaction(End end);
+  // `scopes`: null when PostgreSQL was told nothing.
+  void end_transaction(End end, ScopeTable* scopes);
 
   State state_ = State::kUnknown;
   bool doubted_ = false;

@@ -3,11 +3,11 @@
 //
 // Followed are custom settings (with a dot in the name) that something in the catalog reads, given
 // a value to the letter: PostgreSQL keeps that value as it is, for this session or until the end of
-// the transaction, and takes it back when the transaction rolls back; a value that an extension
-// refuses is an error, and then nothing has changed. Settings that nothing reads, and those that
-// cannot change an answer, are let through. Everything else is doubted, and read again: what SET
-// DateStyle comes to depends on what it was, RESET on what the session began with, SET ROLE on who
-// is a member of what.
+// the transaction, and takes it back when the transaction rolls back (to '', if there was none); a
+// value that an extension refuses is an error, and then nothing has changed. Settings that nothing
+// reads, and those that cannot change an answer, are let through. Everything else is doubted, and
+// read again: what SET DateStyle comes to depends on what it was, RESET on what the session began
+// with, SET ROLE on who is a member of what.
 #include <algorithm>
 
 #include "proxy/session.h"
@@ -35,6 +35,11 @@ bool is_verbatim(std::string_view oids, size_t index) {
   for (size_t i = 0; i < 4; ++i) oid = (oid << 8) | static_cast<uint8_t>(oids[index * 4 + i]);
   return std::find(std::begin(kVerbatimOids), std::end(kVerbatimOids), oid) !=
          std::end(kVerbatimOids);
+}
+
+bool has_value(const Scope& scope, const std::string& name) {
+  return std::any_of(scope.custom.begin(), scope.custom.end(),
+                     [&](const CustomSetting& setting) { return setting.first == name; });
 }
 
 }  // namespace
@@ -176,6 +181,13 @@ std::optional<Session::Following> Session::following(const query::Statement& sta
   }
   auto changes = understood_changes(statement, *catalog, oids, bind);
   if (!changes) return std::nullopt;
+  // What becomes of its name when the value goes is known unless an extension, loaded or not, has a
+  // say in it.
+  for (const FollowedChange& change : *changes) {
+    if (catalog->policies().is_of_extension(change.name) && !has_value(*scope, change.name)) {
+      return std::nullopt;
+    }
+  }
   Following following;
   following.changes = std::move(*changes);
   if (following.changes.empty()) return following;

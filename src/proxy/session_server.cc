@@ -362,7 +362,7 @@ void Session::take_ready(const wire::Frame& frame) {
   }
   replies.pop();
   settle(transaction_.ready(*status, sequence));
-  scope_.ready(*status, sequence);
+  scope_.ready(*status, sequence, worker_.shared().scopes);
   if (purpose == Purpose::kInband) {
     server_->inband_answered(sequence);
     return;

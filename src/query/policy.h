@@ -51,6 +51,8 @@ class PolicyBook {
   [[nodiscard]] bool setting_matters(std::string_view lower_name) const;
   // A policy reads it and no extension has defined it: PostgreSQL takes any value for it.
   [[nodiscard]] bool setting_is_free(std::string_view lower_name) const;
+  // An installed extension defines it, or may when it is loaded.
+  [[nodiscard]] bool is_of_extension(std::string_view lower_name) const;
   // Differs when settings() differs; 0 when there are none.
   [[nodiscard]] uint64_t settings_signature() const { return settings_signature_; }
 
@@ -58,7 +60,6 @@ class PolicyBook {
 
  private:
   friend class PolicyBookBuilder;
-  [[nodiscard]] bool is_of_extension(std::string_view lower_name) const;
 
   std::unordered_map<Oid, Conditions> conditions_;
   std::unordered_map<std::string, std::vector<SqlFunction>> functions_;  // by qualified()

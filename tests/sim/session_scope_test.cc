@@ -32,6 +32,16 @@ std::string told(World& w, WireClient& c) {
   return w.count(Counter::kMisses) > misses ? "miss" : "bypass";
 }
 
+// In a block that PostgreSQL knows, for the tenant 7, who has kTwo's answer in memory.
+WireClient& tenant_in_block(World& w) {
+  WireClient& c = known_session(w);
+  CHECK(w.ask(c, "BEGIN") == "C:BEGIN Z:T");
+  CHECK(w.ask(c, "SET LOCAL app.tenant = '7'") == "C:SET Z:T");
+  CHECK(w.ask(c, kTwo) == "T:v D:20 C:SELECT 1 Z:T");
+  static_cast<void>(w.sent());
+  return c;
+}
+
 TEST_CASE("a setting that a policy reads is followed, and tells answers apart") {
   World w;
   WireClient& c = known_session(w);
@@ -84,12 +94,17 @@ TEST_CASE("what is not followed is read again") {
   }
 }
 
-TEST_CASE("an error changes nothing") {
+TEST_CASE("an error changes nothing; only whether the name is known now is read again") {
   World w;
   WireClient& c = known_session(w);
   CHECK(w.ask(c, "SET app.tenant = 'refused'") == "E:22023 Z:I");
   CHECK(told(w, c) == "hit");
-  CHECK(w.count(Counter::kProbes) == 1);
+  CHECK(w.count(Counter::kProbes) == 2);
+  CHECK(w.ask(c, "SET app.tenant = '7'") == "C:SET Z:I");
+  CHECK(told(w, c) == "miss");
+  CHECK(w.ask(c, "SET app.tenant = 'refused'") == "E:22023 Z:I");
+  CHECK(told(w, c) == "hit");
+  CHECK(w.count(Counter::kProbes) == 2);
 }
 
 TEST_CASE("in a block that PostgreSQL knows: until its end, or for good") {
@@ -102,13 +117,14 @@ TEST_CASE("in a block that PostgreSQL knows: until its end, or for good") {
   CHECK(told(w, c) == "hit");
   CHECK(w.ask(c, "COMMIT") == "C:COMMIT Z:I");
   CHECK(w.count(Counter::kSettingsFollowed) == 1);
+  CHECK(told(w, c) == "miss");  // of the tenant ''
   CHECK(w.ask(c, "BEGIN") == "C:BEGIN Z:T");
   CHECK(w.ask(c, "SET app.tenant = '8'") == "C:SET Z:T");
   CHECK(told(w, c) == "miss");
   CHECK(w.ask(c, "ROLLBACK") == "C:ROLLBACK Z:I");
   static_cast<void>(w.sent());
   CHECK(w.ask(c, kOne) == kOld);
-  CHECK(w.sent() == "");  // the answer of the beginning
+  CHECK(w.sent() == "");
   CHECK(w.ask(c, "BEGIN") == "C:BEGIN Z:T");
   CHECK(w.ask(c, "SET app.tenant = '8'") == "C:SET Z:T");
   CHECK(w.ask(c, "COMMIT") == "C:COMMIT Z:I");
@@ -123,12 +139,27 @@ TEST_CASE("a failed block takes it back") {
   CHECK(w.ask(c, "SET app.tenant = '7'") == "C:SET Z:T");
   CHECK(w.ask(c, "nonsense") == "E:42601 Z:E");
   CHECK(w.ask(c, "COMMIT") == "C:ROLLBACK Z:I");
-  static_cast<void>(w.sent());
-  CHECK(w.ask(c, kOne) == kOld);
+  CHECK(told(w, c) == "miss");  // of the tenant ''
   CHECK(w.ask(c, "BEGIN") == "C:BEGIN Z:T");
   CHECK(w.ask(c, "SET app.tenant = 'refused'") == "E:22023 Z:E");
   CHECK(w.ask(c, "ROLLBACK") == "C:ROLLBACK Z:I");
   CHECK(told(w, c) == "hit");
+}
+
+TEST_CASE("no tenant any more is not the same as none ever") {
+  for (const char* end : {"COMMIT", "ROLLBACK"}) {
+    CAPTURE(end);
+    World w;
+    WireClient& c = tenant_in_block(w);
+    CHECK(w.ask(c, end) == std::string("C:") + end + " Z:I");
+    CHECK(told(w, c) == "miss");
+    CHECK(told(w, c) == "hit");
+    CHECK(w.count(Counter::kProbes) == 1);
+    w.proxy.domain().bump_settings_epoch();
+    CHECK(told(w, c) == "hit");  // read, it comes to the same
+    CHECK(w.count(Counter::kProbes) == 2);
+    CHECK(told(w, w.session()) == "hit");  // none ever
+  }
 }
 
 TEST_CASE("back to a savepoint: read again") {
@@ -152,16 +183,6 @@ TEST_CASE("behind it in one pipeline nothing is believed but reads") {
   CHECK(told(w, c) == "hit");
   CHECK(w.ask(c, "SET app.tenant = '7'") == "C:SET Z:I");
   CHECK(told(w, c) == "miss");  // nothing was recorded in the pipeline
-}
-
-// In a block that PostgreSQL knows, for the tenant 7, who has kTwo's answer in memory.
-WireClient& tenant_in_block(World& w) {
-  WireClient& c = known_session(w);
-  CHECK(w.ask(c, "BEGIN") == "C:BEGIN Z:T");
-  CHECK(w.ask(c, "SET LOCAL app.tenant = '7'") == "C:SET Z:T");
-  CHECK(w.ask(c, kTwo) == "T:v D:20 C:SELECT 1 Z:T");
-  static_cast<void>(w.sent());
-  return c;
 }
 
 TEST_CASE("a block that begins where another ends is nobody's of before") {
@@ -214,7 +235,37 @@ TEST_CASE("a block that sets and reads what is in memory never reaches PostgreSQ
   CHECK(w.count(Counter::kMisses) == 3);
   CHECK(w.count(Counter::kLocalBlocks) == 2);
   CHECK(w.count(Counter::kProbes) == 1);
-  CHECK(told(w, c) == "hit");  // of no tenant
+  CHECK(told(w, c) == "miss");  // of the tenant ''
+  CHECK(told(w, c) == "hit");
+  CHECK(w.count(Counter::kProbes) == 1);
+}
+
+TEST_CASE("PostgreSQL is told of a block that leaves a name behind, at the latest at its end") {
+  for (const char* end : {"COMMIT", "ROLLBACK"}) {
+    CAPTURE(end);
+    World w;
+    WireClient& first = tenant_in_block(w);
+    CHECK(w.ask(first, "COMMIT") == "C:COMMIT Z:I");
+    WireClient& c = w.session();
+    for (const std::string_view sent : {"once", ""}) {
+      CHECK(w.ask(c, "BEGIN") == "C:BEGIN Z:T");
+      CHECK(w.ask(c, "SET LOCAL app.tenant = '7'") == "C:SET Z:T");
+      CHECK(w.ask(c, kTwo) == "T:v D:20 C:SELECT 1 Z:T");
+      static_cast<void>(w.sent());
+      c.parse("", end).bind("", "").execute().sync();
+      w.run();
+      CHECK(c.take() == std::string("1 2 C:") + end + " Z:I");
+      CHECK(w.sent() == (sent.empty() ? std::string()
+                                      : "Q BEGIN; SELECT pg_catalog.set_config('app.tenant', '7', "
+                                        "true), P " +
+                                            std::string(end) + ", B, E, S"));
+    }
+    CHECK(w.count(Counter::kProbes) == 2);
+    w.proxy.domain().bump_settings_epoch();
+    const std::string before = told(w, c);
+    CHECK(before == "miss");
+    CHECK(told(w, c) == "hit");
+  }
 }
 
 TEST_CASE("the same by set_config with a parameter, over the extended protocol") {
@@ -245,6 +296,7 @@ TEST_CASE("outside a block it is PostgreSQL's, and gone with the statement") {
   WireClient& c = known_session(w);
   CHECK(w.ask(c, "SELECT set_config('app.tenant', '7', true)") ==
         "T:set_config D:7 C:SELECT 1 Z:I");
+  CHECK(told(w, c) == "miss");
   CHECK(told(w, c) == "hit");
   CHECK(w.ask(c, "SELECT set_config('app.tenant', '7', false)") ==
         "T:set_config D:7 C:SELECT 1 Z:I");
@@ -264,7 +316,7 @@ TEST_CASE("settings doubted in a block that was put off: the block goes first") 
         "Q SELECT v FROM bench WHERE id = 1");
   CHECK(w.hits() == 1);  // that of the beginning
   CHECK(w.ask(c, "COMMIT") == "C:COMMIT Z:I");
-  CHECK(told(w, c) == "hit");
+  CHECK(told(w, c) == "miss");
   CHECK(w.count(Counter::kProbes) == 3);
 }
 

@@ -579,7 +579,7 @@ void FakeBackend::fail(std::string_view sqlstate, std::string_view message) {
   wire::write_error(out_, wire::Severity::kError, sqlstate, message);
   flush();
   server_.database().rollback(tx_);
-  settings_ = settings_before_.empty() ? settings_ : settings_before_;
+  restore_settings();
   if (block_ != 'I') block_ = 'E';
 }
 

@@ -128,6 +128,7 @@ class FakeBackend final : public Stream::Events, public std::enable_shared_from_
   void keep_events(size_t count);
   void commit(const Continue& then);
   void roll_back();
+  void restore_settings();
   void end_block();
 
   void reply_rows(const FakeOutcome& outcome, const std::vector<uint16_t>& formats, size_t from,

@@ -184,7 +184,11 @@ FakeOutcome FakeBackend::set(const std::vector<std::string>& tokens) {
     return done("DISCARD ALL");
   }
   if (tokens[0] == "reset") {
-    settings_.erase(name);
+    if (name.find('.') == std::string::npos) {
+      settings_.erase(name);
+    } else if (settings_.contains(name)) {
+      settings_[name].clear();
+    }
     return done("RESET");
   }
   const bool local = tokens[1] == "local";
@@ -246,11 +250,7 @@ void FakeBackend::commit(const Continue& then) {
   portals_.clear();
   settings_before_.clear();
   for (const auto& [name, value] : settings_local_) {
-    if (value) {
-      settings_[name] = *value;
-    } else {
-      settings_.erase(name);
-    }
+    settings_[name] = value.value_or("");  // a custom one: its name stays
   }
   settings_local_.clear();
   ++transactions_;
@@ -271,10 +271,18 @@ void FakeBackend::commit(const Continue& then) {
   });
 }
 
+// A custom setting that is new keeps its name.
+void FakeBackend::restore_settings() {
+  if (settings_before_.empty()) return;
+  for (auto& [name, value] : settings_) value.clear();
+  for (const auto& [name, value] : settings_before_) settings_[name] = value;
+}
+
 void FakeBackend::roll_back() {
   ++transactions_;
   server_.database().rollback(tx_);
-  if (!settings_before_.empty()) settings_ = std::exchange(settings_before_, {});
+  restore_settings();
+  settings_before_.clear();
   settings_local_.clear();
   portals_.clear();
   block_ = 'I';

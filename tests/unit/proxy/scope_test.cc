@@ -263,88 +263,95 @@ uint64_t known_id(const ScopeTracker& tracker) {
 using End = ScopeTracker::End;
 
 TEST_CASE("following: outside a block, what holds after the commit holds") {
+  ScopeTable scopes;
   ScopeTracker tracker = a_tracker();
   tracker.follow(a_scope(2), a_scope(3), 7);
   CHECK(known_id(tracker) == 0);
   CHECK_FALSE(tracker.needs_probe(1));
-  tracker.ready('I', 7);
+  tracker.ready('I', 7, scopes);
   CHECK(known_id(tracker) == 3);
 }
 
 TEST_CASE("following: an error outside a block changes nothing") {
+  ScopeTable scopes;
   ScopeTracker tracker = a_tracker();
   tracker.follow(a_scope(2), a_scope(3), 7);
   tracker.error_seen();
-  tracker.ready('I', 7);
+  tracker.ready('I', 7, scopes);
   CHECK(known_id(tracker) == 1);
 }
 
 TEST_CASE("following: in a block, until its end") {
+  ScopeTable scopes;
   for (const End end : {End::kCommit, End::kRollback, End::kNone}) {
     ScopeTracker tracker = a_tracker();
     tracker.follow(a_scope(2), a_scope(1), 7);  // SET LOCAL
-    tracker.ready('T', 6);                      // of the BEGIN in front of it
+    tracker.ready('T', 6, scopes);              // of the BEGIN in front of it
     CHECK(known_id(tracker) == 0);
-    tracker.ready('T', 7);
+    tracker.ready('T', 7, scopes);
     CHECK(known_id(tracker) == 2);
     tracker.follow(a_scope(4), a_scope(3), 8);  // SET
-    tracker.ready('T', 8);
+    tracker.ready('T', 8, scopes);
     CHECK(known_id(tracker) == 4);
     tracker.end_seen(end);
-    tracker.ready('I', 9);
+    tracker.ready('I', 9, scopes);
     CHECK(known_id(tracker) == (end == End::kCommit ? 3 : end == End::kRollback ? 1 : 0));
     CHECK(tracker.needs_probe(1) == (end == End::kNone));
   }
 }
 
 TEST_CASE("following: a failed block that is rolled back") {
+  ScopeTable scopes;
   ScopeTracker tracker = a_tracker();
   tracker.follow(a_scope(2), a_scope(3), 7);
   tracker.error_seen();
-  tracker.ready('E', 7);
+  tracker.ready('E', 7, scopes);
   CHECK(known_id(tracker) == 0);
   tracker.end_seen(End::kRollback);
-  tracker.ready('I', 8);
+  tracker.ready('I', 8, scopes);
   CHECK(known_id(tracker) == 1);
 }
 
 TEST_CASE("following: what else is sent behind it, savepoints and probes make it doubtful") {
+  ScopeTable scopes;
   ScopeTracker tracker = a_tracker();
   tracker.follow(a_scope(2), a_scope(3), 7);
   tracker.sent_more_than_reads();
-  tracker.ready('I', 7);
+  tracker.ready('I', 7, scopes);
   CHECK(tracker.needs_probe(1));
 
   tracker = a_tracker();
   tracker.follow(a_scope(2), a_scope(3), 7);
-  tracker.ready('T', 7);
+  tracker.ready('T', 7, scopes);
   tracker.rolled_back_to_savepoint();
   CHECK(tracker.needs_probe(1));
 
   tracker = a_tracker();
   tracker.follow(a_scope(2), a_scope(3), 7);
-  tracker.ready('T', 7);
+  tracker.ready('T', 7, scopes);
   tracker.doubt();
   tracker.probe_sent(1, ScopeTracker::Place::kBlock);
   tracker.probe_answered(a_scope(4));
   CHECK(known_id(tracker) == 4);
   tracker.end_seen(End::kCommit);
-  tracker.ready('I', 8);
+  tracker.ready('I', 8, scopes);
   CHECK(tracker.needs_probe(1));
 }
 
 TEST_CASE("following: another block may have begun where the one before it ended") {
+  ScopeTable scopes;
   for (const End end : {End::kCommit, End::kRollback}) {
     ScopeTracker tracker = a_tracker();
     tracker.follow(a_scope(2), a_scope(1), 7);
-    tracker.ready('T', 7);
+    tracker.ready('T', 7, scopes);
     tracker.end_seen(end);
-    tracker.ready('T', 9);
+    tracker.ready('T', 9, scopes);
     CHECK(tracker.needs_probe(1));
   }
 }
 
 TEST_CASE("following: what was probed in a block is doubted when its end is sent") {
+  ScopeTable scopes;
   ScopeTracker tracker;
   tracker.probe_sent(1, ScopeTracker::Place::kBlock);
   tracker.probe_answered(a_scope(1));
@@ -355,8 +362,50 @@ TEST_CASE("following: what was probed in a block is doubted when its end is sent
   tracker.sent_end();
   CHECK(known_id(tracker) == 1);
   tracker.end_seen(End::kCommit);
-  tracker.ready('T', 7);  // nothing was set in it
+  tracker.ready('T', 7, scopes);  // nothing was set in it
   CHECK(known_id(tracker) == 1);
+}
+
+ScopeRef a_scope(ScopeTable& scopes, std::vector<CustomSetting> custom) {
+  return scopes.intern(with_settings({}, custom));
+}
+
+TEST_CASE("following: a name outlives its value") {
+  using Custom = std::vector<CustomSetting>;
+  ScopeTable scopes;
+  const auto follow_local = [&](ScopeTracker& tracker) {
+    tracker.probe_sent(1, ScopeTracker::Place::kIdle);
+    tracker.probe_answered(a_scope(scopes, {{"app.c", "c"}}));
+    const ScopeRef later = a_scope(scopes, {{"app.b", "b"}, {"app.c", "c"}});
+    tracker.follow(a_scope(scopes, {{"app.a", "a"}, {"app.b", "b"}, {"app.c", "d"}}), later, 7);
+  };
+  for (const End end : {End::kCommit, End::kRollback}) {
+    ScopeTracker tracker;
+    follow_local(tracker);
+    tracker.ready('T', 7, scopes);
+    tracker.end_seen(end);
+    tracker.ready('I', 8, scopes);
+    REQUIRE(tracker.known(1) != nullptr);
+    const std::string b = end == End::kCommit ? "b" : "";
+    CHECK(tracker.known(1)->custom == Custom{{"app.a", ""}, {"app.b", b}, {"app.c", "c"}});
+    CHECK(tracker.known(1)->id == a_scope(scopes, tracker.known(1)->custom)->id);
+  }
+  ScopeTracker failed;  // before or behind it
+  follow_local(failed);
+  failed.error_seen();
+  failed.ready('I', 7, scopes);
+  CHECK(failed.needs_probe(1));
+
+  ScopeTracker here;
+  here.probe_sent(1, ScopeTracker::Place::kIdle);
+  here.probe_answered(a_scope(scopes, {{"app.a", ""}}));
+  CHECK_FALSE(here.leaves_names());
+  here.follow_here(a_scope(scopes, {{"app.a", "a"}}), here.last_known());
+  CHECK_FALSE(here.leaves_names());
+  here.block_ended_here(End::kCommit);
+  CHECK(here.known(1)->custom == Custom{{"app.a", ""}});
+  here.follow_here(a_scope(scopes, {{"app.a", ""}, {"app.b", "b"}}), here.last_known());
+  CHECK(here.leaves_names());
 }
 
 TEST_CASE("names spoken of are few") {
