@@ -117,6 +117,7 @@ class FakeBackend final : public Stream::Events, public std::enable_shared_from_
       const Continue& then);
   [[nodiscard]] std::optional<FakeOutcome> control(const std::vector<std::string>& tokens,
                                                    const Continue& then);
+  void forget_named();
   [[nodiscard]] FakeOutcome begin(const std::vector<std::string>& tokens);
   [[nodiscard]] FakeOutcome set(const std::vector<std::string>& tokens);
   [[nodiscard]] FakeOutcome set_config(const std::vector<std::string>& tokens,

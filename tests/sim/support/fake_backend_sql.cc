@@ -88,6 +88,11 @@ void FakeBackend::keep_events(size_t count) {
   if (settings_["pgfresh.inband"] == "carry") tx_.events.resize(count);
 }
 
+// DropAllPreparedStatements() knows nothing of the unnamed one.
+void FakeBackend::forget_named() {
+  std::erase_if(statements_, [](const auto& one) { return !one.first.empty(); });
+}
+
 std::optional<FakeOutcome> FakeBackend::control(const std::vector<std::string>& tokens,
                                                 const Continue& then) {
   const std::string& word = tokens[0];
@@ -134,7 +139,7 @@ std::optional<FakeOutcome> FakeBackend::control(const std::vector<std::string>& 
   }
   if (word == "deallocate") {
     if (tokens.back() == "all") {
-      statements_.clear();
+      forget_named();
       return done("DEALLOCATE ALL");
     }
     if (statements_.erase(tokens.back()) == 0)
@@ -179,7 +184,7 @@ FakeOutcome FakeBackend::set(const std::vector<std::string>& tokens) {
     return outcome;
   }
   if (tokens[0] == "discard") {
-    statements_.clear();
+    forget_named();
     temporary_ = false;
     return done("DISCARD ALL");
   }

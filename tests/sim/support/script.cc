@@ -217,7 +217,7 @@ std::string Stage::one_query(Input& input, WireClient& client) {
 
 std::string Stage::one_execution(Input& input, WireClient& client) {
   std::string_view name = input.one_of(kNames);
-  const size_t form = input.below(8);
+  const size_t form = input.below(16);
   if ((form & 1U) != 0 && name.empty() && doubtful_[speaking_]) name = "a";
   std::string did = "execution of '" + std::string(name) + "'";
   if ((form & 1U) == 0) {
@@ -226,6 +226,10 @@ std::string Stage::one_execution(Input& input, WireClient& client) {
     did += " = " + std::string(text);
   }
   const std::string value = std::to_string(1 + input.below(3));
+  if ((form & 8U) != 0) {
+    client.describe('S', name);
+    did += " described";
+  }
   client.bind("", name, {value},
               (form & 2U) != 0 ? WireClient::Format::kBinary : WireClient::Format::kText);
   if ((form & 4U) != 0) client.describe('P', "");
