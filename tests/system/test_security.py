@@ -27,6 +27,34 @@ def test_guarded_rows_come_from_memory(play, sql, login):
         Twins(play, other, **login).look([sql])
 
 
+def test_no_tenant_any_more_is_not_none_ever(play):
+    """A setting that has had a value is '' afterwards, and not NULL as before."""
+    play.sql("CREATE TABLE either (id int PRIMARY KEY, tenant text); "
+             "INSERT INTO either VALUES (1, 'red'), (2, 'blue'); "
+             "ALTER TABLE either ENABLE ROW LEVEL SECURITY; "
+             "CREATE POLICY p ON either USING (current_setting('app.tenant', true) IS NULL OR "
+             "tenant = current_setting('app.tenant', true)); "
+             "GRANT SELECT ON either TO s_ann; SELECT pgfresh.watch('either')")
+    sql = "SELECT id FROM either ORDER BY id"
+    fresh = Twins(play, "s_ann")
+    assert play.hot(fresh.app, sql) == [(1,), (2,)]
+    for end in ("COMMIT", "ROLLBACK"):
+        for set_it in ("SET LOCAL app.tenant = 'red'", "SET app.tenant = 'red'",
+                       "SELECT set_config('app.tenant', 'red', true)"):
+            twins = Twins(play, "s_ann")
+            twins.look([sql])
+            for sent in (False, True):
+                twins.say("BEGIN")
+                if sent:
+                    twins.say("SELECT clock_timestamp() IS NULL")
+                twins.say(set_it)
+                twins.look([sql])
+                twins.say(end)
+                twins.look([sql])
+            fresh.look([sql])
+    play.sql("DROP TABLE either")
+
+
 def test_policies_that_cannot_be_proven_are_refused(play):
     play.sql("CREATE TABLE timed (id int PRIMARY KEY, until timestamptz); "
              "INSERT INTO timed VALUES (1, now() + interval '1 day'); "
@@ -181,34 +209,6 @@ def test_a_block_that_begins_where_another_ends(play, end):
         twins.say("SET LOCAL app.tenant = 'blue'")
         twins.look([NOTES])
         twins.say("COMMIT")
-
-
-def test_no_tenant_any_more_is_not_none_ever(play):
-    """A setting that has had a value is '' afterwards, and not NULL as before."""
-    play.sql("CREATE TABLE either (id int PRIMARY KEY, tenant text); "
-             "INSERT INTO either VALUES (1, 'red'), (2, 'blue'); "
-             "ALTER TABLE either ENABLE ROW LEVEL SECURITY; "
-             "CREATE POLICY p ON either USING (current_setting('app.tenant', true) IS NULL OR "
-             "tenant = current_setting('app.tenant', true)); "
-             "GRANT SELECT ON either TO s_ann; SELECT pgfresh.watch('either')")
-    sql = "SELECT id FROM either ORDER BY id"
-    fresh = Twins(play, "s_ann")
-    assert play.hot(fresh.app, sql) == [(1,), (2,)]
-    for end in ("COMMIT", "ROLLBACK"):
-        for set_it in ("SET LOCAL app.tenant = 'red'", "SET app.tenant = 'red'",
-                       "SELECT set_config('app.tenant', 'red', true)"):
-            twins = Twins(play, "s_ann")
-            twins.look([sql])
-            for sent in (False, True):
-                twins.say("BEGIN")
-                if sent:
-                    twins.say("SELECT clock_timestamp() IS NULL")
-                twins.say(set_it)
-                twins.look([sql])
-                twins.say(end)
-                twins.look([sql])
-            fresh.look([sql])
-    play.sql("DROP TABLE either")
 
 
 def test_prepared_statements_outlive_a_change_of_tenant(play):
