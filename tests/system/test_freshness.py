@@ -419,3 +419,15 @@ def test_copy_in_the_raw(play):
     assert one(reader, sql) == 300
     wire.query(f"DELETE FROM many WHERE id >= {number}")
     assert one(reader, sql) == 0
+
+
+@pytest.mark.parametrize("text", [
+    "CREATE TABLE made AS SELECT 1 AS a", "CREATE TEMP TABLE made AS VALUES (1)",
+    "SELECT 1 AS a INTO made", "EXPLAIN ANALYZE CREATE TABLE made AS SELECT 1 AS a"])
+def test_a_table_made_by_a_query_is_ddl_whatever_its_tag(play, text):
+    app = play.app()
+    for sql in (text, f"SELECT 1; {text}"):
+        before = play.metrics().value("pgfresh_ddl_seen_total")
+        app.execute(sql)
+        assert play.metrics().value("pgfresh_ddl_seen_total") > before
+        app.execute("DROP TABLE made")
