@@ -32,6 +32,11 @@ inline constexpr size_t kQueueHighBytes = 256 * 1024;
 // Proxies of one database; whoever makes it look like more is no friend.
 inline constexpr uint32_t kPublishersMax = 256;
 
+// … but where PostgreSQL may have committed something that this proxy has to publish, it is read on
+// up to here. Only sessions with such an answer in front of their COMMIT, which do not read, get
+// there: 100 at once are 400 MB.
+inline constexpr size_t kUnheardBytesMax = 4 * 1024 * 1024;
+
 // Requests of one session that PostgreSQL has not answered: 24 bytes each, 1.5 MB.
 inline constexpr size_t kOutstandingMax = 65'536;
 

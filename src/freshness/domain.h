@@ -42,6 +42,8 @@ class Settler {
   virtual void ddl_ended(Writes writes) = 0;
   // PREPARE TRANSACTION has ended it here: it is settled once PostgreSQL knows it no more.
   virtual void prepared(Writes writes) = 0;
+  // A session that carried may have committed what it will not hear of. Before it is counted out.
+  virtual void unheard() = 0;
   // This session needs freshness for this database: make the feed connect if it has not yet.
   virtual void wanted() = 0;
   // A session would carry, if this proxy vouched for what it has to publish.

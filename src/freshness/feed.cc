@@ -27,10 +27,11 @@ struct Inbox {
   std::vector<Lost> lost;        // one for each server connection that broke
   std::vector<Writes> prepared;  // one for each PREPARE TRANSACTION
   bool carrying_wanted = false;
+  bool unheard = false;
 
   [[nodiscard]] bool empty() const {
     return ended.transactions() == 0 && ddl_ended.transactions() == 0 && events.empty() &&
-           lost.empty() && prepared.empty() && !carrying_wanted;
+           lost.empty() && prepared.empty() && !carrying_wanted && !unheard;
   }
 };
 
@@ -70,12 +71,14 @@ struct Feed::Impl : std::enable_shared_from_this<Impl> {
     }
     if (core == nullptr) return;  // the feed is gone
     if (wanted.load() || !letters.empty()) core->start();
+    // What may begin a fence comes last: its last word is said by what is waited for.
+    for (Lost& one : letters.lost) core->lost(one.backend_pid, std::move(one.writes));
+    for (Writes& one : letters.prepared) core->prepared(std::move(one));
+    if (letters.unheard) core->unheard();
     if (letters.carrying_wanted) core->want_carrying();
     if (!letters.events.empty()) core->publish(letters.events);
     if (!letters.ended.empty()) core->ended(letters.ended);
     if (!letters.ddl_ended.empty()) core->ddl_ended(letters.ddl_ended);
-    for (Lost& one : letters.lost) core->lost(one.backend_pid, std::move(one.writes));
-    for (Writes& one : letters.prepared) core->prepared(std::move(one));
   }
 
   Loop& loop;
@@ -123,6 +126,10 @@ void Feed::ddl_ended(Writes writes) {
 void Feed::prepared(Writes writes) {
   if (writes.empty()) return;
   impl_->hand_over([&](Inbox& inbox) { inbox.prepared.push_back(std::move(writes)); });
+}
+
+void Feed::unheard() {
+  impl_->hand_over([](Inbox& inbox) { inbox.unheard = true; });
 }
 
 void Feed::carrying_wanted() {

@@ -80,6 +80,7 @@ class Feed final : public Settler {
   void lost(uint32_t backend_pid, Writes writes) override;
   void ddl_ended(Writes writes) override;
   void prepared(Writes writes) override;
+  void unheard() override;
   void wanted() override;
   void carrying_wanted() override;
 

@@ -56,6 +56,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   void ddl_ended(SlotBatch& slots);
   void lost(uint32_t backend_pid, Writes writes);
   void prepared(Writes writes);
+  void unheard();
   // Events of transactions that have ended; before their slots are handed over.
   void publish(Carried& events);
   void want_carrying();

@@ -9,6 +9,8 @@ namespace {
 
 // Of the staleness: between looks for prepared transactions of our own.
 constexpr int64_t kPreparedLookShare = 4;
+// … and how old the last one may be for us to vouch for what they carried.
+constexpr int64_t kUnseenShare = 2;
 
 }  // namespace
 
@@ -20,7 +22,7 @@ void FeedCore::begin_fence() {
   // A carrier posts its letter before it is counted out: who finds none here finds all letters.
   const bool carriers = domain_.carriers() != 0;
   open_letters_(true);  // a beat speaks for all that was handed over before it is begun
-  if (fence_under_way_) return;
+  if (fence_under_way_ || !listening_ || !line_.idle()) return;
   fence_pace_.spend(begun_ns);
   fence_under_way_ = true;
   fence_begun_ns_ = begun_ns;
@@ -33,8 +35,11 @@ void FeedCore::begin_fence() {
   if (sql.empty()) {
     const bool waiting =
         carriers || settlement_.backends_waited_for() || settlement_.prepared_waited_for();
-    sql = publisher_.begin(fence_begun_ns_,
-                           waiting ? Publisher::Others::kWaiting : Publisher::Others::kNone);
+    const bool unseen = settlement_.prepared_waited_for() &&
+                        fence_begun_ns_ - prepared_looked_ns_ > staleness_ns() / kUnseenShare;
+    sql = publisher_.begin(fence_begun_ns_, unseen    ? Publisher::Others::kUnseen
+                                            : waiting ? Publisher::Others::kWaiting
+                                                      : Publisher::Others::kNone);
     said = sql.empty() ? Said::kNothing : Said::kPublication;
   }
   line_.query(sql, [this, said](const SqlResult& result) { on_fence(result, said); });
@@ -154,9 +159,17 @@ void FeedCore::lost(uint32_t backend_pid, Writes writes) {
 }
 
 void FeedCore::prepared(Writes writes) {
+  if (!settlement_.prepared_waited_for()) prepared_looked_ns_ = now_ns();
   SlotBatch slots;
   slots.add(writes.slots);
   settlement_.prepared(slots, writes.events);
+}
+
+// Nobody knows what was committed, or will be. That is what others think of a publisher that falls
+// silent, and what we ourselves think after we were away: so we go, and come back as somebody else
+// (vigil.h).
+void FeedCore::unheard() {
+  if (listening_) line_.drop("what a session has committed was not heard of");
 }
 
 void FeedCore::publish(Carried& events) { publisher_.queue(events); }

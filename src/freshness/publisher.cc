@@ -90,7 +90,7 @@ std::string Publisher::begin(int64_t now_ns, Others others) {
   if (queue_.empty() && now_ns < silent_until_ns_) return {};
   ends_ = state_ == State::kLeaving && queue_.empty() && others == Others::kNone;
   const bool due = now_ns - beat_begun_ns_ >= staleness_ns_ / kBeatShare;
-  beats_ = vouching() && !ends_ && (due || has_events());
+  beats_ = vouching() && !ends_ && others != Others::kUnseen && (due || has_events());
   if (!beats_ && !ends_ && !has_events()) return {};
   in_flight_.take(queue_);
   std::vector<std::string> payloads;

@@ -53,7 +53,8 @@ class Publisher {
   // The statement that is begun now; empty: there is nothing to say. `others`: somebody carries, or
   // something is waited for that will have to be published. It must be known as of now, and who
   // carried looked at before what he left: the last word is said by it.
-  enum class Others : uint8_t { kNone, kWaiting };
+  // `kUnseen`: what is waited for has not been looked at for so long that nobody can vouch for it.
+  enum class Others : uint8_t { kNone, kWaiting, kUnseen };
   [[nodiscard]] std::string begin(int64_t now_ns, Others others);
   // It completed. True: every event in it is known to have come back to us already.
   [[nodiscard]] bool completed();

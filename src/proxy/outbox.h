@@ -38,6 +38,11 @@ class Outbox {
   [[nodiscard]] bool empty() const { return slices_.empty(); }
   [[nodiscard]] size_t size() const { return size_; }
 
+  void drop() {
+    slices_.clear();
+    size_ = 0;
+  }
+
   // Returns the number of bytes written.
   size_t flush(Stream& stream) {
     if (slices_.empty()) return 0;

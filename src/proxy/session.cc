@@ -144,19 +144,34 @@ void Session::unblock(Block why) {
 
 void Session::flush() {
   if (state_ == State::kClosed) return;
+  if (hearing_) {  // nobody is there to read
+    client_out_.drop();
+    if (!server_->outbox().empty()) server_->flush();
+    return;
+  }
   if (server_ && !server_->outbox().empty()) server_->flush();
   if (!client_out_.empty()) {
     worker_.counters().add(Counter::kBytesToClients, client_out_.flush(*client_));
   }
   if (server_) worker_.counters().add(Counter::kBytesToServers, server_->take_bytes_written());
   if (client_->queued_bytes() > limits::kQueueHighBytes) {
-    if (server_) server_->stream().pause();
+    if (server_ && !reads_on()) server_->stream().pause();
     if (block_ == Block::kNone) block(Block::kQueue);
   }
   if (server_ && block_ == Block::kNone &&
       (server_->stream().queued_bytes() > limits::kQueueHighBytes || server_->replies().full())) {
     block(Block::kQueue);
   }
+}
+
+// A client that does not read must not keep us from hearing that something was committed which we
+// have to publish. What PostgreSQL sends in front of that is kept, up to a bound; beyond it we
+// cannot vouch for what we have not heard.
+bool Session::reads_on() {
+  if (!carrying_ || !transaction_.outcome_unheard()) return false;
+  if (client_->queued_bytes() <= limits::kUnheardBytesMax) return true;
+  if (!std::exchange(disavowed_, true)) domain_->settler().unheard();
+  return false;
 }
 
 void Session::on_client_drained() {
@@ -206,12 +221,18 @@ void Session::on_client_end(std::string_view why) {
     worker_.counters().add(Counter::kLoginsFailed);
   }
   close(why);
-  destroy_later();
+  client_gone_ = true;
+  if (!hearing_) destroy_later();
 }
 
 void Session::on_server_end(std::string_view why) {
   if (state_ == State::kClosed || !server_) return;
   worker_.counters().add(Counter::kServersFailed);
+  server_gone_ = true;
+  if (hearing_) {
+    stop_hearing();
+    return;
+  }
   if (state_ == State::kLogin) {
     // PostgreSQL has said why, or it has not; either way libpq expects the connection to end.
     worker_.counters().add(Counter::kLoginsFailed);
@@ -226,6 +247,10 @@ void Session::on_server_end(std::string_view why) {
 }
 
 void Session::end(std::string_view sqlstate, std::string_view text) {
+  if (hearing_) {
+    stop_hearing();
+    return;
+  }
   std::string message;
   wire::write_error(message, wire::Severity::kFatal, sqlstate, text);
   close(text, message);
@@ -262,7 +287,12 @@ void Session::close(std::string_view why, std::string_view last_bytes) {
   wait_timer_.reset();
   forget_remote();
   connecting_.reset();
-  release_server();
+  hearing_ = must_hear();
+  if (hearing_) {
+    server_->stream().resume();
+  } else {
+    release_server();
+  }
   if (!last_bytes.empty()) {
     const Slice slice{last_bytes, nullptr};
     client_->write({&slice, 1});
@@ -272,14 +302,38 @@ void Session::close(std::string_view why, std::string_view last_bytes) {
   client_->finish();
 }
 
+// PostgreSQL finishes what it was sent, whether or not the client has gone meanwhile. What that
+// leaves to be published we learn only by listening to it. (Where it waits for more to be sent
+// there is no telling when it would end.)
+bool Session::must_hear() const {
+  return server_ && !server_gone_ && carrying_ && transaction_.outcome_unheard() &&
+         client_framer_.at_boundary() && !server_->segment_open() &&
+         !server_->replies().copying_in();
+}
+
+void Session::hear() {
+  flush();
+  if (!transaction_.outcome_unheard()) stop_hearing();
+}
+
+void Session::stop_hearing() {
+  if (!std::exchange(hearing_, false)) return;
+  release_server();
+  if (client_gone_) destroy_later();
+}
+
 // The server connection goes with the session (session pooling). Slots its transaction holds open
-// wait until PostgreSQL's backend is gone: only then is the outcome certain.
+// wait until PostgreSQL's backend is gone: only then is the outcome certain. What it may have
+// written without our hearing of it no slot stands for.
 void Session::release_server() {
   if (!server_) return;
-  Transaction::Ended ended = transaction_.lost();
+  const bool unheard = carrying_ && transaction_.outcome_unheard();
+  Transaction::Ended ended = transaction_.take_ended();
   if (domain_ != nullptr) {
-    if (!ended.writes.empty()) domain_->settler().lost(server_->key.pid, std::move(ended.writes));
     domain_->remove_backend(server_->key.pid);
+    if (unheard) domain_->settler().unheard();
+    if (ended.ddl) ended.writes.events.add({});  // everything, should it be committed
+    if (!ended.writes.empty()) domain_->settler().lost(server_->key.pid, std::move(ended.writes));
   }
   stop_carrying();
   std::string terminate;
@@ -302,8 +356,6 @@ void Session::settle(Transaction::Ended ended) {
     if (!ended.writes.events.empty()) worker_.counters().add(Counter::kCarried);
     if (ended.ddl) {
       domain_->settler().ddl_ended(std::move(ended.writes));
-    } else if (ended.prepared) {
-      domain_->settler().prepared(std::move(ended.writes));
     } else {
       domain_->settler().ended(std::move(ended.writes));
     }

@@ -60,8 +60,10 @@ class Session {
   bool end_if_idle();
   // Nothing is left to be sent, the farewell included; only the client's own end is waited for.
   [[nodiscard]] bool has_said_all() const {
-    return state_ == State::kClosing && client_->queued_bytes() == 0;
+    return state_ == State::kClosing && !hearing_ && client_->queued_bytes() == 0;
   }
+  // Lets go of PostgreSQL, whatever it may still have to say to a session that has ended.
+  void stop_hearing();
   // Called once a second.
   void check_time(int64_t now_ns);
   // The fetch this session waits for has ended.
@@ -167,6 +169,9 @@ class Session {
   void unblock_queue();
   [[nodiscard]] bool waits_for_statements(std::string_view next) const;
   void close(std::string_view why, std::string_view last_bytes = {});
+  [[nodiscard]] bool reads_on();
+  [[nodiscard]] bool must_hear() const;
+  void hear();
   void release_server();
   void destroy_later();
   void leave();
@@ -250,6 +255,8 @@ class Session {
   void note_last_words(const wire::Frame& frame);
   void take_ready(const wire::Frame& frame);
   void take_command_complete(const wire::Frame& frame);
+  void block_ended_here(bool committed);
+  void keep_unmarked_open();
   void take_notice(const wire::Frame& frame);
   void take_notice_part(const wire::Frame& frame);
   void take_check_reply(const wire::Frame& frame);
@@ -377,11 +384,16 @@ class Session {
   cache::EntryRef remote_entry_;
   std::unique_ptr<cache::Flights::Wait> wait_;
   std::unique_ptr<Timer> wait_timer_;
-  bool waited_ = false;            // the message in hand has waited once; it does not wait again
-  bool probed_ = false;            // … has caused one probe; it does not cause another
-  std::string probe_row_;          // its DataRow, while it comes in parts
-  bool unmarked_ = false;          // pgfresh.inband spoken of, or off: writes may bring no notices
-  bool carrying_ = false;          // Domain::end_carrying() is owed
+  bool waited_ = false;     // the message in hand has waited once; it does not wait again
+  bool probed_ = false;     // … has caused one probe; it does not cause another
+  std::string probe_row_;   // its DataRow, while it comes in parts
+  bool unmarked_ = false;   // pgfresh.inband spoken of, or off: writes may bring no notices
+  bool carrying_ = false;   // Domain::end_carrying() is owed
+  bool committed_ = false;  // … since the last ReadyForQuery
+  bool disavowed_ = false;  // what it may have committed is not vouched for
+  bool hearing_ = false;    // closing, but for what PostgreSQL has still to say
+  bool client_gone_ = false;
+  bool server_gone_ = false;
   bool server_said_last_ = false;  // PostgreSQL has told the client why it ends
   std::string notice_head_;        // of a NoticeResponse that comes in parts
   enum class NoticePart : uint8_t { kNone, kCollecting, kForwarding, kSwallowing };

@@ -38,6 +38,24 @@ bool may_say(const query::Statement& statement, std::initializer_list<std::strin
   return true;
 }
 
+// Begun outside a block, it may commit and go on, for hours, and not say so: what it carried would
+// be published at its end.
+bool may_commit_within(const MemoText* text) {
+  if (text == nullptr) return true;
+  const query::Statement& statement = text->statement();
+  switch (statement.kind) {
+    case query::Kind::kMany:
+      // PostgreSQL prepares no transaction that notifies.
+      return !query::contains_word(statement.text, "prepare");
+    case query::Kind::kUnknown:
+      return true;
+    case query::Kind::kSession:
+      return statement.canonical.starts_with("call") || statement.canonical.starts_with("do");
+    default:
+      return false;
+  }
+}
+
 // SQL that may use or drop prepared statements by name.
 bool speaks_of_statements(const query::Statement& statement) {
   return statement.kind == query::Kind::kDeallocate ||
@@ -118,14 +136,15 @@ void Session::choose_inband(MemoText* text) {
   if (plain && (unmarked_ || !would_carry(text))) return;
   if (transaction_.server_status() == 'I' && server_->at_rest()) {
     stop_carrying();  // of a message that was not sent after all
-    if (!unmarked_ && domain_->begin_carrying(worker_.loop().clock())) {
+    const bool may_carry = !unmarked_ && (transaction_.deferred() || !may_commit_within(text));
+    if (may_carry && domain_->begin_carrying(worker_.loop().clock())) {
       carrying_ = true;
       if (server_->inband() != Inband::kCarry) {
         server_->inject_inband(Inband::kCarry, ServerLink::Place::kOutside);
       }
       return;
     }
-    if (!unmarked_) domain_->want_carrying();
+    if (may_carry) domain_->want_carrying();
     if (!plain) server_->inject_inband(Inband::kOn, ServerLink::Place::kOutside);
     return;
   }
@@ -141,8 +160,9 @@ bool Session::would_carry(const MemoText* text) const {
     case query::Kind::kBegin:
     case query::Kind::kWrite:
     case query::Kind::kDdl:
-    case query::Kind::kMany:
       return true;
+    case query::Kind::kMany:
+      return !may_commit_within(text);
     case query::Kind::kEmpty:
     case query::Kind::kSelect:
     case query::Kind::kCommit:
@@ -277,6 +297,7 @@ void Session::note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bo
                         const wire::BindMessage* bind) {
   if (text == nullptr) {
     server_->doubt_inband();
+    transaction_.sent_possible_commit(sequence);
     note_effect(query::Effect::kChangesSession, sequence);
     transaction_.sent_unknown(sequence);
     return;
@@ -303,11 +324,15 @@ void Session::note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bo
   if (statement.kind == query::Kind::kSavepoint && statement.canonical.starts_with("rollback")) {
     scope_.rolled_back_to_savepoint();
   }
-  note_effect(effect_of(*text), sequence);
+  const query::Effect effect = effect_of(*text);
+  note_effect(effect, sequence);
   if (may_change_block(statement)) transaction_.sent_unknown(sequence);
   if (statement.kind == query::Kind::kCommit || statement.kind == query::Kind::kRollback) {
     scope_.sent_end();
     transaction_.sent_end(sequence);
+  }
+  if (statement.kind == query::Kind::kCommit || effect == query::Effect::kChangesSession) {
+    transaction_.sent_possible_commit(sequence);
   }
   note_deallocation(statement);
 }

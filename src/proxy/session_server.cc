@@ -64,11 +64,12 @@ void Session::on_server_bytes(std::string_view bytes) {
   worker_.counters().add(Counter::kBytesFromServers, bytes.size());
   const std::string_view all = bytes;
   wire::Frame frame;
-  while (server_ && (state_ == State::kLogin || state_ == State::kReady)) {
+  while (server_ && (state_ == State::kLogin || state_ == State::kReady || hearing_)) {
     const wire::Cut cut = server_->framer().next(bytes, frame);
     if (cut == wire::Cut::kNeedMore) break;
     if (cut == wire::Cut::kBroken) {
       worker_.counters().add(Counter::kServersFailed);
+      server_gone_ = true;
       end("08P01", "the server broke the protocol: " + server_->framer().error());
       return;
     }
@@ -76,6 +77,10 @@ void Session::on_server_bytes(std::string_view bytes) {
     const bool lies_in_input =
         frame.bytes.data() >= all.data() && frame.bytes.data() < all.data() + all.size();
     if (!lies_in_input) flush();
+  }
+  if (hearing_) {
+    hear();
+    return;
   }
   if (state_ == State::kRaw && server_) client_out_.add(bytes);
   flush();
@@ -267,7 +272,7 @@ void Session::take_command_complete(const wire::Frame& frame) {
     sql_prepared_ = 0;
   }
   note_answered(sequence);
-  if (tag == "PREPARE TRANSACTION") transaction_.saw_prepare();
+  if (tag == "COMMIT" || tag == "PREPARE TRANSACTION") block_ended_here(tag == "COMMIT");
   if (tag == "COMMIT PREPARED" && domain_ != nullptr) {
     // Whose it was, and what it wrote, may be known to nobody.
     open_slot(domain_->tokens().slot_of(freshness::schema_tag()));
@@ -278,6 +283,27 @@ void Session::take_command_complete(const wire::Frame& frame) {
     if (fetch_) finish_fetch();
   }
   if (purpose == Purpose::kClient) forward_to_client(frame);
+}
+
+// Not at the end of the message: COMMIT may be followed by another block, or by a statement that
+// takes an hour, and what was committed is to be published now (rule 14).
+void Session::block_ended_here(bool committed) {
+  Transaction::Ended ended = transaction_.take_ended();
+  if (committed) {
+    committed_ = true;
+    settle(std::move(ended));
+  } else if (domain_ != nullptr && !ended.writes.empty()) {
+    if (ended.ddl) ended.writes.events.add({});  // everything
+    domain_->settler().prepared(std::move(ended.writes));
+  }
+  keep_unmarked_open();
+}
+
+// What an unmarked session sends is behind an open slot from its sending to its end, and each end
+// takes the slot along.
+void Session::keep_unmarked_open() {
+  if (!unmarked_ || domain_ == nullptr || transaction_.only_read()) return;
+  open_slot(domain_->tokens().slot_of(freshness::schema_tag()));
 }
 
 void Session::take_error(const wire::Frame& frame) {
@@ -362,12 +388,17 @@ void Session::take_ready(const wire::Frame& frame) {
   }
   replies.pop();
   settle(transaction_.ready(*status, sequence));
+  keep_unmarked_open();
+  // A block that follows upon COMMIT, in the same message or by AND CHAIN, was begun under no lease
+  // of ours: what is written in it from now on is published by PostgreSQL.
+  if (std::exchange(committed_, false) && *status != 'I' && server_->at_rest()) stop_carrying();
   scope_.ready(*status, sequence, worker_.shared().scopes);
   if (purpose == Purpose::kInband) {
     server_->inband_answered(sequence);
     return;
   }
   if (*status == 'I') {
+    disavowed_ = false;
     worker_.counters().add(Counter::kTransactions);
     portals_.clear();
     done_portal_.reset();

@@ -52,6 +52,13 @@ class Transaction {
 
   // A message with this sequence number was sent, and it may do more than read.
   void sent_write(uint64_t sequence) { wrote_sequence_ = sequence; }
+  // … and it may commit a block.
+  void sent_possible_commit(uint64_t sequence) { commit_sequence_ = sequence; }
+  // What was written may be committed, or be about to, and PostgreSQL's word of it has not come.
+  [[nodiscard]] bool outcome_unheard() const {
+    if (only_read()) return false;
+    return server_status_ == 'I' || commit_sequence_ > ready_sequence_;
+  }
   enum class Block : uint8_t { kReadCommitted, kOther };
   // A BEGIN was sent. Until a ReadyForQuery behind it has come (it may be a while, with Flush), it
   // is not known in what kind of block the session is. Where there was a block before, it may be
@@ -78,15 +85,12 @@ class Transaction {
   [[nodiscard]] bool hold_open(uint32_t slot) { return open_slots_.insert(slot).second; }
   [[nodiscard]] size_t held_open() const { return open_slots_.size(); }
   void saw_ddl() { ddl_ = true; }
-  // PREPARE TRANSACTION succeeded.
-  void saw_prepare() { prepared_ = true; }
   // A notice whose event nobody else will publish.
   void carry(std::string_view payload) { carried_.add(payload); }
 
   struct Ended {
     freshness::Writes writes;
     bool ddl = false;
-    bool prepared = false;
   };
   // ReadyForQuery for the item with this sequence number. The result is not empty when a
   // transaction that held slots open has ended.
@@ -95,6 +99,7 @@ class Transaction {
       block_reads_committed_ = next_block_reads_committed_;
     }
     server_status_ = status;
+    ready_sequence_ = sequence;
     if (sequence >= end_sequence_) end_sent_ = false;
     if (sequence >= begin_sequence_) {
       begin_sent_ = false;
@@ -105,8 +110,13 @@ class Transaction {
     block_reads_committed_ = false;
     return take_ended();
   }
-  // The server connection is gone.
-  [[nodiscard]] Ended lost() { return take_ended(); }
+  // What all that has been seen so far leaves behind: the transaction ended in the middle of a
+  // message (COMMIT; …), or the server connection is gone.
+  [[nodiscard]] Ended take_ended() {
+    const std::unordered_set<uint32_t> slots = std::exchange(open_slots_, {});
+    return {{{slots.begin(), slots.end()}, std::exchange(carried_, {})},
+            std::exchange(ddl_, false)};
+  }
 
  private:
   void note_sent(Block block, uint64_t sequence) {
@@ -114,14 +124,6 @@ class Transaction {
     next_block_reads_committed_ = committed && (!begin_sent_ || next_block_reads_committed_);
     begin_sent_ = true;
     begin_sequence_ = sequence;
-  }
-
-  [[nodiscard]] Ended take_ended() {
-    if (open_slots_.empty() && !ddl_) return {};
-    const std::unordered_set<uint32_t> slots = std::exchange(open_slots_, {});
-    return {{{slots.begin(), slots.end()}, std::exchange(carried_, {})},
-            std::exchange(ddl_, false),
-            std::exchange(prepared_, false)};
   }
 
   char server_status_ = 'I';
@@ -133,11 +135,12 @@ class Transaction {
   bool end_sent_ = false;  // and no ReadyForQuery behind it has come
   uint64_t end_sequence_ = 0;
   bool ddl_ = false;
-  bool prepared_ = false;
   freshness::Carried carried_;
-  uint64_t wrote_sequence_ = 0;  // of the last message sent that may do more than read
-  uint64_t ended_sequence_ = 0;  // of the last ReadyForQuery that said idle
-  std::string deferred_begin_;   // and what is sent with it
+  uint64_t wrote_sequence_ = 0;   // of the last message sent that may do more than read
+  uint64_t ended_sequence_ = 0;   // of the last ReadyForQuery that said idle
+  uint64_t ready_sequence_ = 0;   // of the last one
+  uint64_t commit_sequence_ = 0;  // of the last message sent that may commit a block
+  std::string deferred_begin_;    // and what is sent with it
   bool settings_deferred_ = false;
   std::unordered_set<uint32_t> open_slots_;
 };

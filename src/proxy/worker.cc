@@ -183,6 +183,7 @@ void Worker::stop() {
   for (const uint64_t id : ids) {
     if (Session* session = find(id)) {
       session->end("57P01", "terminating connection due to administrator command");
+      session->stop_hearing();
       remove(id);
     }
   }

@@ -21,13 +21,16 @@ uint64_t Random::next() {
 class ProxyNode::BadSettler final : public freshness::Settler {
  public:
   BadSettler(freshness::Domain& domain, freshness::Settler& real, Sabotage sabotage)
-      : domain_(domain), real_(real), early_(sabotage == Sabotage::kSettleEarly) {}
+      : domain_(domain),
+        real_(real),
+        early_(sabotage == Sabotage::kSettleEarly),
+        deaf_(sabotage == Sabotage::kVouchUnheard) {}
 
   void ended(freshness::Writes writes) override {
     if (early_) {
       close(writes.slots);
       writes.slots.clear();
-    } else {
+    } else if (!deaf_) {
       writes.events.clear();
     }
     real_.ended(std::move(writes));
@@ -36,13 +39,16 @@ class ProxyNode::BadSettler final : public freshness::Settler {
     if (early_) {
       close(writes.slots);
       writes.slots.clear();
-    } else {
+    } else if (!deaf_) {
       writes.events.clear();
     }
     real_.lost(backend_pid, std::move(writes));
   }
   void ddl_ended(freshness::Writes writes) override { real_.ddl_ended(std::move(writes)); }
   void prepared(freshness::Writes writes) override { real_.prepared(std::move(writes)); }
+  void unheard() override {
+    if (!deaf_) real_.unheard();
+  }
   void wanted() override { real_.wanted(); }
   void carrying_wanted() override { real_.carrying_wanted(); }
 
@@ -54,6 +60,7 @@ class ProxyNode::BadSettler final : public freshness::Settler {
   freshness::Domain& domain_;
   freshness::Settler& real_;
   const bool early_;
+  const bool deaf_;
 };
 
 ProxyNode::ProxyNode(ManualTime& time, FakePostgres& server, NodeOptions options, uint64_t seed)

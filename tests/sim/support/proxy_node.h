@@ -46,9 +46,10 @@ class QuietLog final : public Log {
 // What a test may break on purpose, to see that the judge finds it.
 enum class Sabotage : uint8_t {
   kNone,
-  kSettleEarly,  // slots are closed when the transaction has ended, not when it is settled
-  kKeepEvents,   // carried events are not published
-  kStampLate,    // what is put into the second level has the stamp of that moment
+  kSettleEarly,   // slots are closed when the transaction has ended, not when it is settled
+  kKeepEvents,    // carried events are not published
+  kVouchUnheard,  // what a session may have committed unheard is vouched for
+  kStampLate,     // what is put into the second level has the stamp of that moment
 };
 
 struct NodeOptions {

@@ -15,7 +15,8 @@ constexpr size_t kPipesMax = 200;
 
 // One that only another proxy's clients can suffer from.
 bool publishers_fault(Fault fault) {
-  return fault == Fault::kDeadBeats || fault == Fault::kCarryForEver || fault == Fault::kKeepEvents;
+  return fault == Fault::kDeadBeats || fault == Fault::kCarryForEver ||
+         fault == Fault::kKeepEvents || fault == Fault::kVouchUnheard;
 }
 
 // One that there must be a second level for.
@@ -39,6 +40,7 @@ NodeOptions node_options(Random& random, Fault fault, uint64_t share) {
   options.free_on_event = random.one_in(2);
   if (fault == Fault::kSettleEarly) options.sabotage = Sabotage::kSettleEarly;
   if (fault == Fault::kKeepEvents) options.sabotage = Sabotage::kKeepEvents;
+  if (fault == Fault::kVouchUnheard) options.sabotage = Sabotage::kVouchUnheard;
   if (fault == Fault::kStampLate) options.sabotage = Sabotage::kStampLate;
   return options;
 }

@@ -27,6 +27,7 @@ enum class Fault : uint8_t {
   kSettleEarly,      // slots are closed at the end of the transaction
   kLongLease,        // the lease is many times what was promised
   kKeepEvents,       // carried events are not published
+  kVouchUnheard,     // what a session may have committed unheard is vouched for
   kDeadBeats,        // dead publishers go on beating, so that nobody notices
   kCarryForEver,     // sessions carry without a carry lease
   kStampIgnored,     // entries of the second level are taken for what was asked for

@@ -111,6 +111,7 @@ void RandomWorld::crash() {
 // Commits get to the disk; PostgreSQL crashes while some have not; and a connection is cut on which
 // a commit's reply was about to be sent (anomaly 9).
 void RandomWorld::disturb_commits() {
+  if (fault_ == Fault::kVouchUnheard && commit_random_.one_in(30)) commit_late();
   const bool crashes = fault_ == Fault::kFeedOutlives;
   if (asynchronous_ && commit_random_.one_in(crashes ? 200 : 20)) postgres_.database().flush();
   if (fault_ != Fault::kNone && !crashes) return;
@@ -124,12 +125,14 @@ void RandomWorld::disturb_commits() {
   if (commit_random_.one_in(60)) commit_late();
 }
 
-// A server process is away from the middle of a transaction on, and comes back when its connection
-// has gone; what it has been sent meanwhile, a COMMIT perhaps, it carries out.
+// A server process is away from the middle of a transaction on, or between two, and comes back when
+// its connection has gone; what it has been sent meanwhile, a COMMIT perhaps or a whole
+// transaction, it carries out.
 void RandomWorld::commit_late() {
+  const bool idle = commit_random_.one_in(2);
   const auto& all = postgres_.backends();
-  const auto found = std::find_if(all.begin(), all.end(), [](const auto& one) {
-    return one->alive() && one->of_proxy() && one->in_transaction() && !one->stalled();
+  const auto found = std::find_if(all.begin(), all.end(), [idle](const auto& one) {
+    return one->alive() && one->of_proxy() && (one->in_transaction() || idle) && !one->stalled();
   });
   if (found == all.end()) return;
   const std::shared_ptr<FakeBackend> backend = *found;

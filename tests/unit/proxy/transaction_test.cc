@@ -175,13 +175,13 @@ TEST_CASE("transaction: slots are handed over once, at the end, each as often as
   CHECK(std::count(ended.writes.slots.begin(), ended.writes.slots.end(), 9U) == 1);
   CHECK_FALSE(ended.ddl);
   CHECK(transaction.ready('I', 4).writes.slots.empty());
-  CHECK(transaction.lost().writes.slots.empty());
+  CHECK(transaction.take_ended().writes.slots.empty());
 }
 
 TEST_CASE("transaction: a lost connection hands over what is open") {
   Transaction transaction;
   static_cast<void>(transaction.hold_open(3));
-  CHECK(transaction.lost().writes.slots == std::vector<uint32_t>{3});
+  CHECK(transaction.take_ended().writes.slots == std::vector<uint32_t>{3});
 }
 
 TEST_CASE("transaction: DDL is told with the end, once") {
