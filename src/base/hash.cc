@@ -21,6 +21,11 @@ uint64_t hash64(std::string_view bytes) {
   return XXH3_64bits(bytes.data(), bytes.size()) >> kBitsDropped << kBitsDropped;
 }
 
+Hash128 seal128(std::string_view bytes) {
+  const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
+  return {hash.low64, hash.high64};
+}
+
 Hash128 hash128(std::string_view bytes) {
   const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
   if constexpr (kBitsDropped != 0) return {hash.low64 >> kBitsDropped, hash.low64 >> kBitsDropped};

@@ -74,7 +74,7 @@ Hash128 seal_of(std::string_view bytes, const Hash128& nonce) {
   put(sealed, nonce);
   sealed += bytes;
   put(sealed, nonce);
-  return hash128(sealed);
+  return seal128(sealed);
 }
 
 }  // namespace
