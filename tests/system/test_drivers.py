@@ -230,6 +230,7 @@ def test_pgbench_select_only(play, bench_tables, mode, tmp_path):
     script = tmp_path / "select.sql"
     script.write_text("\\set aid random(1, 50)\n"
                       "SELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n")
+    play.hot(play.app(), "SELECT abalance FROM pgbench_accounts WHERE aid = 1")
     before = play.metrics()
     said = run(["pgbench", "-n", "-f", str(script), "-M", mode, "-c", "8", "-j", "2", "-T", "3",
                 play.url()])
