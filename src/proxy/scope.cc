@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <charconv>
 
+#include "base/text.h"
 #include "query/policy.h"
 
 namespace pgfresh::proxy {
@@ -124,7 +124,7 @@ std::vector<std::string> split_schemas(std::string_view text) {
 // As PostgreSQL reads a boolean: "off", "no", "false" or what they begin with, and 0.
 bool is_false(std::string_view text) {
   std::string low(text);
-  for (char& c : low) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  for (char& c : low) c = lower(c);
   const auto begins = [&low](std::string_view word, size_t least) {
     return low.size() >= least && word.starts_with(low);
   };

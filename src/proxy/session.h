@@ -389,8 +389,8 @@ class Session {
   std::string probe_row_;   // its DataRow, while it comes in parts
   bool unmarked_ = false;   // pgfresh.inband spoken of, or off: writes may bring no notices
   bool carrying_ = false;   // Domain::end_carrying() is owed
-  bool committed_ = false;  // … since the last ReadyForQuery
-  bool disavowed_ = false;  // what it may have committed is not vouched for
+  bool committed_ = false;  // a COMMIT has come since the last ReadyForQuery
+  bool disavowed_ = false;  // the settler has been told of it: unheard()
   bool hearing_ = false;    // closing, but for what PostgreSQL has still to say
   bool client_gone_ = false;
   bool server_gone_ = false;

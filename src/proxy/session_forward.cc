@@ -77,30 +77,14 @@ bool may_prepare(const query::Statement& statement) {
 // refuses the latter behind a snapshot, which all but SET, RESET and the like take: functions, DO
 // and CALL cannot (src/backend/tcop/pquery.c: PlannedStmtRequiresSnapshot).
 bool may_change_block(const query::Statement& statement) {
-  switch (statement.kind) {
-    case query::Kind::kBegin:
-    case query::Kind::kMany:
-    case query::Kind::kUnknown:
-      return true;
-    case query::Kind::kSession:
-      return query::contains_word(statement.text, "transaction") ||
-             query::contains_word(statement.text, "chain") ||
-             std::any_of(statement.setting_changes.begin(), statement.setting_changes.end(),
-                         [](const auto& change) { return change.name == "transaction_isolation"; });
-    case query::Kind::kEmpty:
-    case query::Kind::kSelect:
-    case query::Kind::kCommit:
-    case query::Kind::kRollback:
-    case query::Kind::kSavepoint:
-    case query::Kind::kWrite:
-    case query::Kind::kShowLast:
-    case query::Kind::kShow:
-    case query::Kind::kNotify:
-    case query::Kind::kDeallocate:
-    case query::Kind::kDdl:
-      return false;
-  }
-  return true;
+  using query::Kind;
+  const Kind kind = statement.kind;
+  if (kind == Kind::kBegin || kind == Kind::kMany || kind == Kind::kUnknown) return true;
+  if (kind != Kind::kSession) return false;
+  return query::contains_word(statement.text, "transaction") ||
+         query::contains_word(statement.text, "chain") ||
+         std::any_of(statement.setting_changes.begin(), statement.setting_changes.end(),
+                     [](const auto& change) { return change.name == "transaction_isolation"; });
 }
 
 // RESET ALL and DISCARD ALL return to what the startup packet said.

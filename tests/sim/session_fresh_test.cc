@@ -10,15 +10,6 @@ namespace {
 
 constexpr const char* kThree = "SELECT v FROM bench WHERE id = 3";
 
-// Everything on its way from the feed to the proxy, and back, stands still.
-struct HeldFeed {
-  explicit HeldFeed(World& world_in) : world(world_in) { world.postgres.hold_control(true, true); }
-  ~HeldFeed() { world.postgres.release_control(); }
-  HeldFeed(const HeldFeed&) = delete;
-  HeldFeed& operator=(const HeldFeed&) = delete;
-  World& world;
-};
-
 // ── Own proxy (P1) ───────────────────────────────────────────────────────────────────────────────
 
 TEST_CASE("own write, then own read, and everybody else's through this proxy") {
@@ -535,106 +526,6 @@ TEST_CASE("an opaque session is not asked again before each SELECT, but when it 
   CHECK(w.ask(a, kOne) == kOld);
   CHECK(w.ask(a, kOne) == kOld);
   CHECK(w.hits() == 1);
-}
-
-// ── DDL (rule 12) ────────────────────────────────────────────────────────────────────────────────
-
-TEST_CASE("DDL kills every entry and has the catalog read again") {
-  for (const bool event_triggers : {true, false}) {
-    CAPTURE(event_triggers);
-    World w;
-    w.postgres.database().set_event_triggers(event_triggers);
-    WireClient& a = w.session();
-    CHECK(w.ask(a, kOne) == kOld);
-    const uint64_t loads = w.proxy.feed().catalog_loads;
-    {
-      const HeldFeed held(w);
-      CHECK(w.ask(a, "ALTER TABLE bench ADD x int") == "C:ALTER TABLE Z:I");
-      CHECK(w.ask(a, kOne) == kOld);
-      CHECK(w.hits() == 0);
-    }
-    w.advance_ms(50);
-    CHECK(w.proxy.feed().catalog_loads > loads);
-    CHECK(w.proxy.feed().open_slots == 0);
-    CHECK(w.ask(a, kOne) == kOld);
-    CHECK(w.hits() == 0);
-    CHECK(w.ask(a, kOne) == kOld);
-    CHECK(w.hits() == 1);
-  }
-}
-
-TEST_CASE("a table made by a query is DDL, whatever the tag says") {
-  const std::string texts[] = {
-      "CREATE TABLE copy AS SELECT v FROM bench", "SELECT v INTO copy FROM bench",
-      "SELECT v FROM bench WHERE id = 2; CREATE TABLE copy AS SELECT v FROM bench"};
-  for (const std::string& text : texts) {
-    for (const bool event_triggers : {true, false}) {
-      CAPTURE(text);
-      CAPTURE(event_triggers);
-      World w;
-      w.postgres.database().set_event_triggers(event_triggers);
-      WireClient& a = w.session();
-      CHECK(w.ask(a, kOne) == kOld);
-      const uint64_t loads = w.proxy.feed().catalog_loads;
-      {
-        const HeldFeed held(w);
-        CHECK(w.ask(a, text).ends_with("C:SELECT 1 Z:I"));
-        CHECK(w.ask(w.session(), kOne) == kOld);
-        CHECK(w.hits() == 0);
-      }
-      w.advance_ms(50);
-      CHECK(w.proxy.feed().catalog_loads > loads);
-      CHECK(w.proxy.feed().open_slots == 0);
-      CHECK(w.ask(a, kOne) == kOld);
-      CHECK(w.hits() == 0);
-    }
-  }
-}
-
-TEST_CASE("the same over the extended protocol; a SELECT behind it is none") {
-  World w;
-  w.postgres.database().set_event_triggers(false);
-  WireClient& a = w.session();
-  CHECK(w.ask(a, kOne) == kOld);
-  a.parse("make", "CREATE TABLE copy AS SELECT v FROM bench").sync();
-  w.run();
-  CHECK(a.take() == "1 Z:I");
-  CHECK(w.count(Counter::kDdlSeen) == 0);
-  a.bind("", "make").execute();
-  a.parse("", kTwo).bind("", "").execute().sync();
-  w.run();
-  CHECK(a.take() == "2 C:SELECT 1 1 2 D:20 C:SELECT 1 Z:I");
-  CHECK(w.count(Counter::kDdlSeen) == 1);
-  w.advance_ms(50);
-  CHECK(w.ask(a, kOne) == kOld);
-  CHECK(w.hits() == 0);
-}
-
-TEST_CASE("anomaly 17: a garbled payload makes the proxy forget everything") {
-  World w;
-  WireClient& a = w.session();
-  CHECK(w.ask(a, kOne) == kOld);
-  w.postgres.notify({"1 77 r 16402 nonsense"});
-  w.advance_ms(500);
-  CHECK(w.proxy.feed().garbled == 1);
-  CHECK(w.ask(a, kOne) == kOld);
-  CHECK(w.hits() == 0);
-}
-
-TEST_CASE("a broken in-band notice opens schema(D): nothing is served until it is settled") {
-  World w;
-  WireClient& a = w.session();
-  WireClient& b = w.session();
-  CHECK(w.ask(a, kOne) == kOld);
-  const HeldFeed held(w);
-  static_cast<void>(w.ask(b, "BEGIN"));
-  static_cast<void>(w.ask(b, kTwo));
-  const auto backend = w.postgres.backend();
-  backend->send_pf001("not an event");
-  w.run();
-  CHECK(w.ask(a, kOne) == kOld);
-  CHECK(w.hits() == 0);
-  CHECK(w.count(Counter::kNoticesBroken) == 1);
 }
 
 }  // namespace

@@ -94,4 +94,13 @@ class World {
   std::vector<std::unique_ptr<WireClient>> clients_;
 };
 
+// Everything on its way from the feed to the proxy, and back, stands still.
+struct HeldFeed {
+  explicit HeldFeed(World& world_in) : world(world_in) { world.postgres.hold_control(true, true); }
+  ~HeldFeed() { world.postgres.release_control(); }
+  HeldFeed(const HeldFeed&) = delete;
+  HeldFeed& operator=(const HeldFeed&) = delete;
+  World& world;
+};
+
 }  // namespace pgfresh::sim

@@ -184,6 +184,45 @@ TEST_CASE("transaction: a lost connection hands over what is open") {
   CHECK(transaction.take_ended().writes.slots == std::vector<uint32_t>{3});
 }
 
+TEST_CASE("transaction: what ends in the middle of a message is handed over there") {
+  Transaction transaction;
+  static_cast<void>(transaction.hold_open(3));
+  transaction.carry("1 7 r 16402 1 1 1 1:1");
+  transaction.saw_ddl();
+  const Transaction::Ended first = transaction.take_ended();
+  CHECK(first.writes.slots == std::vector<uint32_t>{3});
+  CHECK(first.writes.events.count() == 1);
+  CHECK(first.ddl);
+  CHECK(transaction.hold_open(3));  // once more, for what follows
+  const Transaction::Ended second = transaction.ready('I', 1);
+  CHECK(second.writes.slots == std::vector<uint32_t>{3});
+  CHECK(second.writes.events.empty());
+  CHECK_FALSE(second.ddl);
+}
+
+TEST_CASE(
+    "transaction: an outcome is unheard while something may commit and has not been answered") {
+  Transaction transaction;
+  CHECK_FALSE(transaction.outcome_unheard());
+  transaction.sent_write(1);  // by itself
+  CHECK(transaction.outcome_unheard());
+  static_cast<void>(transaction.ready('I', 1));
+  CHECK_FALSE(transaction.outcome_unheard());
+
+  begin(transaction, Block::kReadCommitted, 2);
+  transaction.sent_write(3);
+  CHECK_FALSE(transaction.outcome_unheard());  // PostgreSQL rolls it back if we go
+  static_cast<void>(transaction.ready('T', 3));
+  transaction.sent_possible_commit(4);
+  CHECK(transaction.outcome_unheard());
+  static_cast<void>(transaction.ready('I', 4));
+  CHECK_FALSE(transaction.outcome_unheard());
+
+  begin(transaction, Block::kReadCommitted, 5);
+  transaction.sent_possible_commit(6);
+  CHECK_FALSE(transaction.outcome_unheard());  // it has only read
+}
+
 TEST_CASE("transaction: DDL is told with the end, once") {
   Transaction transaction;
   static_cast<void>(transaction.hold_open(0));
