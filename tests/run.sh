@@ -57,11 +57,11 @@ JUDGE_TROUBLE_SECONDS=$([ "$mode" = full ] && echo 10 || echo 8)
 JUDGE_FLEET_SECONDS=$([ "$mode" = full ] && echo 60 || echo 8)
 export JUDGE_SECONDS JUDGE_TROUBLE_SECONDS JUDGE_FLEET_SECONDS
 
-# system LOG ARGUMENTS…: one pytest run; its counts in ok, bad, left.
-system() {
+# pytest_run LOG ARGUMENTS…: its counts in ok, bad, left.
+pytest_run() {
   log=$1
   shift
-  /usr/bin/python3 -m pytest -q -o cache_dir="$logs/cache" "$@" tests/system 2>&1 | tee "$log"
+  /usr/bin/python3 -m pytest -q -o cache_dir="$logs/cache" "$@" 2>&1 | tee "$log"
   line=$(grep -E '[0-9]+ (passed|failed|errors?).* in [0-9]' "$log" | tail -n 1)
   ok=$(printf '%s' "$line" | sed -nE 's/(.*[^0-9])?([0-9]+) passed.*/\2/p')
   bad=$(printf '%s' "$line" | sed -nE 's/(.*[^0-9])?([0-9]+) failed.*/\2/p')
@@ -71,20 +71,32 @@ system() {
   [ -n "$line" ] || bad=1
 }
 
-system "$logs/pytest"
-passed=$((passed + ${ok:-0}))
-skipped=$((skipped + ${left:-0}))
-if [ "$bad" -gt 0 ] && [ "$bad" -le 10 ]; then
-  # Real servers on a busy machine: a few failures are looked at once more, alone. What fails again
-  # has failed; what does not is named here, and deserves a look all the same.
-  say "again, the failures alone"
-  grep -E '^(FAILED|ERROR)' "$logs/pytest" | sed 's/^/failed once: /'
-  system "$logs/pytest-again" --last-failed --last-failed-no-failures none
+# system ARGUMENTS…: adds the tests of a pytest run.
+system() {
+  pytest_run "$logs/pytest" "$@"
   passed=$((passed + ${ok:-0}))
-fi
-failed=$((failed + bad))
+  skipped=$((skipped + ${left:-0}))
+  if [ "$bad" -gt 0 ] && [ "$bad" -le 10 ]; then
+    # Real servers on a busy machine: a few failures are looked at once more, alone. What fails
+    # again has failed; what does not is named here, and deserves a look all the same.
+    say "again, the failures alone"
+    grep -E '^(FAILED|ERROR)' "$logs/pytest" | sed 's/^/failed once: /'
+    pytest_run "$logs/pytest-again" --last-failed --last-failed-no-failures none "$@"
+    passed=$((passed + ${ok:-0}))
+  fi
+  failed=$((failed + bad))
+}
 
+system tests/system
 if [ "$mode" = full ]; then
+  say "system tests of Redis, with Valkey"
+  if valkey=$(sh tests/valkey.sh "$logs/valkey"); then
+    export PGFRESH_REDIS_SERVER="$valkey"
+    system tests/system/test_redis.py tests/system/test_fleet.py -k "not stale_read"
+  else
+    echo "skipped: $valkey"
+    skipped=$((skipped + 1))
+  fi
   say "what went on in the background"
   wait "$background"
   background=

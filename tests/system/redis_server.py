@@ -5,6 +5,8 @@ without a library. Nothing of it is kept but what the test asks for.
         redis.call("SET", "a", "1")
         Pgfresh(server.url(), {"redis.url": redis.url()})
 
+PGFRESH_REDIS_SERVER names another server's program, as Valkey's.
+
 `Door` is an address that leads wherever the test says: what a name of DNS is to a fail-over.
 """
 import contextlib
@@ -19,6 +21,8 @@ import threading
 import time
 
 from pgserver import free_port
+
+SERVER = os.environ.get("PGFRESH_REDIS_SERVER", "redis-server")
 
 
 class RedisError(RuntimeError):
@@ -53,7 +57,7 @@ class PrivateRedis:
             for name, value in self.settings.items():
                 for one in value if isinstance(value, list) else [value]:
                     file.write(f"{name} {one}\n")
-        command = ["redis-server", path] + (["--sentinel"] if self.is_sentinel() else [])
+        command = [SERVER, path] + (["--sentinel"] if self.is_sentinel() else [])
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 15
@@ -63,7 +67,7 @@ class PrivateRedis:
                 return self
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise AssertionError(f"redis-server does not start\n{self.log()}") from None
+                    raise AssertionError(f"{SERVER} does not start\n{self.log()}") from None
                 time.sleep(0.02)
 
     def is_sentinel(self):
@@ -113,6 +117,11 @@ class PrivateRedis:
             if line.startswith(name + ":"):
                 return line.split(":", 1)[1]
         return None
+
+    def product(self):
+        """What it is, with its version."""
+        valkey = self.info("valkey_version")
+        return f"valkey {valkey}" if valkey else f"redis {self.info('redis_version')}"
 
 
 def _ask(stream, *words):

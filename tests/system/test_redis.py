@@ -150,7 +150,7 @@ def test_answers_come_from_redis(stage, redis):
     assert set(rows) == {"worker 0", "control"}
     worker = rows["worker 0"]
     assert worker["state"] == "ready" and worker["trouble"] == ""
-    assert worker["server"] == f"redis {redis.info('redis_version')}"
+    assert worker["server"] == redis.product()
     assert worker["address"] == f"127.0.0.1:{redis.port}"
     assert worker["found"] >= len(IDS) and worker["stored"] >= len(IDS)
     assert 0 < worker["p50_us"] <= worker["p99_us"] <= worker["p999_us"]
