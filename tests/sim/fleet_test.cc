@@ -9,6 +9,12 @@
 namespace pgfresh::sim {
 namespace {
 
+NodeOptions proxies_publish() {
+  NodeOptions options;
+  options.feed.publish = freshness::Publish::kProxy;
+  return options;
+}
+
 // ── Joining ──────────────────────────────────────────────────────────────────────────────────────
 
 TEST_CASE("the first one is live at once: there is nobody to wait for") {
@@ -222,9 +228,7 @@ TEST_CASE("who is reading the catalog does not answer; a moment later it does") 
 }
 
 TEST_CASE("publishers are taken over: one that dies later is missed by the newcomer, too") {
-  NodeOptions options;
-  options.feed.publish = freshness::Publish::kProxy;
-  Fleet f(options);
+  Fleet f(proxies_publish());
   ProxyNode& a = f.add();
   f.time.advance_ms(10);
   ProxyNode& p = f.add();
@@ -244,9 +248,7 @@ TEST_CASE("publishers are taken over: one that dies later is missed by the newco
 }
 
 TEST_CASE("a peer that publishes itself is followed from the start") {
-  NodeOptions options;
-  options.feed.publish = freshness::Publish::kProxy;
-  Fleet f(options);
+  Fleet f(proxies_publish());
   ProxyNode& p = f.add();
   f.time.advance_ms(10);
   WireClient& carrier = f.client(p);
@@ -260,6 +262,70 @@ TEST_CASE("a peer that publishes itself is followed from the start") {
   f.stop(p);
   f.time.advance_ms(900);
   CHECK(b.feed().publishers_lost == 1);
+}
+
+// Two proxies that publish: a client of the one carries, and has stopped to read; a client of the
+// other has the answer in memory that is about to change.
+struct LazyClient {
+  explicit LazyClient(Fleet& f_in) : f(f_in) {
+    f.postgres.database().set_pad(std::string(60'000, 'x'));
+    publisher = &f.add();
+    f.time.advance_ms(10);
+    other = &f.add();
+    f.time.advance_ms(50);
+    lazy = &f.client(*publisher);
+    f.postgres.backend()->pipe()->set_chunking(0, [] { return 65'536; });
+    reader = &f.client(*other);
+    CHECK(f.ask(*lazy, kUpdateOne) == "C:UPDATE 1 Z:I");
+    f.time.advance_ms(300);
+    REQUIRE(publisher->feed().vouching);
+    for (int i = 0; i < 2; ++i) CHECK(f.ask(*reader, kTwo) == kOldTwo);
+    f.pipes[0]->set_window(0, 1000);
+    f.pipes[0]->hold(0);
+  }
+
+  // A write whose COMMIT is answered behind so many rows of 60 kB.
+  void write_behind(int rows) {
+    CHECK(f.ask(*lazy, "BEGIN").empty());
+    CHECK(f.ask(*lazy, "UPDATE bench SET v = 31 WHERE id = 3").empty());
+    std::string reads;
+    for (int i = 0; i < rows; ++i) reads += "SELECT pad FROM bench WHERE id = 1;";
+    lazy->query(reads).query("UPDATE bench SET v = 21 WHERE id = 2").query("COMMIT");
+    f.run();
+  }
+  [[nodiscard]] size_t unread() const { return f.pipes[0]->in_flight(0); }
+
+  Fleet& f;
+  ProxyNode* publisher = nullptr;
+  ProxyNode* other = nullptr;
+  WireClient* lazy = nullptr;
+  WireClient* reader = nullptr;
+};
+
+TEST_CASE("rule 14: a client that does not read holds up its rows, not the word of its commit") {
+  Fleet f(proxies_publish());
+  LazyClient play(f);
+  const uint64_t carried = play.publisher->count(Counter::kCarried);
+  play.write_behind(20);
+  CHECK(play.unread() > limits::kQueueHighBytes);
+  CHECK(play.publisher->count(Counter::kCarried) == carried + 1);
+  CHECK(f.ask(*play.reader, kTwo) == "T:v D:21 C:SELECT 1 Z:I");
+  CHECK(play.publisher->feed().sessions == 1);
+  f.pipes[0]->release(0);
+  f.run();
+  CHECK(play.lazy->take().ends_with("C:UPDATE 1 Z:T C:COMMIT Z:I"));
+}
+
+TEST_CASE("rule 15: beyond what is kept for such a client everybody forgets") {
+  Fleet f(proxies_publish());
+  LazyClient play(f);
+  play.write_behind(100);
+  CHECK(play.unread() > limits::kUnheardBytesMax);
+  CHECK(play.unread() < limits::kUnheardBytesMax + limits::kQueueHighBytes);
+  f.time.advance_ms(1000);
+  CHECK(f.ask(*play.reader, kTwo) == "T:v D:21 C:SELECT 1 Z:I");
+  CHECK(play.publisher->feed().sessions == 2);
+  CHECK(play.other->feed().publishers_lost == 1);
 }
 
 TEST_CASE("announcements and questions that anybody makes up harm nobody") {

@@ -38,7 +38,11 @@ class Fleet {
     std::erase(nodes, nullptr);
     time.settle();
   }
-  WireClient& client(ProxyNode& node) { return logged_in(node.accept(client_loop).first); }
+  WireClient& client(ProxyNode& node) {
+    MemoryPair pair = node.accept(client_loop);
+    pipes.push_back(pair.pipe);
+    return logged_in(std::move(pair.first));
+  }
   WireClient& direct() { return logged_in(postgres.accept(client_loop)); }
 
   std::string ask(WireClient& who, std::string_view sql) {
@@ -66,6 +70,7 @@ class Fleet {
   FakePostgres postgres{server_loop};
   FakeRedis redis{redis_loop};
   std::vector<std::unique_ptr<ProxyNode>> nodes;
+  std::vector<std::shared_ptr<MemoryPipe>> pipes;  // of client(), in order; side 1 is the proxy's
 
  private:
   WireClient& logged_in(std::unique_ptr<Stream> stream) {

@@ -298,6 +298,23 @@ TEST_CASE("a prepared transaction is published when it is gone") {
   CHECK_FALSE(play.domain.tokens().is_open(slot));
 }
 
+TEST_CASE("a prepared transaction that cannot be looked at is not vouched for") {
+  Play play(proxy_publishes());
+  play.start();
+  play.domain.want_carrying();
+  play.running = {"p7"};
+  play.feed->prepared({{}, carried("1 7 w 16402")});
+  play.time.advance_ms(3000);
+  CHECK(may_carry(play));  // it is looked at, and waits
+  play.looks_held = true;
+  play.time.advance_ms(600);
+  const size_t beats = said(play, "3 b ");
+  play.time.advance_ms(400);
+  CHECK(said(play, "3 b ") == beats);
+  CHECK_FALSE(may_carry(play));
+  CHECK(said(play, "1 7 w 16402") == 0);
+}
+
 TEST_CASE("merged events are applied, each") {
   Play play;
   play.start();
