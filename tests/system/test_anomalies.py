@@ -48,10 +48,12 @@ BOUND, BOUND_S = "1s", 1.0
 
 
 def lose(relay, how):
+    """Those that are only cut come back at once; the others not before the relay lets them."""
     if how in ("fin", "rst"):
         assert relay.cut(how, "feed")
-    elif how == "fin, and stays away":
-        relay.refuse()
+        return
+    relay.refuse()
+    if how == "fin, and stays away":
         assert relay.cut("fin", "feed") and relay.cut("fin", "catalog")
     elif how == "deaf":
         assert relay.silence("feed", (ANSWER,))
