@@ -143,6 +143,11 @@ void Domains::report(Item& item, int64_t now_ns, Log& log) {
     log.event(LogLevel::kWarn, "publisher_lost",
               {{"database", status.database}, {"total", std::to_string(status.publishers_lost)}});
   }
+  if (status.commits_late > item.commits_late) {
+    item.commits_late = status.commits_late;
+    log.event(LogLevel::kWarn, "commit_late",
+              {{"database", status.database}, {"total", std::to_string(status.commits_late)}});
+  }
   if (status.state == "off") item.begun_ns = now_ns;
   // Nothing is wrong with a feed that begins.
   const bool begins = !live && status.state != "lost" && now_ns - item.begun_ns < kBeginningNs &&

@@ -67,6 +67,7 @@ class Domains {
     bool live = false;
     std::string trouble;
     uint64_t publishers_lost = 0;
+    uint64_t commits_late = 0;
     int64_t begun_ns = 0;  // when the feed was last seen at rest, or made
     Throttle reports{0};
   };

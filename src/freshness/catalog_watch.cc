@@ -34,11 +34,21 @@ std::string look_sql(const std::vector<uint32_t>& pids) {
 
 // Locks before prepared transactions: one that is being prepared is seen as one or the other.
 // Processes are left out only if they are known to be of another database, or nobody's.
-std::string transactions_sql(const std::vector<uint32_t>& own) {
+std::string transactions_sql(const std::vector<uint32_t>& own,
+                             const std::vector<uint32_t>& looked_for) {
   std::string pids;
   for (const uint32_t pid : own) pids += "," + std::to_string(pid);
   const std::string not_ours = "NOT IN (pg_catalog.pg_backend_pid()" + pids + ")";
-  return "SELECT 'v', l.virtualtransaction FROM pg_catalog.pg_locks l WHERE l.locktype = "
+  std::string sql;
+  for (const uint32_t pid : looked_for) sql += (sql.empty() ? "" : ",") + std::to_string(pid);
+  if (!sql.empty()) {
+    sql =
+        "SELECT 'w', pg_catalog.concat(l.pid, ' ', l.virtualtransaction) FROM "
+        "pg_catalog.pg_locks l WHERE l.locktype = 'virtualxid' AND l.granted AND l.pid IN (" +
+        sql + ") UNION ALL ";
+  }
+  return sql +
+         "SELECT 'v', l.virtualtransaction FROM pg_catalog.pg_locks l WHERE l.locktype = "
          "'virtualxid' AND l.granted AND l.pid " +
          not_ours +
          " AND l.pid NOT IN (SELECT a.pid FROM pg_catalog.pg_stat_activity a WHERE a.usesysid IS "
@@ -51,6 +61,12 @@ std::string transactions_sql(const std::vector<uint32_t>& own) {
          not_ours + " LIMIT 1)";
 }
 
+uint32_t number_in_front(const std::string& text) {
+  uint32_t number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
+
 Running read_transactions(const SqlRows& rows) {
   Running running;
   for (const auto& row : rows.rows) {
@@ -60,9 +76,10 @@ Running read_transactions(const SqlRows& rows) {
       running.transactions.push_back(value);
     } else if (*row[0] == "o") {
       running.others = true;
+    } else if (*row[0] == "w") {
+      running.looked_for.emplace(number_in_front(value), value);
     } else {
-      uint32_t xid = 0;
-      std::from_chars(value.data(), value.data() + value.size(), xid);
+      const uint32_t xid = number_in_front(value);
       running.prepared.push_back(xid);
       running.transactions.push_back(prepared_name(xid));
     }
@@ -75,7 +92,7 @@ std::vector<Settlement::Seen> read_backends(const SqlRows& rows) {
   for (const auto& row : rows.rows) {
     if (row.empty() || !row[0].has_value()) continue;
     Settlement::Seen one;
-    std::from_chars(row[0]->data(), row[0]->data() + row[0]->size(), one.pid);
+    one.pid = number_in_front(*row[0]);
     if (row.size() > 1) one.started = row[1].value_or("");
     seen.push_back(std::move(one));
   }
@@ -218,13 +235,15 @@ void CatalogWatch::send_transactions() {
   transactions_wanted_ = false;
   settlement_.begin_prepared_look();
   const int64_t begun_ns = loop_.clock().now_ns();
-  line_.query(transactions_sql(owner_.own_backends()), [this, begun_ns](const SqlResult& result) {
-    if (result.error.empty()) {
-      line_.confirm();
-      owner_.on_transactions(begun_ns, read_transactions(result.rows));
-    }
-    pump();
-  });
+  const auto looked_for = owner_.backends_to_look_for(begun_ns);
+  line_.query(transactions_sql(owner_.own_backends(), looked_for),
+              [this, begun_ns](const SqlResult& result) {
+                if (result.error.empty()) {
+                  line_.confirm();
+                  owner_.on_transactions(begun_ns, read_transactions(result.rows));
+                }
+                pump();
+              });
 }
 
 CatalogWatch::Reading CatalogWatch::begin_reading() const {

@@ -47,6 +47,8 @@ class CatalogWatch final : private Line::Owner {
     // What a look begun at `begun_ns` found; own_backends() are left out of it.
     virtual void on_transactions(int64_t begun_ns, const Running& running) = 0;
     [[nodiscard]] virtual std::vector<uint32_t> own_backends() const = 0;
+    // Those of them whose transactions the look that is begun now is to tell all the same.
+    [[nodiscard]] virtual std::vector<uint32_t> backends_to_look_for(int64_t begun_ns) = 0;
     virtual void on_watch_lost(std::string_view why) = 0;
   };
 

@@ -34,6 +34,31 @@ void Domain::publish_catalog(std::shared_ptr<const query::Catalog> catalog) {
   // The snapshot before it, when this was its last owner, is freed here, outside the lock.
 }
 
+uint64_t Domain::wait_for_word(uint32_t backend_pid, int64_t since_ns) {
+  const std::lock_guard lock(waiters_mutex_);
+  const uint64_t ticket = ++tickets_;
+  waiters_.emplace(ticket, Waiter{ticket, backend_pid, since_ns, since_ns});
+  return ticket;
+}
+
+void Domain::sent_more(uint64_t ticket, int64_t now_ns) {
+  const std::lock_guard lock(waiters_mutex_);
+  waiters_.at(ticket).sent_ns = now_ns;
+}
+
+void Domain::word_came(uint64_t ticket) {
+  const std::lock_guard lock(waiters_mutex_);
+  waiters_.erase(ticket);
+}
+
+std::vector<Waiter> Domain::waiters() const {
+  std::vector<Waiter> waiters;
+  const std::lock_guard lock(waiters_mutex_);
+  waiters.reserve(waiters_.size());
+  for (const auto& [ticket, waiter] : waiters_) waiters.push_back(waiter);
+  return waiters;
+}
+
 void Domain::add_backend(uint32_t pid) {
   const std::lock_guard lock(backends_mutex_);
   backends_.insert(pid);

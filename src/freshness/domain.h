@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -48,6 +49,14 @@ class Settler {
   virtual void wanted() = 0;
   // A session would carry, if this proxy vouched for what it has to publish.
   virtual void carrying_wanted() = 0;
+};
+
+// A session that carries and waits for the word of a commit.
+struct Waiter {
+  uint64_t ticket = 0;  // never used twice
+  uint32_t backend_pid = 0;
+  int64_t since_ns = 0;
+  int64_t sent_ns = 0;  // when something was last sent there
 };
 
 class Domain {
@@ -99,6 +108,12 @@ class Domain {
     return false;
   }
   void end_carrying() { carriers_.fetch_sub(1, std::memory_order_seq_cst); }
+  // While a session that carries has sent what PostgreSQL may have committed unheard; word_came()
+  // is owed then. Before it is sent, or in the same turn. Any thread.
+  [[nodiscard]] uint64_t wait_for_word(uint32_t backend_pid, int64_t since_ns);
+  void sent_more(uint64_t ticket, int64_t now_ns);
+  void word_came(uint64_t ticket);
+  [[nodiscard]] std::vector<Waiter> waiters() const;
   // Asks for a carry lease, the first time since it was last given up.
   void want_carrying() {
     if (!carrying_wanted_.load(std::memory_order_relaxed) && !carrying_wanted_.exchange(true)) {
@@ -151,6 +166,9 @@ class Domain {
   std::atomic<int64_t> carry_until_ns_{0};
   std::atomic<int64_t> carriers_{0};
   std::atomic<bool> carrying_wanted_{false};
+  mutable std::mutex waiters_mutex_;
+  std::unordered_map<uint64_t, Waiter> waiters_;  // by ticket
+  uint64_t tickets_ = 0;
   mutable std::mutex catalog_mutex_;
   std::shared_ptr<const query::Catalog> catalog_;
   mutable std::mutex backends_mutex_;

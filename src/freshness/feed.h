@@ -56,6 +56,7 @@ struct FeedStatus {
   uint64_t publishers = 0;          // others that are followed
   int64_t publisher_age_ms = -1;    // how long the one silent longest has been; -1: none
   uint64_t publishers_lost = 0;     // given up because they were silent
+  uint64_t commits_late = 0;        // of sessions here, not heard of in time
   uint64_t transactions_noted = 0;  // that may end without an event
 
   // Joining (join.h).

@@ -76,6 +76,7 @@ void FeedCore::set_options(const FeedOptions& options) {
   watch_.set_backoff(backoff);
   publisher_.set_options(options_.publish, staleness_ns());
   vigil_.set_staleness(staleness_ns());
+  unheard_watch_.set_staleness(staleness_ns());
   if (!line_.started()) return;
   ticker_.reset();
   period_ms_ = 0;
@@ -116,7 +117,10 @@ void FeedCore::tick() {
   }
   publisher_.tick(now);
   publish_owed();
-  if (listening_) watch_publishers();
+  if (listening_) {
+    watch_publishers();
+    watch_waiters();
+  }
   tick_join();
   begin_fence();
   set_pace();
@@ -514,7 +518,8 @@ void FeedCore::renew_lease() {
   Reason reason = obstacle();
   if (reason == Reason::kNone && lease_from_ns_ == 0) reason = Reason::kNoLease;
   if (reason == Reason::kNone) {
-    domain_.set_lease(std::min(lease_from_ns_ + staleness_ns(), vigil_.lease_end_ns()));
+    const int64_t known_ns = std::min(lease_from_ns_, unheard_watch_.known_ns(domain_.waiters()));
+    domain_.set_lease(std::min(known_ns + staleness_ns(), vigil_.lease_end_ns()));
     trouble_text_.clear();
   } else {
     end_lease();

@@ -29,6 +29,7 @@
 #include "freshness/line.h"
 #include "freshness/publisher.h"
 #include "freshness/settle.h"
+#include "freshness/unheard_watch.h"
 #include "freshness/vigil.h"
 
 namespace pgfresh::freshness {
@@ -83,11 +84,15 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   void on_backends_looked_for() override { begin_wanted_fence(); }
   void on_transactions(int64_t begun_ns, const Running& running) override;
   [[nodiscard]] std::vector<uint32_t> own_backends() const override;
+  [[nodiscard]] std::vector<uint32_t> backends_to_look_for(int64_t begun_ns) override {
+    return unheard_watch_.look_begins(begun_ns, domain_.waiters());
+  }
   void on_watch_lost(std::string_view why) override;
 
   void tick();
   void set_pace();
   void watch_publishers();
+  void watch_waiters();
   void introduce();
   void begin_session();
   void end_session();
@@ -165,6 +170,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   Settlement settlement_;
   Publisher publisher_;
   Vigil vigil_;
+  UnheardWatch unheard_watch_;
   Line line_;
   CatalogWatch watch_;
   std::unique_ptr<Timer> ticker_;
@@ -187,6 +193,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   int64_t lease_from_ns_ = 0;  // begin of the last fence completed in this session; 0: none
   int64_t session_ns_ = 0;     // when it began
   int64_t prepared_looked_ns_ = 0;
+  bool prepared_seen_ = false;  // the last look has found prepared transactions
   Pace fence_pace_;
   Alarm fence_pause_;  // set: none but the idle cadence begins one
 

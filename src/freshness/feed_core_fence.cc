@@ -35,8 +35,9 @@ void FeedCore::begin_fence() {
   if (sql.empty()) {
     const bool waiting =
         carriers || settlement_.backends_waited_for() || settlement_.prepared_waited_for();
-    const bool unseen = settlement_.prepared_waited_for() &&
-                        fence_begun_ns_ - prepared_looked_ns_ > staleness_ns() / kUnseenShare;
+    const bool unseen = (settlement_.prepared_waited_for() &&
+                         fence_begun_ns_ - prepared_looked_ns_ > staleness_ns() / kUnseenShare) ||
+                        unheard_watch_.blind(fence_begun_ns_, domain_.waiters());
     sql = publisher_.begin(fence_begun_ns_, unseen    ? Publisher::Others::kUnseen
                                             : waiting ? Publisher::Others::kWaiting
                                                       : Publisher::Others::kNone);
@@ -117,8 +118,29 @@ void FeedCore::watch_publishers() {
   if (prepared || vigil_.look_due(now)) watch_.look_at_transactions();
 }
 
+// What was committed and not heard of is not known here: that is published as everything. It may
+// have been prepared instead, and be committed later.
+void FeedCore::watch_waiters() {
+  const std::vector<Waiter> waiters = domain_.waiters();
+  if (unheard_watch_.take_late(now_ns(), waiters)) {
+    ++counts_.commits_late;
+    note_trouble("a commit", "was not heard of in time");
+    Carried everything;
+    everything.add({});
+    publish(everything);
+    if (prepared_seen_) {
+      Writes writes;
+      writes.events.add({});
+      prepared(std::move(writes));
+    }
+  }
+  if (unheard_watch_.look_due(now_ns(), waiters)) watch_.look_at_transactions();
+}
+
 void FeedCore::on_transactions(int64_t begun_ns, const Running& running) {
   prepared_looked_ns_ = begun_ns;
+  prepared_seen_ = !running.prepared.empty();
+  unheard_watch_.looked(running.looked_for);
   Carried events;
   settlement_.prepared_look_completed(running.prepared, events);
   publish(events);

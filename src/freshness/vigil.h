@@ -36,6 +36,8 @@ struct Running {
   std::vector<std::string> transactions;  // names that are never used twice
   std::vector<uint32_t> prepared;         // the xids of those among them that are prepared
   bool others = false;                    // there are other connections
+  // Of own ones that were asked about: the name of each one's transaction, by process.
+  std::unordered_map<uint32_t, std::string> looked_for;
 };
 
 [[nodiscard]] std::string prepared_name(uint32_t xid);

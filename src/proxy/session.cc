@@ -144,6 +144,7 @@ void Session::unblock(Block why) {
 
 void Session::flush() {
   if (state_ == State::kClosed) return;
+  tell_whether_we_wait();
   if (hearing_) {  // nobody is there to read
     client_out_.drop();
     if (!server_->outbox().empty()) server_->flush();
@@ -335,6 +336,7 @@ void Session::release_server() {
     if (ended.ddl) ended.writes.events.add({});  // everything, should it be committed
     if (!ended.writes.empty()) domain_->settler().lost(server_->key.pid, std::move(ended.writes));
   }
+  word_came();
   stop_carrying();
   std::string terminate;
   wire::write_terminate(terminate);
@@ -351,6 +353,7 @@ void Session::destroy_later() {
 }
 
 void Session::settle(Transaction::Ended ended) {
+  word_came();  // of this one; of what is still in flight we are told at the end of the turn
   if (!ended.writes.empty()) {
     PGFRESH_CHECK(domain_ != nullptr);
     if (!ended.writes.events.empty()) worker_.counters().add(Counter::kCarried);
@@ -361,6 +364,29 @@ void Session::settle(Transaction::Ended ended) {
     }
   }
   if (transaction_.server_status() == 'I' && server_->at_rest()) stop_carrying();
+}
+
+// A message that has not come whole is not carried out yet.
+void Session::tell_whether_we_wait() {
+  const bool waits = carrying_ && server_ && transaction_.outcome_unheard() &&
+                     (client_framer_.at_boundary() || server_->replies().size() > 1);
+  if (!waits) {
+    word_came();
+    return;
+  }
+  const uint64_t last = server_->replies().last_sequence();
+  if (waits_ != 0 && last == waits_for_) return;
+  waits_for_ = last;
+  const int64_t now_ns = worker_.loop().clock().now_ns();
+  if (waits_ == 0) {
+    waits_ = domain_->wait_for_word(server_->key.pid, now_ns);
+  } else {
+    domain_->sent_more(waits_, now_ns);
+  }
+}
+
+void Session::word_came() {
+  if (const uint64_t ticket = std::exchange(waits_, 0)) domain_->word_came(ticket);
 }
 
 void Session::stop_carrying() {

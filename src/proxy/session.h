@@ -177,6 +177,8 @@ class Session {
   void leave();
   void settle(Transaction::Ended ended);
   void stop_carrying();
+  void tell_whether_we_wait();
+  void word_came();
 
   // session_login.cc
   void take_startup(std::string_view bytes);
@@ -389,6 +391,8 @@ class Session {
   std::string probe_row_;   // its DataRow, while it comes in parts
   bool unmarked_ = false;   // pgfresh.inband spoken of, or off: writes may bring no notices
   bool carrying_ = false;   // Domain::end_carrying() is owed
+  uint64_t waits_ = 0;      // the ticket, while Domain::word_came() is owed
+  uint64_t waits_for_ = 0;  // the last message sent
   bool committed_ = false;  // a COMMIT has come since the last ReadyForQuery
   bool disavowed_ = false;  // the settler has been told of it: unheard()
   bool hearing_ = false;    // closing, but for what PostgreSQL has still to say

@@ -274,7 +274,8 @@ struct LazyClient {
     other = &f.add();
     f.time.advance_ms(50);
     lazy = &f.client(*publisher);
-    f.postgres.backend()->pipe()->set_chunking(0, [] { return 65'536; });
+    server = f.postgres.backend()->pipe();
+    server->set_chunking(0, [] { return 65'536; });
     reader = &f.client(*other);
     CHECK(f.ask(*lazy, kUpdateOne) == "C:UPDATE 1 Z:I");
     f.time.advance_ms(300);
@@ -298,6 +299,7 @@ struct LazyClient {
   Fleet& f;
   ProxyNode* publisher = nullptr;
   ProxyNode* other = nullptr;
+  std::shared_ptr<MemoryPipe> server;  // the lazy client's; side 0 is the publisher's
   WireClient* lazy = nullptr;
   WireClient* reader = nullptr;
 };
@@ -326,6 +328,35 @@ TEST_CASE("rule 15: beyond what is kept for such a client everybody forgets") {
   CHECK(f.ask(*play.reader, kTwo) == "T:v D:21 C:SELECT 1 Z:I");
   CHECK(play.publisher->feed().sessions == 2);
   CHECK(play.other->feed().publishers_lost == 1);
+}
+
+TEST_CASE("rule 14: the word of a commit is late, on that connection alone: everybody forgets") {
+  Fleet f(proxies_publish());
+  LazyClient play(f);
+  f.pipes[0]->release(0);
+  WireClient& near = f.client(*play.publisher);
+  for (int i = 0; i < 2; ++i) CHECK(f.ask(near, kTwo) == kOldTwo);
+  const auto server = play.server;
+  server->hold(0);
+  play.lazy->forget();
+  CHECK(f.ask(*play.lazy, "UPDATE bench SET v = 21 WHERE id = 2").empty());
+  CHECK(f.ask(near, kTwo) == kOldTwo);  // anomaly 9: it is not acknowledged
+  f.time.advance_ms(1000);
+  CHECK(f.ask(near, kTwo) == "T:v D:21 C:SELECT 1 Z:I");
+  CHECK(f.ask(*play.reader, kTwo) == "T:v D:21 C:SELECT 1 Z:I");
+  f.time.advance_ms(5000);
+  CHECK(play.publisher->feed().commits_late == 1);
+  CHECK(play.publisher->feed().sessions == 1);
+  CHECK(play.other->feed().publishers_lost == 0);
+
+  const uint64_t carried = play.publisher->count(Counter::kCarried);
+  server->release(0);
+  f.run();
+  CHECK(play.lazy->take() == "C:UPDATE 1 Z:I");
+  CHECK(play.publisher->count(Counter::kCarried) == carried + 1);
+  CHECK(f.ask(*play.lazy, "UPDATE bench SET v = 22 WHERE id = 2") == "C:UPDATE 1 Z:I");
+  CHECK(f.ask(*play.reader, kTwo) == "T:v D:22 C:SELECT 1 Z:I");
+  CHECK(play.publisher->feed().commits_late == 1);
 }
 
 TEST_CASE("announcements and questions that anybody makes up harm nobody") {

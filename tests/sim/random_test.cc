@@ -47,6 +47,7 @@ constexpr Anomaly kAnomalies[] = {
     {9, "lost backend with open slots"},
     {9, "cut between COMMIT and its reply"},
     {9, "commit on a lost connection"},
+    {9, "commit not heard of in time"},
     {10, "savepoint undone"},
     {11, "fill refused: wrote"},
     {12, "schema change"},
@@ -114,6 +115,7 @@ TEST_CASE("the judge finds slots that are closed too early") { expect_found(Faul
 TEST_CASE("the judge finds a lease that is too long") { expect_found(Fault::kLongLease); }
 TEST_CASE("the judge finds events that are not published") { expect_found(Fault::kKeepEvents); }
 TEST_CASE("the judge finds commits that were not heard of") { expect_found(Fault::kVouchUnheard); }
+TEST_CASE("the judge finds commits whose word is late") { expect_found(Fault::kBlindLooks); }
 TEST_CASE("the judge finds dead publishers that nobody misses") { expect_found(Fault::kDeadBeats); }
 TEST_CASE("the judge finds carrying without a lease") { expect_found(Fault::kCarryForEver); }
 

@@ -118,6 +118,32 @@ def test_a_connection_that_is_lost_with_a_commit(server, database):
             play.send_home()
 
 
+def test_a_word_that_is_late(server, database):
+    """PostgreSQL has committed, and on that connection alone nothing arrives: everybody forgets,
+    once, and nobody else's feed begins anew."""
+    with Relay(server.port) as relay:
+        url = f"postgresql://postgres@127.0.0.1:{relay.port}/postgres"
+        with Pgfresh(url, PROXY) as running:
+            play = Play(server, database, running)
+            with second_proxy(play) as other:
+                row = play.item("old")
+                readers = hot_everywhere(play, other, row)
+                wire = wire_that_carries(play)
+                link = relay.of_kind("client")[-1]
+                feeds = sessions_of_feed(play)
+                link.speaking[ANSWER].clear()
+                wire.send(query(UPDATE.format(row)))
+                all_see(readers, row, committed(play, row))
+                time.sleep(STALENESS_S)
+                assert play.metrics().value("pgfresh_feed_commits_late_total",
+                                            database=play.database) == 1
+                assert sessions_of_feed(play) == feeds
+                link.speaking[ANSWER].set()
+                wire.until_ready(10)
+                play.hot(readers[0], NAME.format(row), seconds=15)
+            play.send_home()
+
+
 PROCEDURE = """
 CREATE PROCEDURE slowly(number int) LANGUAGE plpgsql AS $$
 BEGIN

@@ -424,6 +424,7 @@ std::vector<std::string> FakeDatabase::commit(Transaction& tx) {
   for (const auto& [key, v] : tx.writes) {
     if (asynchronous_) unflushed_.push_back({key, committed(key.second, key.first), v});
     rows_[key] = v;
+    if (on_visible_) on_visible_(key, v);
   }
   std::vector<std::string> events = std::move(tx.events);
   rollback(tx);

@@ -85,6 +85,10 @@ class FakeDatabase {
   [[nodiscard]] FakeOutcome copy_in(Transaction& tx, const std::string& table,
                                     std::string_view lines);
 
+  // Called for each row as it becomes visible.
+  void set_on_visible(std::function<void(const Key& key, int64_t value)> on_visible) {
+    on_visible_ = std::move(on_visible);
+  }
   // Makes the writes visible and frees the locks. Returns what is to be notified.
   [[nodiscard]] std::vector<std::string> commit(Transaction& tx);
   void rollback(Transaction& tx);
@@ -137,6 +141,7 @@ class FakeDatabase {
 
   Mirror mirror_ = Mirror::kNone;
   bool asynchronous_ = false;
+  std::function<void(const Key&, int64_t)> on_visible_;
   std::vector<Unflushed> unflushed_;  // in order of their commits
   uint64_t next_xid_ = 1000;
   uint64_t flushed_xid_ = 1000;  // next_xid_ as a crash would leave it

@@ -323,12 +323,22 @@ SqlResult FakePostgres::show_transactions(const Control& asks, std::string_view 
     return control.get() != &asks && !control->lost && control->listens &&
            own.find("," + std::to_string(control->pid) + ",") == std::string::npos;
   });
+  const size_t in = sql.find("l.pid IN (");
+  const std::string looked_for =
+      in == std::string_view::npos
+          ? ""
+          : "," + std::string(sql.substr(in + 10, sql.find(')', in) - in - 10)) + ",";
   for (const auto& backend : backends_) {
     const std::string pid = std::to_string(backend->key().pid);
+    const std::string name = pid + "/" + std::to_string(backend->transactions());
+    if (looked_for.find("," + pid + ",") != std::string::npos) {
+      if (looks_blind_) result.rows.rows.push_back({"w", pid});
+      if (backend->in_transaction()) result.rows.rows.push_back({"w", pid + " " + name});
+    }
     if (!backend->alive() || own.find("," + pid + ",") != std::string::npos) continue;
     others = true;
     if (backend->in_transaction()) {
-      result.rows.rows.push_back({"v", pid + "/" + std::to_string(backend->transactions())});
+      result.rows.rows.push_back({"v", name});
     }
   }
   if (others) result.rows.rows.push_back({"o", "1"});

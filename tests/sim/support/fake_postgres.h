@@ -84,6 +84,8 @@ class FakePostgres {
   // Beats and events that proxies have published.
   [[nodiscard]] uint64_t beats() const { return beats_; }
   [[nodiscard]] uint64_t publications() const { return publications_; }
+  // To be broken for tests of the judge: what is looked for runs, always.
+  void set_looks_blind(bool on) { looks_blind_ = on; }
   // Says the last beat of everybody who ever beat once more, as if from him.
   void repeat_beats();
   // A process whose streams live on `streams` and whose control connections on `control` is gone.
@@ -122,6 +124,7 @@ class FakePostgres {
   std::function<void(const std::string&)> hear_;
   bool notifications_ = true;
   bool down_ = false;
+  bool looks_blind_ = false;
   bool feeds_survive_ = false;
   uint64_t late_commits_ = 0;
   bool logging_ = true;

@@ -7,6 +7,8 @@ namespace {
 
 constexpr size_t kViolationsMax = 20;
 
+std::string in_us(std::optional<int64_t> ns) { return ns ? std::to_string(*ns / 1000) : "-"; }
+
 std::string shown(std::optional<int64_t> version) {
   return version ? std::to_string(*version) : "nothing";
 }
@@ -15,7 +17,7 @@ std::string shown(std::optional<int64_t> version) {
 
 void Judge::add_row(int64_t row) {
   Version first;
-  first.acknowledged = Moment{INT64_MIN / 2, 0};
+  first.visible_ns = INT64_MIN / 2;
   rows_[row].push_back(first);
 }
 
@@ -26,6 +28,10 @@ int64_t Judge::begin_write(int64_t row) {
   versions.emplace_back().begun = now();
   ++writes_;
   return static_cast<int64_t>(versions.size()) - 1;
+}
+
+void Judge::visible(int64_t row, int64_t version) {
+  rows_.at(row).at(static_cast<size_t>(version)).visible_ns = time_.now_ns();
 }
 
 void Judge::acknowledged(int64_t row, int64_t version, int proxy) {
@@ -54,10 +60,10 @@ void Judge::lost(int64_t row, int64_t version) {
 int64_t Judge::lower_bound(const std::vector<Version>& versions, int proxy, Moment sent) const {
   for (size_t i = versions.size(); i-- > 0;) {
     const Version& one = versions[i];
-    if (!one.acknowledged || one.lost_ns) continue;
-    const bool own =
-        proxy != kDirectly && one.proxy == proxy && one.acknowledged->order < sent.order;
-    const bool old = one.acknowledged->ns < sent.ns - staleness_ns_;
+    if (one.lost_ns) continue;
+    const bool own = proxy != kDirectly && one.proxy == proxy && one.acknowledged &&
+                     one.acknowledged->order < sent.order;
+    const bool old = one.visible_ns && *one.visible_ns < sent.ns - staleness_ns_;
     if (own || old) return static_cast<int64_t>(i);
   }
   return 0;
@@ -83,9 +89,10 @@ void Judge::read(int64_t row, std::optional<int64_t> version, int proxy, Moment 
   if (*version < lower) {
     const Version& missed = versions[static_cast<size_t>(lower)];
     violation(where + " at " + std::to_string(sent.ns / 1000) + " us, but " +
-              std::to_string(lower) + " was acknowledged through proxy " +
-              std::to_string(missed.proxy) + " at " +
-              std::to_string(missed.acknowledged->ns / 1000) + " us");
+              std::to_string(lower) + ", written through proxy " + std::to_string(missed.proxy) +
+              ", was visible at " + in_us(missed.visible_ns) + " us and acknowledged at " +
+              in_us(missed.acknowledged ? std::optional(missed.acknowledged->ns) : std::nullopt) +
+              " us");
   }
 }
 

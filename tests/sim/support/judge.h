@@ -1,8 +1,8 @@
 // The oracle of the random runs, as the end of freshness.md has it. Each row has one writer and
 // increasing versions. A read on [s, e] that returned v is right iff v was begun before e and no
-// version above v was acknowledged before s − Δ, or, through the reader's own proxy, before s; and
-// v was never rolled back. A version that a crash has lost was never acknowledged, and may be read
-// for one Δ more.
+// version above v was visible in PostgreSQL before s − Δ, or acknowledged through the reader's own
+// proxy before s; and v was never rolled back. A version that a crash has lost was never there, and
+// may be read for one Δ more.
 //
 // Simulated time stands still while many things happen, so "before" within one proxy goes by the
 // order of the calls, and the staleness bound by the clock.
@@ -34,6 +34,8 @@ class Judge {
   void add_row(int64_t row);
   // The next version of a row, about to be written.
   [[nodiscard]] int64_t begin_write(int64_t row);
+  // PostgreSQL shows it from now on.
+  void visible(int64_t row, int64_t version);
   void acknowledged(int64_t row, int64_t version, int proxy);
   // Rolled back, and the writer was told so; or it cannot have been committed.
   void aborted(int64_t row, int64_t version);
@@ -58,6 +60,7 @@ class Judge {
  private:
   struct Version {
     Moment begun;
+    std::optional<int64_t> visible_ns;
     std::optional<Moment> acknowledged;
     int proxy = kDirectly;
     bool aborted = false;

@@ -9,14 +9,14 @@ namespace pgfresh::sim {
 namespace {
 
 constexpr int64_t kRows = 5;
-constexpr int64_t kStalenessMs = 60;
 constexpr int kReadersPerProxy = 4;
 constexpr size_t kPipesMax = 200;
 
 // One that only another proxy's clients can suffer from.
 bool publishers_fault(Fault fault) {
   return fault == Fault::kDeadBeats || fault == Fault::kCarryForEver ||
-         fault == Fault::kKeepEvents || fault == Fault::kVouchUnheard;
+         fault == Fault::kKeepEvents || fault == Fault::kVouchUnheard ||
+         fault == Fault::kBlindLooks;
 }
 
 // One that there must be a second level for.
@@ -27,7 +27,7 @@ bool redis_fault(Fault fault) {
 // `share` of the proxies that publish: 0 none, 1 all, 2 some.
 NodeOptions node_options(Random& random, Fault fault, uint64_t share) {
   NodeOptions options;
-  options.feed.staleness_ms = fault == Fault::kLongLease ? 50 * kStalenessMs : kStalenessMs;
+  options.feed.staleness_ms = RandomWorld::kStalenessMs * (fault == Fault::kLongLease ? 50 : 1);
   options.feed.catalog_poll_ms = fault == Fault::kLongLease ? 5000 : 200;
   options.feed.audit_ms = 1500;
   options.feed.reconnect_ms_min = 2;
@@ -67,6 +67,7 @@ RandomWorld::RandomWorld(uint64_t seed, Fault fault)
   postgres_.set_notices(fault != Fault::kNoNotices);
   postgres_.set_notifications(fault != Fault::kNoNotifications);
   postgres_.set_feeds_survive(fault == Fault::kFeedOutlives);
+  postgres_.set_looks_blind(fault == Fault::kBlindLooks);
   postgres_.database().set_asynchronous(asynchronous_);
   if (mirror_) {
     postgres_.database().set_mirror(fault == Fault::kQuietCascade ? Mirror::kUntold
@@ -90,6 +91,9 @@ RandomWorld::RandomWorld(uint64_t seed, Fault fault)
     judge_.add_row(row);
   }
   postgres_.database().put(1, kSideValue, "side");
+  postgres_.database().set_on_visible([this](const FakeDatabase::Key& key, int64_t version) {
+    if (key.first == "bench") judge_.visible(key.second, version);
+  });
   add_actors();
 }
 
@@ -328,6 +332,7 @@ void RandomWorld::add_coverage(std::map<std::string, uint64_t>& coverage) const 
     coverage["event"] += proxy->feed().events;
     coverage["transaction carried"] += proxy->count(Counter::kCarried);
     coverage["publisher given up"] += proxy->feed().publishers_lost;
+    coverage["commit not heard of in time"] += proxy->feed().commits_late;
   }
 }
 

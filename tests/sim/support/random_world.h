@@ -28,6 +28,7 @@ enum class Fault : uint8_t {
   kLongLease,        // the lease is many times what was promised
   kKeepEvents,       // carried events are not published
   kVouchUnheard,     // what a session may have committed unheard is vouched for
+  kBlindLooks,       // whoever waits to hear of a commit is told that it has not happened yet
   kDeadBeats,        // dead publishers go on beating, so that nobody notices
   kCarryForEver,     // sessions carry without a carry lease
   kStampIgnored,     // entries of the second level are taken for what was asked for
@@ -39,6 +40,8 @@ enum class Fault : uint8_t {
 
 class RandomWorld {
  public:
+  static constexpr int64_t kStalenessMs = 60;
+
   RandomWorld(uint64_t seed, Fault fault);
   ~RandomWorld();
   RandomWorld(const RandomWorld&) = delete;
@@ -70,6 +73,7 @@ class RandomWorld {
   void crash();
   void disturb_commits();
   void commit_late();
+  void speak_late();
   void freeze_somebody();
   void forge();
   [[nodiscard]] uint64_t happened_of(const std::string& what) const;

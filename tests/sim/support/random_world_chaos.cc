@@ -51,7 +51,8 @@ void RandomWorld::disturb_pipe() {
   }
   const size_t side = random_.below(2);
   pipe->hold(side);
-  later(some_ms(long_hold), [pipe, side] { pipe->release(side); });
+  // PostgreSQL's words may be late whatever they say.
+  later(some_ms(long_hold || side == 0), [pipe, side] { pipe->release(side); });
 }
 
 void RandomWorld::disturb_feed() {
@@ -111,10 +112,10 @@ void RandomWorld::crash() {
 // Commits get to the disk; PostgreSQL crashes while some have not; and a connection is cut on which
 // a commit's reply was about to be sent (anomaly 9).
 void RandomWorld::disturb_commits() {
-  if (fault_ == Fault::kVouchUnheard && commit_random_.one_in(30)) commit_late();
+  if (fault_ == Fault::kVouchUnheard && commit_random_.one_in(10)) commit_late();
   const bool crashes = fault_ == Fault::kFeedOutlives;
   if (asynchronous_ && commit_random_.one_in(crashes ? 200 : 20)) postgres_.database().flush();
-  if (fault_ != Fault::kNone && !crashes) return;
+  if (fault_ != Fault::kNone && fault_ != Fault::kBlindLooks && !crashes) return;
   if (commit_random_.below(10) < calm_ && !crashes) return;
   if (!postgres_.database().flushed() && commit_random_.one_in(crashes ? 100 : 300)) crash();
   const auto backend = postgres_.committing();
@@ -123,6 +124,22 @@ void RandomWorld::disturb_commits() {
     ++happened_["cut between COMMIT and its reply"];
   }
   if (commit_random_.one_in(60)) commit_late();
+  if (commit_random_.one_in(fault_ == Fault::kBlindLooks ? 20 : 60)) speak_late();
+}
+
+// What PostgreSQL says on one connection, that it has committed perhaps, is late by up to four
+// times the staleness.
+void RandomWorld::speak_late() {
+  const auto& all = postgres_.backends();
+  const auto found = std::find_if(all.begin(), all.end(), [](const auto& one) {
+    return one->alive() && one->of_proxy() && one->in_transaction() && !one->stalled();
+  });
+  if (found == all.end()) return;
+  const std::shared_ptr<MemoryPipe> pipe = (*found)->pipe();
+  pipe->hold(0);
+  later(1 + static_cast<int64_t>(commit_random_.below(uint64_t{4} * kStalenessMs)),
+        [pipe] { pipe->release(0); });
+  ++happened_["words of one server late"];
 }
 
 // A server process is away from the middle of a transaction on, or between two, and comes back when
