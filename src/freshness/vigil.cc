@@ -34,7 +34,7 @@ void Vigil::adopt(const std::vector<PublisherAge>& publishers, int64_t asked_ns)
   session_lost();
   for (const PublisherAge& one : publishers) {
     publishers_.emplace(one.sender,
-                        Publisher{asked_ns - one.told_age_ns, asked_ns - one.beat_age_ns});
+                        Publisher{asked_ns - one.told_age_ns, asked_ns - one.beat_age_ns, true});
   }
 }
 
@@ -52,6 +52,7 @@ void Vigil::heard(const Beat& beat) {
   if (found != publishers_.end()) {
     found->second.told_ns = std::max(found->second.told_ns, found->second.beat_ns);
     found->second.beat_ns = std::max(found->second.beat_ns, beat.since_ns);
+    found->second.adopted = false;
   } else if (publishers_.size() < limits::kPublishersMax) {
     // Of one that we have missed before, all that is older than our base is of no interest, and a
     // new base is to come where there is no lease.
@@ -111,8 +112,13 @@ Vigil::Outcome Vigil::looked(int64_t begun_ns, const Running& running) {
   return Outcome::kNewBase;
 }
 
+bool Vigil::blocks_lease() const {
+  return blocked_ || std::any_of(publishers_.begin(), publishers_.end(),
+                                 [](const auto& one) { return one.second.adopted; });
+}
+
 int64_t Vigil::lease_end_ns() const {
-  if (blocked_) return 0;
+  if (blocks_lease()) return 0;
   int64_t end_ns = mourning() ? looked_ns_ + staleness_ns_ : INT64_MAX;
   if (!publishers_.empty()) end_ns = std::min(end_ns, heard_ns() + staleness_ns_);
   return end_ns;

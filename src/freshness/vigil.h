@@ -18,6 +18,10 @@
 // a look has found nobody who could be one, or one that was begun Δ/2 after the start has noted
 // what runs. Prepared transactions count as running.
 //
+// Who has *adopted* what a peer knows may be the successor of a publisher that died a moment ago,
+// and whose clients come back to it (P1): there is no lease until each publisher that the peer
+// follows has been heard, has said its end, or was given up.
+//
 // Pure book-keeping on the control loop; the looks themselves are catalog_watch.h's.
 #pragma once
 
@@ -75,7 +79,7 @@ class Vigil {
   [[nodiscard]] Outcome looked(int64_t begun_ns, const Running& running);
 
   // No lease at all, or none beyond a moment.
-  [[nodiscard]] bool blocks_lease() const { return blocked_; }
+  [[nodiscard]] bool blocks_lease() const;
   [[nodiscard]] int64_t lease_end_ns() const;
 
   // Something is watched more often than an idle feed would look.
@@ -90,8 +94,9 @@ class Vigil {
 
   int64_t staleness_ns_ = 0;
   struct Publisher {
-    int64_t told_ns = 0;  // all it was told of before this has been published
-    int64_t beat_ns = 0;  // the next beat will be sent after this
+    int64_t told_ns = 0;   // all it was told of before this has been published
+    int64_t beat_ns = 0;   // the next beat will be sent after this
+    bool adopted = false;  // known from a peer alone
   };
   std::unordered_map<uint32_t, Publisher> publishers_;  // by sender
   bool too_many_ = false;

@@ -264,6 +264,33 @@ TEST_CASE("a peer that publishes itself is followed from the start") {
   CHECK(b.feed().publishers_lost == 1);
 }
 
+TEST_CASE("a publisher dies, and its successor joins: what its clients were told of holds") {
+  Fleet f(proxies_publish());
+  ProxyNode& peer = f.add();
+  f.time.advance_ms(10);
+  ProxyNode& dies = f.add();
+  f.time.advance_ms(50);
+  WireClient& writer = f.client(dies);
+  CHECK(f.ask(writer, kUpdateOne) == "C:UPDATE 1 Z:I");
+  f.time.advance_ms(300);
+  REQUIRE(dies.feed().vouching);
+  CHECK(f.ask(writer, kTwo) == kOldTwo);  // Redis has it
+  f.postgres.hold_control(false, true, &dies.control_loop());
+  CHECK(f.ask(writer, "UPDATE bench SET v = 21 WHERE id = 2") == "C:UPDATE 1 Z:I");
+  f.stop(dies);
+  f.postgres.release_control();
+
+  ProxyNode& successor = f.add();
+  WireClient& reader = f.client(successor);
+  for (int i = 0; i < 150; ++i) {
+    CHECK(f.ask(reader, kTwo) == "T:v D:21 C:SELECT 1 Z:I");
+    f.time.advance_ms(10);
+  }
+  CHECK(successor.feed().joins == 1);
+  CHECK(successor.count(Counter::kHitsL1) > 0);
+  CHECK(peer.feed().publishers_lost == 1);
+}
+
 // Two proxies that publish: a client of the one carries, and has stopped to read; a client of the
 // other has the answer in memory that is about to change.
 struct LazyClient {

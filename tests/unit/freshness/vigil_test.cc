@@ -160,5 +160,26 @@ TEST_CASE("a lost session begins anew") {
   CHECK(stage.vigil.blocks_lease());
 }
 
+TEST_CASE("who is known from a peer alone must be heard, or end, before there is a lease") {
+  Vigil vigil;
+  vigil.set_staleness(1000);
+  vigil.begin_session(0);
+  vigil.adopt({{1, 100, 50}, {2, 100, 50}}, 200);
+  CHECK(vigil.blocks_lease());
+  CHECK(vigil.lease_end_ns() == 0);
+  CHECK_FALSE(vigil.give_up(300));
+  vigil.heard({1, false, 250, 0});
+  CHECK(vigil.blocks_lease());
+  SUBCASE("heard") { vigil.heard({2, false, 250, 0}); }
+  SUBCASE("its end") { vigil.ended(2); }
+  SUBCASE("given up") {
+    CHECK(vigil.give_up(900));
+    CHECK(vigil.blocks_lease());  // until a look
+    return;
+  }
+  CHECK_FALSE(vigil.blocks_lease());
+  CHECK(vigil.lease_end_ns() > 1000);
+}
+
 }  // namespace
 }  // namespace pgfresh::freshness
