@@ -47,6 +47,10 @@ inline constexpr size_t kPreparedBytesMax = 16 * 1024 * 1024;
 // texts like BEGIN, and what is forgotten is parsed when it is used.
 inline constexpr size_t kAcceptedMax = 32;
 
+// A BEGIN that was answered here, with the settings of its block that were, too: sent as one Query.
+// Beyond, PostgreSQL is told of the block.
+inline constexpr size_t kDeferredBytesMax = 64 * 1024;
+
 // Distinct key values a trigger reports in one event (freshness.md, rule 2), and its size:
 // NOTIFY takes less than 8000 bytes (src/backend/commands/async.c, NOTIFY_PAYLOAD_MAX_LENGTH).
 inline constexpr size_t kEventKeysMax = 64;

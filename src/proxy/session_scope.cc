@@ -249,14 +249,16 @@ bool Session::answer_setting(const query::Statement& statement, bool extended) {
   }
   // Each of them in one call, as many as the statement has.
   if (found->changes.size() != statement.setting_changes.size()) return false;
+  std::string sql;
   for (const FollowedChange& change : found->changes) {
-    std::string sql = "SELECT pg_catalog.set_config('" + change.name + "', '";
+    sql += "; SELECT pg_catalog.set_config('" + change.name + "', '";
     for (const char c : change.value) {
       sql += c;
       if (c == '\'') sql += c;
     }
-    transaction_.defer_setting(sql + "', true)");
+    sql += "', true)";
   }
+  if (!transaction_.defer_settings(sql)) return false;
   worker_.counters().add(Counter::kSettingsFollowed);
   scope_.follow_here(found->now, found->after_commit);
   reply_setting(statement, found->changes, extended);

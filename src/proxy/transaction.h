@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/limits.h"
 #include "freshness/domain.h"
 
 namespace pgfresh::proxy {
@@ -37,11 +38,13 @@ class Transaction {
   // BEGIN was answered by the proxy; `text` is sent before anything else goes to the server.
   void defer(std::string text) { deferred_begin_ = std::move(text); }
   [[nodiscard]] bool deferred() const { return !deferred_begin_.empty(); }
-  // A statement that sets something until the end of the block, and is sent with its BEGIN.
-  // REQUIRES: deferred().
-  void defer_setting(std::string_view sql) {
-    deferred_begin_.append("; ").append(sql);
+  // Statements that set something until the end of the block, and are sent with its BEGIN; `sql`:
+  // each behind "; ". False, and nothing is done, when there is no room. REQUIRES: deferred().
+  [[nodiscard]] bool defer_settings(std::string_view sql) {
+    if (deferred_begin_.size() + sql.size() > limits::kDeferredBytesMax) return false;
+    deferred_begin_.append(sql);
     settings_deferred_ = true;
+    return true;
   }
   [[nodiscard]] bool settings_deferred() const { return settings_deferred_; }
   // COMMIT or ROLLBACK of a block nothing of which was sent, or the text is being sent now.
