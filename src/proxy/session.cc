@@ -252,8 +252,10 @@ void Session::end(std::string_view sqlstate, std::string_view text) {
     stop_hearing();
     return;
   }
+  // In the middle of a message the client would take it for the rest of a row.
   std::string message;
-  wire::write_error(message, wire::Severity::kFatal, sqlstate, text);
+  const bool in_message = state_ == State::kRaw || (server_ && server_->framer().in_parts());
+  if (!in_message) wire::write_error(message, wire::Severity::kFatal, sqlstate, text);
   close(text, message);
 }
 

@@ -61,6 +61,8 @@ class Framer {
   [[nodiscard]] bool at_boundary() const {
     return state_ == State::kBetween || state_ == State::kHandedOut;
   }
+  // A message has gone out in part, and its end has not come.
+  [[nodiscard]] bool in_parts() const { return state_ == State::kInParts; }
   [[nodiscard]] size_t held_bytes() const { return held_.capacity(); }
   [[nodiscard]] const std::string& error() const { return error_; }
 

@@ -45,3 +45,59 @@ def test_settings_of_a_deferred_block(own_play):
     assert rows(wire.query("SELECT current_setting('app.tenant')")) == [[b"a"]]
     wire.query("ROLLBACK")
     assert rows(wire.query("SELECT id FROM note")) == []
+
+
+def serve(listener, answer):
+    """A PostgreSQL that takes anybody in and answers each Query with answer(text)."""
+    def need(conn, count):
+        got = b""
+        while len(got) < count:
+            more = conn.recv(count - len(got))
+            if not more:
+                raise EOFError
+            got += more
+        return got
+
+    def talk(conn):
+        with contextlib.suppress(OSError, EOFError), conn:
+            while True:
+                body = need(conn, struct.unpack("!I", need(conn, 4))[0] - 4)
+                if struct.unpack("!I", body[:4])[0] != SSL_REQUEST:
+                    break
+                conn.sendall(b"N")
+            conn.sendall(message("R", bytes(4)) + message("K", bytes(7) + b"\1")
+                         + message("Z", b"I"))
+            while True:
+                kind = need(conn, 1)
+                body = need(conn, struct.unpack("!I", need(conn, 4))[0] - 4)
+                if kind == b"Q":
+                    conn.sendall(answer(body))
+
+    with contextlib.suppress(OSError):
+        while True:
+            threading.Thread(target=talk, args=(listener.accept()[0],), daemon=True).start()
+
+
+@pytest.mark.parametrize("end", ["kill", "int"])
+def test_no_last_words_in_the_middle_of_a_row(end):
+    """They would be taken for the rest of it: a row that nobody has written."""
+    columns = message("T", b"\0\1name\0" + bytes(6) + struct.pack("!IhiH", 25, -1, -1, 0))
+    row = message("D", b"\0\1" + struct.pack("!I", 1000) + b"A" * 1000)
+    nothing = message("C", b"SELECT 0\0") + message("Z", b"I")
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=serve, args=(listener, lambda sql: columns + row[:-40]
+                                         if b"name" in sql else nothing), daemon=True).start()
+    url = f"postgresql://postgres@127.0.0.1:{listener.getsockname()[1]}/postgres?sslmode=disable"
+    with listener, Pgfresh(url, {"console.users": "boss:pw"}) as proxy, \
+            Wire(port=proxy.port) as wire:
+        wire.login("postgres", "postgres")
+        wire.send(query("SELECT name FROM whatever"))
+        assert types(wire.until("T")) == "T"
+        if end == "kill":
+            with Wire(port=proxy.port).login("boss", "pgfresh", "pw") as boss:
+                number = next(row[0] for row in rows(boss.query("SHOW CLIENTS"))
+                              if row[2] == b"postgres")
+                boss.query(f"KILL {number.decode()}")
+        else:
+            proxy.signal(2)
+        assert rows(wire.until_closed()) == []
