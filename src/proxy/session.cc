@@ -278,6 +278,8 @@ void Session::leave() {
 // Lets go of the server and sends the last words; the session goes when the client has gone.
 void Session::close(std::string_view why, std::string_view last_bytes) {
   if (state_ == State::kClosed || state_ == State::kClosing) return;
+  // Bytes of ours in the middle of what the client has not sent whole would complete it.
+  if (state_ == State::kRaw || client_framer_.in_parts()) server_in_message_ = true;
   if (state_ != State::kRaw) flush();
   if (worker_.shared().log.enabled(LogLevel::kDebug)) {
     worker_.shared().log.event(LogLevel::kDebug, "session_ended",
@@ -340,10 +342,12 @@ void Session::release_server() {
   }
   word_came();
   stop_carrying();
-  std::string terminate;
-  wire::write_terminate(terminate);
-  const Slice slice{terminate, nullptr};
-  if (state_ != State::kRaw) server_->stream().write({&slice, 1});
+  if (!server_in_message_) {
+    std::string terminate;
+    wire::write_terminate(terminate);
+    const Slice slice{terminate, nullptr};
+    server_->stream().write({&slice, 1});
+  }
   // Its events may be on the stack, and bytes of the client may still wait to be sent.
   worker_.see_off(std::move(server_));
 }

@@ -398,6 +398,7 @@ class Session {
   bool hearing_ = false;    // closing, but for what PostgreSQL has still to say
   bool client_gone_ = false;
   bool server_gone_ = false;
+  bool server_in_message_ = false;  // closing: what PostgreSQL was sent last is not whole
   bool server_said_last_ = false;  // PostgreSQL has told the client why it ends
   std::string notice_head_;        // of a NoticeResponse that comes in parts
   enum class NoticePart : uint8_t { kNone, kCollecting, kForwarding, kSwallowing };

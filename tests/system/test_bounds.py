@@ -101,3 +101,16 @@ def test_no_last_words_in_the_middle_of_a_row(end):
         else:
             proxy.signal(2)
         assert rows(wire.until_closed()) == []
+
+
+def test_a_message_that_was_not_sent_whole_is_not_completed(play):
+    """Bytes of pgfresh's own behind it would be its end, and PostgreSQL would carry it out."""
+    play.sql("CREATE TABLE victim AS SELECT n FROM generate_series(1, 10) n")
+    wire = play.wire()
+    whole = query(f"DELETE FROM victim /*{'x' * 100_000}*/;")
+    wire.send(whole[:-2])
+    time.sleep(0.3)
+    wire.abort()
+    time.sleep(0.5)
+    assert play.sql("SELECT count(*) FROM victim").strip() == "10"
+    play.sql("DROP TABLE victim")
