@@ -90,6 +90,10 @@ void Session::take_input(std::string_view bytes) {
       block(Block::kStatements);
       break;
     }
+    if (waits_for_login(bytes)) {
+      block(Block::kLogin);
+      break;
+    }
     const wire::Cut cut = client_framer_.next(bytes, frame);
     if (cut == wire::Cut::kNeedMore) break;
     if (cut == wire::Cut::kBroken) {

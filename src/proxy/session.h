@@ -186,6 +186,7 @@ class Session {
   void server_connected(std::unique_ptr<Stream> stream, const std::string& error);
   void take_login_reply(const wire::Frame& frame);
   void take_authentication(const wire::Frame& frame);
+  [[nodiscard]] bool waits_for_login(std::string_view next) const;
   void take_login_message(const wire::Frame& frame);
   void login_done();
 

@@ -160,16 +160,17 @@ void Session::server_connected(std::unique_ptr<Stream> stream, const std::string
   resume_input();
 }
 
+// What is no password may be meant for later, where none is asked for. It waits, and is not cut into
+// messages, until that is known.
+bool Session::waits_for_login(std::string_view next) const {
+  return state_ == State::kLogin && client_framer_.at_boundary() && !next.empty() &&
+         next.front() != 'p' && next.front() != 'X';
+}
+
 // The client's side of the exchange: passwords, in whatever form PostgreSQL asked for.
 void Session::take_login_message(const wire::Frame& frame) {
   if (frame.type == 'X') {
     close("client gave up during login");
-    return;
-  }
-  if (frame.type != 'p') {
-    // It may be meant for later, where no password is asked for. It waits until that is known.
-    input_.assign(frame.bytes);
-    block(Block::kLogin);
     return;
   }
   server_->outbox().add(frame.bytes);

@@ -114,3 +114,13 @@ def test_a_message_that_was_not_sent_whole_is_not_completed(play):
     time.sleep(0.5)
     assert play.sql("SELECT count(*) FROM victim").strip() == "10"
     play.sql("DROP TABLE victim")
+
+
+def test_a_long_message_behind_the_startup_packet(play):
+    """Where no password is asked for, nobody has to wait for the end of the login."""
+    wire = play.keep(Wire(port=play.proxy.port))
+    sql = f"SELECT length('{'x' * 200_000}')"
+    wire.send(startup({"user": "postgres", "database": play.database}), query(sql))
+    assert types(wire.until_ready())[-2:] == "KZ"
+    assert rows(wire.until_ready()) == [[b"200000"]]
+    assert rows(wire.query("SELECT 5")) == [[b"5"]]
