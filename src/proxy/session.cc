@@ -110,6 +110,8 @@ void Session::take_input(std::string_view bytes) {
       // The framer gives its buffer to the next message: nothing may point there any more.
       keep_held_bytes();
       flush();
+    } else if (client_out_.size() > limits::kQueueHighBytes) {
+      flush();  // a thousand hits may lie in one read: a client that takes none waits for the rest
     }
   }
   taking_input_ = false;

@@ -124,3 +124,44 @@ def test_a_long_message_behind_the_startup_packet(play):
     assert types(wire.until_ready())[-2:] == "KZ"
     assert rows(wire.until_ready()) == [[b"200000"]]
     assert rows(wire.query("SELECT 5")) == [[b"5"]]
+
+
+def test_hits_that_nobody_reads(own_play):
+    """One read of the socket may ask for thousands of answers. Who does not take them holds no more
+    than a few in memory, whatever becomes of them in the cache."""
+    play = own_play({"workers": 1})
+    play.sql("CREATE TABLE big (id int PRIMARY KEY, b text);"
+             "INSERT INTO big SELECT n, repeat(md5(n::text), 12000) FROM generate_series(1, 50) n;"
+             "SELECT pgfresh.watch('big')")
+    app = play.wire()
+    texts = [f"SELECT b FROM big WHERE id = {n}" for n in range(1, 51)]
+
+    def fill():
+        for text in texts:
+            hit(app, text)
+
+    fill()
+    before = play.proxy.rss_bytes()
+    for _ in range(6):
+        fill()
+        lazy = play.wire()
+        hit(lazy, "SELECT name FROM item WHERE id = 1")
+        lazy.send(b"".join(query(text) for text in texts))
+        time.sleep(0.3)
+        play.sql("UPDATE big SET b = b || 'x'")
+    assert play.proxy.rss_bytes() - before < 40 * MB  # 19 MB are cached
+    play.send_home()
+
+
+def test_a_read_full_of_hits_is_answered(own_play):
+    play = own_play({"workers": 1})
+    play.sql("CREATE TABLE big (id int PRIMARY KEY, b text);"
+             "INSERT INTO big SELECT n, repeat(md5(n::text), 12000) FROM generate_series(1, 10) n;"
+             "SELECT pgfresh.watch('big')")
+    wire = play.wire()
+    hit(wire, "SELECT length(b), b FROM big WHERE id = 3")
+    wire.send(query("SELECT length(b), b FROM big WHERE id = 3") * 40)
+    time.sleep(0.5)
+    for _ in range(40):
+        assert [row[0] for row in rows(wire.until_ready())] == [b"384000"]
+    assert rows(wire.query("SELECT 1")) == [[b"1"]]
