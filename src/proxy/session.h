@@ -188,6 +188,7 @@ class Session {
   void take_authentication(const wire::Frame& frame);
   [[nodiscard]] bool waits_for_login(std::string_view next) const;
   void take_login_message(const wire::Frame& frame);
+  [[nodiscard]] std::string database_name() const;
   void login_done();
 
   // session_client.cc, session_extended.cc, session_forward.cc

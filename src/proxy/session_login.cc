@@ -224,6 +224,17 @@ void Session::take_authentication(const wire::Frame& frame) {
   forward_to_client(frame);
 }
 
+// As PostgreSQL has it: a longer name means the same database (NAMEDATALEN).
+std::string Session::database_name() const {
+  constexpr size_t kNameBytesMax = 63;
+  const std::string_view given = startup_.get("database");
+  std::string_view name = given.empty() ? startup_.get("user") : given;
+  if (name.size() <= kNameBytesMax) return std::string(name);
+  size_t end = kNameBytesMax;
+  while (end > 0 && (static_cast<unsigned char>(name[end]) & 0xC0) == 0x80) --end;  // UTF-8
+  return std::string(name.substr(0, end));
+}
+
 void Session::login_done() {
   worker_.counters().add(Counter::kLogins);
   if (replication_) {
@@ -233,9 +244,7 @@ void Session::login_done() {
     return;
   }
   state_ = State::kReady;
-  const std::string database(startup_.get("database").empty() ? startup_.get("user")
-                                                              : startup_.get("database"));
-  domain_ = worker_.shared().domain_of(database);
+  domain_ = worker_.shared().domain_of(database_name());
   if (domain_ != nullptr) {
     domain_->add_backend(server_->key.pid);
     domain_->settler().wanted();

@@ -77,10 +77,8 @@ void Session::send_probe() {
 
 void Session::take_probe_row() {
   const std::string message = std::exchange(probe_row_, {});
-  const std::string database(startup_.get("database").empty() ? startup_.get("user")
-                                                              : startup_.get("database"));
   const auto row = wire::read_data_row(std::string_view(message).substr(wire::kHeaderBytes));
-  if (row) probe_answer_ = read_probe(database, *row, probe_names_);
+  if (row) probe_answer_ = read_probe(database_name(), *row, probe_names_);
 }
 
 void Session::take_probe_reply(const wire::Frame& frame) {

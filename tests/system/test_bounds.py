@@ -165,3 +165,23 @@ def test_a_read_full_of_hits_is_answered(own_play):
     for _ in range(40):
         assert [row[0] for row in rows(wire.until_ready())] == [b"384000"]
     assert rows(wire.query("SELECT 1")) == [[b"1"]]
+
+
+def test_a_longer_name_of_the_same_database(own_play, server):
+    """PostgreSQL cuts names to 63 bytes."""
+    play = own_play()
+    name = "d" * 63
+    server.create_database(name, template="stage")
+    try:
+        reader = play.keep(Wire(port=play.proxy.port)).login("postgres", name)
+        writer = play.keep(Wire(port=play.proxy.port)).login("postgres", name + "xyz")
+        sql = "SELECT name FROM item WHERE id = 61"
+        hit(reader, sql)
+        hit(writer, sql)
+        for number in range(100):
+            writer.query(f"UPDATE item SET name = 'v{number}' WHERE id = 61")
+            assert rows(reader.query(sql)) == [[f"v{number}".encode()]]
+    finally:
+        play.send_home()
+        play.proxy.stop()
+        server.psql(f"DROP DATABASE {name} WITH (FORCE)")
