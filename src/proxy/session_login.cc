@@ -2,7 +2,10 @@
 // itself: its startup parameters and its password messages pass through, and so does whatever
 // PostgreSQL answers. pgfresh adds one parameter, keeps the cancel key, and removes what only works
 // on PostgreSQL's own TLS connection (channel binding).
+#include <algorithm>
+
 #include "base/limits.h"
+#include "base/text.h"
 #include "proxy/session.h"
 
 namespace pgfresh::proxy {
@@ -15,9 +18,16 @@ constexpr uint32_t kAuthenticationSasl = 10;
 constexpr std::string_view kConsoleDatabase = "pgfresh";
 constexpr uint16_t kProtocolMajor = 3;
 
+// What PostgreSQL reads as true, or "database"; what it cannot read it refuses (parse_bool()).
 bool wants_replication(const wire::StartupMessage& startup) {
   const std::string_view value = startup.get("replication");
-  return !value.empty() && value != "false" && value != "off" && value != "no" && value != "0";
+  if (value == "database" || value == "1") return true;
+  const auto begins = [value](std::string_view word, size_t least) {
+    return value.size() >= least && value.size() <= word.size() &&
+           std::equal(value.begin(), value.end(), word.begin(),
+                      [](char given, char wanted) { return lower(given) == wanted; });
+  };
+  return begins("true", 1) || begins("yes", 1) || begins("on", 2);
 }
 
 // The mechanisms of AuthenticationSASL without SCRAM-SHA-256-PLUS: the client's TLS, if it has

@@ -185,3 +185,15 @@ def test_a_longer_name_of_the_same_database(own_play, server):
         play.send_home()
         play.proxy.stop()
         server.psql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_replication_that_is_none(play):
+    """PostgreSQL reads f, FALSE and n as no: an ordinary session, whose writes are seen at once."""
+    app = play.app()
+    sql = "SELECT name FROM item WHERE id = 61"
+    play.hot(app, sql)
+    for spelled in ("f", "FALSE", "n", "of"):
+        writer = play.wire(replication=spelled)
+        for number in range(30):
+            writer.query(f"UPDATE item SET name = '{spelled} {number}' WHERE id = 61")
+            assert one(app, sql) == f"{spelled} {number}"
