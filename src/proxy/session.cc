@@ -1,5 +1,7 @@
 #include "proxy/session.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "base/limits.h"
 
@@ -417,7 +419,7 @@ void Session::check_time(int64_t now_ns) {
   }
   if (state_ == State::kReady && settings.idle_ms_max > 0 && server_ &&
       server_->replies().empty() && block_ == Block::kNone &&
-      now_ns - active_ns_ > settings.idle_ms_max * kNsPerMs) {
+      now_ns - std::max(active_ns_, idle_from_ns_) > settings.idle_ms_max * kNsPerMs) {
     end("57P05", "terminating connection due to idle-session timeout (limits.idle_time)");
   }
 }

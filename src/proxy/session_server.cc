@@ -387,6 +387,7 @@ void Session::take_ready(const wire::Frame& frame) {
     return;
   }
   replies.pop();
+  idle_from_ns_ = worker_.now_ns();
   settle(transaction_.ready(*status, sequence));
   keep_unmarked_open();
   // A block that follows upon COMMIT, in the same message or by AND CHAIN, was begun under no lease

@@ -197,3 +197,11 @@ def test_replication_that_is_none(play):
         for number in range(30):
             writer.query(f"UPDATE item SET name = '{spelled} {number}' WHERE id = 61")
             assert one(app, sql) == f"{spelled} {number}"
+
+
+def test_idle_time_begins_when_the_answer_has_come(own_play):
+    play = own_play({"limits.idle_time": "4s"})
+    wire = play.wire()
+    wire.query("SELECT pg_sleep(5)")
+    time.sleep(1.5)
+    assert rows(wire.query("SELECT 1")) == [[b"1"]]
