@@ -37,6 +37,7 @@ class Attempt final : public std::enable_shared_from_this<Attempt>, private Stre
 
   void resolved(std::vector<sockaddr_storage> addresses, std::string error);
   void try_address(Tls tls);
+  void open_stream();
   void try_next(const std::string& why);
   void connected(int status);
   void answered();
@@ -117,6 +118,10 @@ void Attempt::try_address(Tls tls) {
   answer_.clear();
   ended_.clear();
   timeout_ = loop_.after(target().connect_timeout_ms, [this] { try_next("timeout expired"); });
+  open_stream();
+}
+
+void Attempt::open_stream() {
   auto told = [this](int status) { connected(status); };
   if (target().is_unix()) {
     stream_ = UvStream::connect_unix(loop_, target().socket_path(), told);
@@ -142,7 +147,7 @@ void Attempt::try_next(const std::string& why) {
 void Attempt::connected(int status) {
   if (status == UV_EAGAIN && target().is_unix()) {
     stream_.reset();
-    retry_ = loop_.after(kQueueFullMs, [this] { try_address(Tls::kNever); });
+    retry_ = loop_.after(kQueueFullMs, [this] { open_stream(); });
     return;
   }
   if (status != 0) {

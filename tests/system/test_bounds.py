@@ -205,3 +205,22 @@ def test_idle_time_begins_when_the_answer_has_come(own_play):
     wire.query("SELECT pg_sleep(5)")
     time.sleep(1.5)
     assert rows(wire.query("SELECT 1")) == [[b"1"]]
+
+
+def test_a_full_queue_does_not_stop_the_clock(tmp_path):
+    """A PostgreSQL that stands still accepts nobody: connect_timeout ends the attempt."""
+    held = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{tmp_path}/.s.PGSQL.5432")
+        listener.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                held.append(socket.socket(socket.AF_UNIX))
+                held[-1].setblocking(False)
+                held[-1].connect(f"{tmp_path}/.s.PGSQL.5432")
+        url = f"host={tmp_path} user=postgres dbname=postgres connect_timeout=1"
+        with Pgfresh(url) as proxy, Wire(port=proxy.port) as wire:
+            wire.send(startup({"user": "postgres", "database": "postgres"}))
+            assert [m.sqlstate for m in wire.until_closed(timeout=6)] == ["08006"]
+    for one_held in held:
+        one_held.close()
