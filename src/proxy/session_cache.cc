@@ -26,6 +26,16 @@ bool takes_time_of_day(std::string_view oids) {
   return false;
 }
 
+// PostgreSQL wants no format for the columns, one for all of them, or one for each; that all are text
+// is left out of the key, so that the number is. An answer without rows may not show its columns.
+bool formats_fit(const wire::BindMessage* bind, std::string_view body) {
+  constexpr size_t kCountAt = wire::kHeaderBytes;  // of columns, in RowDescription and DataRow
+  const size_t formats = bind == nullptr ? 0 : bind->result_formats.size() / 2;
+  if (formats <= 1 || body.size() < kCountAt + 2 || (body[0] != 'T' && body[0] != 'D')) return true;
+  return formats == (static_cast<size_t>(static_cast<uint8_t>(body[kCountAt])) << 8 |
+                     static_cast<uint8_t>(body[kCountAt + 1]));
+}
+
 }  // namespace
 
 bool Session::caching() const {
@@ -173,7 +183,8 @@ Session::Answer Session::look_up(const Question& question, const Scope& scope,
     const uint64_t shown = question.prepared != nullptr ? question.prepared->shape : 0;
     const uint64_t shape = question.found_shape != 0 ? question.found_shape : shown;
     const bool fits = (question.wanted != Wanted::kDescribedRows || entry->has_description()) &&
-                      (shape == 0 || shape == entry->shape);
+                      (shape == 0 || shape == entry->shape) &&
+                      formats_fit(question.bind, entry->body());
     switch (freshness::judge(domain_->tokens(), entry->stamp())) {
       case freshness::Judgement::kFresh: {
         if (!fits) break;

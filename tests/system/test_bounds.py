@@ -8,10 +8,9 @@ import time
 import pytest
 
 from pgfresh_proc import Pgfresh, wait_until
-from pgserver import free_port
 from play import one
-from pgwire import (SSL_REQUEST, Wire, bind, describe, execute, message, parse, query, rows,
-                    startup, sync, types)
+from pgwire import (SSL_REQUEST, Wire, bind, describe, execute, message, parse, query, rows, startup,
+                    sync, types)
 
 MB = 1 << 20
 
@@ -224,3 +223,20 @@ def test_a_full_queue_does_not_stop_the_clock(tmp_path):
             assert [m.sqlstate for m in wire.until_closed(timeout=6)] == ["08006"]
     for one_held in held:
         one_held.close()
+
+
+def test_formats_that_do_not_fit(play):
+    """PostgreSQL refuses two formats for one column, be the answer at hand or not."""
+    sql = "SELECT name FROM item WHERE id = 62"
+    wire = play.wire()
+    hit(wire, sql)
+    wire.send(parse(sql), bind(result_formats=(0, 0)), execute(), sync())
+    assert [m.sqlstate for m in wire.until_ready() if m.type == "E"] == ["08P01"]
+    for formats in ((), (0,)):
+        wire.send(parse(sql), bind(result_formats=formats), execute(), sync())
+        assert rows(wire.until_ready()) == [[b"item 62"]]
+    sql = "SELECT id, name FROM item WHERE id = 62"
+    hit(wire, sql)
+    wire.send(parse(sql), bind(result_formats=(0, 0)), execute(), sync())
+    assert rows(wire.until_ready()) == [[b"62", b"item 62"]]
+    assert rows(wire.query("SHOW pgfresh.last"))[0][0] == b"hit"
