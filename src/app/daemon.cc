@@ -122,14 +122,15 @@ std::string Daemon::start() {
     workers_.push_back(
         std::make_unique<WorkerThread>(upstream_, redis_setup_, shared_, settings, console));
   }
+  // Whoever sees us listen may send one: it is taken when the loop runs.
+  signals_ =
+      std::make_unique<net::Signals>(control_, std::initializer_list<int>{SIGHUP, SIGTERM, SIGINT},
+                                     [this](int number) { catch_signal(number); });
   for (std::string error : {open_listeners(), open_http()}) {
     if (!error.empty()) return error;
   }
   for (auto& worker : workers_) worker->start();
   if (redis_) redis_->start();
-  signals_ =
-      std::make_unique<net::Signals>(control_, std::initializer_list<int>{SIGHUP, SIGTERM, SIGINT},
-                                     [this](int number) { catch_signal(number); });
   // The database of the upstream URL is wanted for sure: its feed need not wait for a session.
   const std::string& database = upstream_->target.database;
   domains_->keep(database.empty() ? upstream_->target.user : database);
