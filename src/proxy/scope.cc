@@ -10,9 +10,10 @@
 namespace pgfresh::proxy {
 namespace {
 
-// Scopes kept in the table, of about a kilobyte each: 50 MB. An application whose users are told
-// apart by a custom setting has one for each of them.
+// Scopes kept in the table, and their memory: they are of about a kilobyte each, but settings may
+// be long. An application whose users are told apart by a custom setting has one for each of them.
 constexpr size_t kScopesMax = 50'000;
+constexpr size_t kScopesBytesMax = size_t{64} << 20;
 
 // Settings that can change the bytes or the meaning of an answer (PostgreSQL manual, "Client
 // Connection Defaults", "Version and Platform Compatibility"), and those of extensions that
@@ -293,17 +294,37 @@ std::vector<std::string> custom_names_of_options(std::string_view options) {
   return names;
 }
 
+// What a scope and its place in the table cost.
+size_t ScopeTable::charge(const Scope& scope) {
+  constexpr size_t kFixedBytes = 512;
+  size_t bytes = kFixedBytes + 2 * scope.bytes.size();
+  for (const auto& [name, value] : scope.custom) bytes += name.size() + value.size();
+  return bytes;
+}
+
 ScopeRef ScopeTable::intern(Scope scope) {
   const std::lock_guard lock(mutex_);
   if (const auto found = scopes_.find(scope.bytes); found != scopes_.end()) return found->second;
-  if (scopes_.size() >= kScopesMax) make_room();
+  const size_t bytes = charge(scope);
+  const auto is_room = [&] {
+    return scopes_.size() < kScopesMax && bytes_ + bytes <= kScopesBytesMax;
+  };
+  if (!is_room()) make_room();
   scope.id = next_id_++;
   std::string parsed_under = scope.bytes.substr(0, scope.parse_bytes);
   // Then prepared statements are parsed once more before they are looked up again.
-  if (parse_ids_.size() >= kScopesMax) parse_ids_.clear();
-  scope.parse_id = parse_ids_.try_emplace(std::move(parsed_under), scope.id).first->second;
+  if (parse_ids_.size() >= kScopesMax || parse_bytes_ > kScopesBytesMax) {
+    parse_ids_.clear();
+    parse_bytes_ = 0;
+  }
+  const auto [parsed, made] = parse_ids_.try_emplace(std::move(parsed_under), scope.id);
+  if (made) parse_bytes_ += scope.parse_bytes;
+  scope.parse_id = parsed->second;
   auto shared = std::make_shared<const Scope>(std::move(scope));
-  if (scopes_.size() < kScopesMax) scopes_.emplace(shared->bytes, shared);
+  if (is_room()) {
+    scopes_.emplace(shared->bytes, shared);
+    bytes_ += bytes;
+  }
   return shared;
 }
 
@@ -328,8 +349,10 @@ void ScopeTable::make_room() {
   const auto middle = idle.begin() + static_cast<std::ptrdiff_t>(idle.size() / 2);
   std::nth_element(idle.begin(), middle, idle.end());
   const uint64_t newest = *middle;
-  std::erase_if(scopes_, [newest](const auto& item) {
-    return item.second.use_count() == 1 && item.second->id <= newest;
+  std::erase_if(scopes_, [this, newest](const auto& item) {
+    const bool gone = item.second.use_count() == 1 && item.second->id <= newest;
+    if (gone) bytes_ -= charge(*item.second);
+    return gone;
   });
 }
 

@@ -88,11 +88,14 @@ class ScopeTable {
   [[nodiscard]] size_t size() const;
 
  private:
+  [[nodiscard]] static size_t charge(const Scope& scope);
   void make_room();
 
   mutable std::mutex mutex_;
   std::unordered_map<std::string, ScopeRef> scopes_;
+  size_t bytes_ = 0;  // charged for them
   std::unordered_map<std::string, uint64_t> parse_ids_;
+  size_t parse_bytes_ = 0;  // of their keys
   uint64_t next_id_ = 1;
 };
 

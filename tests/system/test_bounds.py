@@ -23,13 +23,18 @@ def hit(wire, sql):
     return wait_until(asked, "a hit")[0]
 
 
-def test_settings_of_a_deferred_block(own_play):
-    """SET LOCAL in a block that PostgreSQL has not been told of is kept here; not for ever."""
-    play = own_play()
+def guard_by_tenant(play):
+    """A table whose policy reads a setting, which is followed therefore."""
     play.sql("CREATE TABLE note (id int PRIMARY KEY, tenant text); INSERT INTO note VALUES (1, 'a');"
              "ALTER TABLE note ENABLE ROW LEVEL SECURITY;"
              "CREATE POLICY by_tenant ON note USING (tenant = current_setting('app.tenant', true));"
              "GRANT ALL ON note TO anna; SELECT pgfresh.watch('note')")
+
+
+def test_settings_of_a_deferred_block(own_play):
+    """SET LOCAL in a block that PostgreSQL has not been told of is kept here; not for ever."""
+    play = own_play()
+    guard_by_tenant(play)
     wire = play.wire("anna")
     hit(wire, "SELECT id FROM note")
     wire.query("BEGIN")
@@ -240,3 +245,20 @@ def test_formats_that_do_not_fit(play):
     wire.send(parse(sql), bind(result_formats=(0, 0)), execute(), sync())
     assert rows(wire.until_ready()) == [[b"62", b"item 62"]]
     assert rows(wire.query("SHOW pgfresh.last"))[0][0] == b"hit"
+
+
+def test_settings_that_are_remembered(own_play):
+    """Each identity has a scope, and some have a kilobyte of claims. There is a bound for all."""
+    play = own_play()
+    guard_by_tenant(play)
+    wire = play.wire("anna")
+    hit(wire, "SELECT id FROM note")
+    before = play.proxy.rss_bytes()
+    for turn in range(200):
+        wire.send(*[query("BEGIN") + query(f"SET LOCAL app.tenant = '{turn} {n} {'v' * 7900}'")
+                    + query("ROLLBACK") for n in range(50)])
+        assert all(types(wire.until_ready()) == "CZ" for _ in range(150))
+    assert play.proxy.rss_bytes() - before < 150 * MB  # 80 MB have been sent
+    wire.query("BEGIN")
+    wire.query("SET LOCAL app.tenant = 'a'")
+    assert hit(wire, "SELECT id FROM note") == [[b"1"]]
