@@ -77,7 +77,7 @@ class Session {
     kConnecting,  // waiting for the server connection
     kLogin,       // relaying authentication
     kReady,       // serving
-    kRaw,         // replication: bytes pass unread for good
+    kRaw,         // a stream of replication: bytes pass unread for good
     kClosing,     // the last bytes are on their way to the client
     kClosed,      // waiting to be destroyed
   };
@@ -349,7 +349,8 @@ class Session {
   Block block_ = Block::kNone;
   bool taking_input_ = false;
   bool left_ = false;
-  bool replication_ = false;
+  bool replication_ = false;  // never cached, for PostgreSQL takes no probe; what it writes is seen
+  bool physical_ = false;     // of replication: takes no SQL
   uint8_t encryption_requests_ = 0;
 
   std::unique_ptr<Stream> client_;

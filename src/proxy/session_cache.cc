@@ -39,13 +39,14 @@ bool formats_fit(const wire::BindMessage* bind, std::string_view body) {
 }  // namespace
 
 bool Session::caching() const {
-  return domain_ != nullptr && worker_.settings().cache_mode == CacheMode::kOn;
+  return domain_ != nullptr && !replication_ && worker_.settings().cache_mode == CacheMode::kOn;
 }
 
 // What stands against any look-up now, whatever the session's settings are.
 Reason Session::standing_reason(const query::Statement& statement) const {
   if (worker_.settings().cache_mode != CacheMode::kOn) return Reason::kOff;
   if (domain_ == nullptr) return Reason::kNotInstalled;
+  if (replication_) return Reason::kSessionOpaque;
   if (!statement.reasons.empty()) {
     return statement.kind == query::Kind::kSelect ? statement.reasons.front() : Reason::kNone;
   }

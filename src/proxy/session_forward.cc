@@ -97,7 +97,7 @@ bool may_reset_settings(const query::Statement& statement) {
 // A deferred BEGIN goes first, and before that whatever has to be said about notices; then what has
 // outlived the session.
 void Session::before_forward(MemoText* text) {
-  if (domain_ != nullptr && !server_->segment_open()) choose_inband(text);
+  if (domain_ != nullptr && !replication_ && !server_->segment_open()) choose_inband(text);
   if (text != nullptr && !text->statement().vacant_database.empty()) {
     worker_.shared().vacate(text->statement().vacant_database);
   }

@@ -136,6 +136,7 @@ void Session::begin_session(wire::StartupMessage startup) {
     return;
   }
   replication_ = wants_replication(startup_);
+  physical_ = replication_ && startup_.get("replication") != "database";
   state_ = State::kConnecting;
   client_->pause();
   connecting_ =
@@ -159,7 +160,7 @@ void Session::server_connected(std::unique_ptr<Stream> stream, const std::string
   wire::StartupMessage message = startup_;
   std::erase_if(message.parameters,
                 [](const auto& parameter) { return parameter.first == "pgfresh.inband"; });
-  if (!replication_) message.parameters.emplace_back("pgfresh.inband", "on");
+  if (!physical_) message.parameters.emplace_back("pgfresh.inband", "on");
   std::string bytes;
   wire::write_startup_message(bytes, message);
   state_ = State::kLogin;
@@ -247,7 +248,7 @@ std::string Session::database_name() const {
 
 void Session::login_done() {
   worker_.counters().add(Counter::kLogins);
-  if (replication_) {
+  if (physical_) {
     flush();
     state_ = State::kRaw;
     unblock(Block::kLogin);

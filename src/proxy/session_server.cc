@@ -198,7 +198,7 @@ void Session::take_reply(const wire::Frame& frame) {
       drop_fetch(Reason::kNotQuiet);
       break;
     case 'W':
-      // START_REPLICATION on an ordinary session cannot happen; whatever follows is not ours.
+      // START_REPLICATION: whatever follows is not ours.
       drop_fetch(Reason::kNotQuiet);
       forward_to_client(frame);
       flush();

@@ -450,13 +450,25 @@ TEST_CASE("switched off in the middle of a deferred block: its BEGIN still goes 
   CHECK(w.ask(a, "COMMIT") == "C:COMMIT Z:I");
 }
 
-TEST_CASE("a replication connection passes unread") {
+TEST_CASE("a physical replication connection passes unread") {
+  World w;
+  WireClient& a = w.client();
+  a.startup({{"user", "app"}, {"database", "shop"}, {"replication", "true"}});
+  w.run();
+  CHECK(a.take() == "R:0 S:server_version=15.8 K Z:I");
+  CHECK(w.postgres.backend()->startup().get("pgfresh.inband").empty());
+  CHECK(w.ask(a, kOne) == kOld);
+  CHECK(w.ask(a, kOne) == kOld);
+  CHECK(w.hits() == 0);
+}
+
+TEST_CASE("SQL over a replication connection is not cached, and its notices are seen") {
   World w;
   WireClient& a = w.client();
   a.startup({{"user", "app"}, {"database", "shop"}, {"replication", "database"}});
   w.run();
   CHECK(a.take() == "R:0 S:server_version=15.8 K Z:I");
-  CHECK(w.postgres.backend()->startup().get("pgfresh.inband").empty());
+  CHECK(w.postgres.backend()->startup().get("pgfresh.inband") == "on");
   CHECK(w.ask(a, kOne) == kOld);
   CHECK(w.ask(a, kOne) == kOld);
   CHECK(w.hits() == 0);

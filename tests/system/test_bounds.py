@@ -171,6 +171,19 @@ def test_a_read_full_of_hits_is_answered(own_play):
     assert rows(wire.query("SELECT 1")) == [[b"1"]]
 
 
+def test_sql_over_a_replication_connection(play):
+    """It is acknowledged through this proxy as any other."""
+    app = play.app()
+    sql = "SELECT name FROM item WHERE id = 63"
+    play.hot(app, sql)
+    wire = play.wire(replication="database")
+    for number in range(300):
+        assert "C" in types(wire.query(f"UPDATE item SET name = 'v{number}' WHERE id = 63"))
+        assert one(app, sql) == f"v{number}"
+    assert rows(wire.query(sql)) == [[b"v299"]]
+    assert types(wire.query("BEGIN; SELECT 1; COMMIT")) == "CTDCCZ"
+
+
 def test_a_longer_name_of_the_same_database(own_play, server):
     """PostgreSQL cuts names to 63 bytes."""
     play = own_play()

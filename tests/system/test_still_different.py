@@ -5,7 +5,6 @@ import time
 import pytest
 
 from pgfresh_proc import wait_until
-from play import one
 from pgwire import bind, describe, execute, parse, query, rows, sync, types
 
 
@@ -33,18 +32,6 @@ def test_portal_described_behind_its_execute(play, where):
     wire.send(describe("P"), sync())
     assert types(wire.until_ready()) == "TZ"
     assert wire.query("SELECT 1")[-1].text == "T"
-
-
-@pytest.mark.xfail(strict=True, reason="replication connections pass unread, with their SQL")
-def test_sql_over_a_replication_connection(play):
-    """P1: it was acknowledged through this proxy."""
-    app = play.app()
-    sql = "SELECT name FROM item WHERE id = 73"
-    play.hot(app, sql)
-    wire = play.wire(replication="database")
-    for number in range(500):
-        assert "C" in types(wire.query(f"UPDATE item SET name = 'v{number}' WHERE id = 73"))
-        assert one(app, sql) == f"v{number}"
 
 
 @pytest.mark.xfail(strict=True, reason="the end of what a client sends is taken for its leaving")
