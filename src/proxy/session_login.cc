@@ -15,6 +15,7 @@ namespace {
 constexpr int kEncryptionRequestsMax = 3;
 constexpr uint32_t kAuthenticationOk = 0;
 constexpr uint32_t kAuthenticationSasl = 10;
+constexpr uint32_t kAuthenticationSaslFinal = 12;  // the server's own proof: wants no answer
 constexpr std::string_view kConsoleDatabase = "pgfresh";
 constexpr uint16_t kProtocolMajor = 3;
 
@@ -220,7 +221,8 @@ void Session::take_login_reply(const wire::Frame& frame) {
 
 void Session::take_authentication(const wire::Frame& frame) {
   const auto kind = wire::read_authentication(frame.body());
-  if (block_ == Block::kLogin && kind != kAuthenticationOk) {
+  const bool asks = kind != kAuthenticationOk && kind != kAuthenticationSaslFinal;
+  if (block_ == Block::kLogin && asks) {
     worker_.counters().add(Counter::kProtocolErrors);
     end("08P01", "expected password response");
     return;

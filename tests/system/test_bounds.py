@@ -51,6 +51,20 @@ def test_settings_of_a_deferred_block(own_play):
     assert rows(wire.query("SELECT id FROM note")) == []
 
 
+class Eager(Wire):
+    """Asks together with the last it has to say for the login."""
+
+    def send(self, *messages):
+        last = any(b"c=biws" in each for each in messages)
+        super().send(*messages, *([query("SELECT 5")] if last else []))
+
+
+def test_a_query_behind_the_last_password_message(play, password):
+    for server in (play.server, play.proxy):
+        wire = play.keep(Eager(port=server.port)).login("u_scram", play.database, password)
+        assert rows(wire.until_ready()) == [[b"5"]]
+
+
 def serve(listener, answer):
     """A PostgreSQL that takes anybody in and answers each Query with answer(text)."""
     def need(conn, count):
