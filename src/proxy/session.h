@@ -402,8 +402,8 @@ class Session {
   bool client_gone_ = false;
   bool server_gone_ = false;
   bool server_in_message_ = false;  // closing: what PostgreSQL was sent last is not whole
-  bool server_said_last_ = false;  // PostgreSQL has told the client why it ends
-  std::string notice_head_;        // of a NoticeResponse that comes in parts
+  bool server_said_last_ = false;   // PostgreSQL has told the client why it ends
+  std::string notice_head_;         // of a NoticeResponse that comes in parts
   enum class NoticePart : uint8_t { kNone, kCollecting, kForwarding, kSwallowing };
   NoticePart notice_part_ = NoticePart::kNone;
   std::optional<ProbeAnswer> probe_answer_;
