@@ -39,6 +39,7 @@ namespace pgfresh {
   X(kSyntax, "syntax_not_reviewed", "a construct that has not been reviewed for caching")        \
   X(kOff, "off", "caching is switched off")                                                      \
   X(kNotInstalled, "not_installed", "the schema pgfresh is not installed in this database")      \
+  X(kTooManyDatabases, "too_many_databases", "more databases than one process caches")           \
   X(kNoLease, "no_lease", "the invalidation feed is not healthy")                                \
   X(kNoCatalog, "no_catalog", "the catalog snapshot is not loaded")                              \
   X(kSessionUnknown, "session_unknown", "the session's settings are being read")                 \

@@ -9,7 +9,8 @@ namespace {
 
 // Databases cached at once. Each has 12 bytes a slot: 2^20 slots are 12 MB, of which only what
 // writes have touched is resident, and two control connections.
-constexpr size_t kDomainsMax = 64;
+// One that has been cached keeps its place, for sessions that come back to it.
+constexpr size_t kDomainsMax = 256;
 
 // Between two lines about one database's trouble.
 constexpr int64_t kReportPauseNs = 60 * kNsPerSecond;
@@ -34,7 +35,8 @@ Domains::Domains(Loop& control, SqlClientFactory& factory, cache::MemoryStore& s
       store_(store),
       slots_log2_(slots_log2),
       random64_(std::move(random64)),
-      options_(options) {}
+      options_(options),
+      refusals_(kReportPauseNs) {}
 
 void Domains::set_fleet(RemoteStore* store, Mailbox* mailbox) {
   const std::lock_guard lock(mutex_);
@@ -46,7 +48,10 @@ freshness::Domain* Domains::get(const std::string& database) {
   const std::lock_guard lock(mutex_);
   const auto found = items_.find(database);
   if (found != items_.end()) return found->second.domain.get();
-  if (items_.size() >= kDomainsMax) return nullptr;
+  if (items_.size() >= kDomainsMax) {
+    refused_ = database;
+    return nullptr;
+  }
   Item item;
   item.domain = std::make_unique<freshness::Domain>(database, slots_log2_, random_base(random64_));
   freshness::Domain* domain = item.domain.get();
@@ -129,6 +134,11 @@ void Domains::look(Log& log) {
     if (!item.feed) continue;
     see_whether_used(item);
     report(item, control_.clock().now_ns(), log);
+  }
+  const std::string refused = std::exchange(refused_, {});
+  if (!refused.empty() && refusals_.admits(control_.clock().now_ns())) {
+    log.event(LogLevel::kWarn, "too_many_databases",
+              {{"not_cached", refused}, {"max", std::to_string(kDomainsMax)}});
   }
 }
 

@@ -85,6 +85,8 @@ class Domains {
   mutable std::mutex mutex_;  // guards what follows
   freshness::FeedOptions options_;
   std::map<std::string, Item, std::less<>> items_;
+  std::string refused_;  // a database there was no place for, since the last look
+  Throttle refusals_;
 };
 
 }  // namespace pgfresh::app

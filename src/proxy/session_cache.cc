@@ -45,7 +45,7 @@ bool Session::caching() const {
 // What stands against any look-up now, whatever the session's settings are.
 Reason Session::standing_reason(const query::Statement& statement) const {
   if (worker_.settings().cache_mode != CacheMode::kOn) return Reason::kOff;
-  if (domain_ == nullptr) return Reason::kNotInstalled;
+  if (domain_ == nullptr) return Reason::kTooManyDatabases;
   if (replication_) return Reason::kSessionOpaque;
   if (!statement.reasons.empty()) {
     return statement.kind == query::Kind::kSelect ? statement.reasons.front() : Reason::kNone;
