@@ -187,6 +187,16 @@ PATHS = [
          "UPDATE {0} SET id = 12 WHERE id = 1", answer=10),
     path("row movement, read at the leaf", PARTS, "SELECT count(*)::int FROM {0}_b",
          "UPDATE {0} SET id = 12 WHERE id = 1", answer=2),
+    # (PostgreSQL puts the rows into the transition tables of triggers that it does not fire.)
+    path("merge that moves a row", PARTS, "SELECT n FROM {0} WHERE id = 12",
+         "MERGE INTO {0} USING (VALUES (1)) v (id) ON v.id = {0}.id WHEN MATCHED THEN UPDATE SET "
+         "id = 12", answer=10),
+    path("merge that moves a row, read as a whole", PARTS, "SELECT sum(id)::int FROM {0}",
+         "MERGE INTO {0} USING (VALUES (1)) v (id) ON v.id = {0}.id WHEN MATCHED THEN UPDATE SET "
+         "id = 12", answer=23),
+    path("merge that moves a row, read by its old key", PARTS, "SELECT n FROM {0} WHERE id = 1",
+         "MERGE INTO {0} USING (VALUES (1, 12), (3, 3)) v (id, n) ON v.id = {0}.id WHEN MATCHED "
+         "THEN UPDATE SET id = v.n WHEN NOT MATCHED THEN INSERT VALUES (v.id, v.n)", answer=None),
     path("leaf", PARTS, SUM, "UPDATE {0}_a SET n = 0", answer=20),
     path("leaf, read by key", PARTS, "SELECT n FROM {0} WHERE id = 1", "UPDATE {0}_a SET n = 0",
          answer=0),
