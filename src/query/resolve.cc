@@ -135,6 +135,7 @@ class Resolver {
   [[nodiscard]] bool is_timeless_column(const std::string& column) const;
   [[nodiscard]] bool has_geography() const;
   [[nodiscard]] bool is_column(const FieldUse& field) const;
+  [[nodiscard]] bool is_of_row(const FieldUse& field) const;
 
   const SelectShape& shape_;
   const Catalog& catalog_;
@@ -515,12 +516,32 @@ bool Resolver::is_column(const FieldUse& field) const {
   return seen;
 }
 
-// t.f where t has no column f calls f(t), and so does (…).f.
+// What stands in front of the dot can be nothing but a row.
+bool Resolver::is_of_row(const FieldUse& field) const {
+  return !field.qualifier.empty() &&
+         std::none_of(shape_.ranges.begin(), shape_.ranges.end(), [&](const RangeName& range) {
+           return range.is_function && range.name == field.qualifier;
+         });
+}
+
+// t.f where t has no column f calls f(t), and so does (…).f. PostgreSQL does not ask for a row
+// there: ('a'::text).f calls f(text), and (made).age is age(made).
 void Resolver::judge_field(const FieldUse& field) {
+  if (is_column(field)) return;
+  const bool of_row = is_of_row(field);
+  // Of (…).f the collector has noted the cast, with what it is applied to.
+  if (!of_row && !field.qualifier.empty()) {
+    CastUse cast;
+    cast.type = {{}, field.name};
+    cast.by_call = true;
+    cast.possible = false;
+    judge_cast(cast);
+  }
   const Catalog::NamedSafety found = find_function({{}, field.name});
-  if (!found.found || !found.takes_row) return;
-  if (found.safety == Safety::kSafe && !reads_clock(field.name, 1)) return;
-  if (!is_column(field)) apply(found.safety, false);
+  if (!found.found || (of_row && !found.takes_row)) return;
+  projection_ = std::max(projection_, found.projection);
+  if (reads_clock(field.name, 1)) refuse(Reason::kTimeFunction);
+  apply(found.safety, false);
 }
 
 }  // namespace

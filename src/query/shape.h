@@ -60,7 +60,8 @@ struct Definition {
   friend bool operator==(const Definition&, const Definition&) = default;
 };
 
-// `qualifier.name` or `(…).name`: a column, or a function called on a whole row.
+// `qualifier.name` or `(…).name`: a column, or a function called on what stands in front, which is
+// a whole row only where that is one.
 struct FieldUse {
   std::string qualifier;  // empty for `(…).name`
   std::string name;
@@ -68,10 +69,11 @@ struct FieldUse {
 };
 
 // A name that columns can be qualified with. `table` is meant only when `is_table`; else it stands
-// for a CTE, subquery, join or function.
+// for a CTE, subquery, join or function. A function need not give rows: then the name is its value.
 struct RangeName {
   std::string name;
   bool is_table = false;
+  bool is_function = false;
   Name table;
   friend auto operator<=>(const RangeName&, const RangeName&) = default;
 };

@@ -205,11 +205,11 @@ void ShapeCollector::range_function(const Object& body) {
       }
     }
   }
-  note_range(body, "alias");
+  note_range(body, "alias", true);
   if (!member(body, "alias")) {
     // Its columns are qualified with the function's name.
     for (const FunctionUse& use : shape_.functions) {
-      if (use.in_from) shape_.ranges.insert({use.name.name, false, {}});
+      if (use.in_from) shape_.ranges.insert({use.name.name, false, true, {}});
     }
   }
   fields("RangeFunction", body, "functions");

@@ -71,7 +71,7 @@ class ShapeCollector {
 
   void define(const std::string& name) { shape_.defined[name].opaque = true; }
   void note_level(const Object& body);
-  void note_range(const Object& body, std::string_view field);
+  void note_range(const Object& body, std::string_view field, bool is_function = false);
   void note_call(const Object& body, bool in_from);
   void note_parameter_cast(const Object& cast, const Object& parameter);
   void note_setting(const Object& call);

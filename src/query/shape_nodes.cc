@@ -32,11 +32,11 @@ void ShapeCollector::see_alias(const Object& body) {
   for (const std::string& column : *columns) define(column);
 }
 
-void ShapeCollector::note_range(const Object& body, std::string_view field) {
+void ShapeCollector::note_range(const Object& body, std::string_view field, bool is_function) {
   Object alias;
   const auto given = member(body, field);
   if (!given || given->get(alias) != simdjson::SUCCESS) return;
-  shape_.ranges.insert({text(alias, "aliasname"), false, {}});
+  shape_.ranges.insert({text(alias, "aliasname"), false, is_function, {}});
 }
 
 void ShapeCollector::see_table(const Object& body) {
@@ -60,9 +60,9 @@ void ShapeCollector::see_table(const Object& body) {
     shape_.uses.push_back({table, location});
   }
   if (is_cte || renamed) {
-    shape_.ranges.insert({known_as, false, {}});
+    shape_.ranges.insert({known_as, false, false, {}});
   } else {
-    shape_.ranges.insert({known_as, true, table});
+    shape_.ranges.insert({known_as, true, false, table});
   }
 }
 
@@ -178,16 +178,25 @@ void ShapeCollector::see_cast(const Object& body) {
   shape_.casts.push_back(std::move(cast));
 }
 
+// (x).f is f(x) wherever x has no column f, whatever x is: a call, or the cast that a call may be.
 void ShapeCollector::see_indirection(const Object& body) {
   const auto list = member(body, "indirection");
+  const auto argument = member(body, "arg");
   simdjson::dom::array parts;
-  if (!list || list->get(parts) != simdjson::SUCCESS) return unreviewed();
+  if (!list || !argument || list->get(parts) != simdjson::SUCCESS) return unreviewed();
+  bool first = true;
   for (const Element part : parts) {
+    const bool of_argument = std::exchange(first, false);
     const std::optional<Node> found = unwrap(part);
     if (!found || found->type != "String") continue;
     const std::string name = text(found->body, "sval");
     if (system_column(name)) add_reason(reasons_, Reason::kSystemColumn);
     note_field({}, name);
+    CastUse cast;
+    cast.type = {{}, name};
+    cast.by_call = true;
+    of_argument ? require_no_string(*argument, cast) : void(cast.possible = false);
+    shape_.casts.push_back(std::move(cast));
   }
 }
 
