@@ -292,24 +292,15 @@ const NameSet& writing() {
 }
 
 // Run SQL given as text, or fill values through input functions, whatever their declaration says:
-// the first may do anything, the second may read 'now'.
+// the first may do anything, the second may read 'now'. isn_weak() tells, and sets, what the
+// session takes for a number; it is declared IMMUTABLE.
 const NameSet& treacherous() {
-  static const NameSet names = {"connectby",
-                                "crosstab",
-                                "crosstab2",
-                                "crosstab3",
-                                "crosstab4",
-                                "crosstab_hash",
-                                "dblink",
-                                "dblink_exec",
-                                "dblink_open",
-                                "dblink_fetch",
-                                "dblink_close",
-                                "dblink_send_query",
-                                "dblink_get_result",
-                                "populate_record",
-                                "standardize_address",
-                                "xpath_table"};
+  static const NameSet names = {
+      "connectby",         "crosstab",      "crosstab2",       "crosstab3",
+      "crosstab4",         "crosstab_hash", "dblink",          "dblink_exec",
+      "dblink_open",       "dblink_fetch",  "dblink_close",    "dblink_send_query",
+      "dblink_get_result", "isn_weak",      "populate_record", "standardize_address",
+      "xpath_table"};
   return names;
 }
 
@@ -328,9 +319,12 @@ const NameSet& extension_settings_dependent_operators() {
 }
 
 // Declared IMMUTABLE by PostGIS 3.3, and yet different each time: they print memory that nobody has
-// set (for geometries without a Z, for text that is no polyline).
+// set (for geometries without a Z, for text that is no polyline), or read the tables of the
+// geocoder.
 const NameSet& unsteady() {
-  static const NameSet names = {"st_3dextent", "st_linefromencodedpolyline"};
+  static const NameSet names = {"geocode_intersection", "get_tract",
+                                "is_pretype",           "normalize_address",
+                                "st_3dextent",          "st_linefromencodedpolyline"};
   return names;
 }
 
@@ -424,15 +418,27 @@ bool time_of_day_builtin_type(std::string_view name) { return name == "time" || 
 // PostGIS 3: what looks an SRID up, through PROJ or by its authority's name. Functions on
 // geographies take the ellipsoid of their SRID from there, too; those are known by their arguments.
 bool always_projects(std::string_view name) {
-  static const NameSet names = {"geography",          "postgis_transform_geometry",
-                                "st_asgdalraster",    "st_asgeojson",
-                                "st_asgml",           "st_asjpeg",
-                                "st_askml",           "st_aspng",
-                                "st_astiff",          "st_asx3d",
-                                "st_distance_sphere", "st_distancesphere",
-                                "st_fromgdalraster",  "st_geomfromgeojson",
-                                "st_geomfromgml",     "st_geomfromkml",
-                                "st_gmltosql",        "st_transform"};
+  static const NameSet names = {"_asgmlnode",
+                                "_st_asgml",
+                                "geography",
+                                "get_proj4_from_srid",
+                                "postgis_transform_geometry",
+                                "st_asgdalraster",
+                                "st_asgeojson",
+                                "st_asgml",
+                                "st_asjpeg",
+                                "st_askml",
+                                "st_aspng",
+                                "st_astiff",
+                                "st_asx3d",
+                                "st_distance_sphere",
+                                "st_distancesphere",
+                                "st_fromgdalraster",
+                                "st_geomfromgeojson",
+                                "st_geomfromgml",
+                                "st_geomfromkml",
+                                "st_gmltosql",
+                                "st_transform"};
   return has(names, name);
 }
 

@@ -225,6 +225,7 @@ def test_settings(play, asked, runners):
 @pytest.mark.parametrize("sql", [
     "SELECT ST_AsText(ST_Transform(geo::geometry, 3857)) FROM pharmacy_locations ORDER BY id LIMIT 1",
     "SELECT id FROM pharmacy_locations ORDER BY geo <-> 'POINT(77 12)'::geography, id LIMIT 1",
+    "SELECT id, get_proj4_from_srid(4326) FROM pharmacy_locations ORDER BY id LIMIT 1",
     "SELECT (geo::geometry).st_asgeojson FROM pharmacy_locations ORDER BY id LIMIT 1",
     "SELECT p.st_asgeojson FROM pharmacy_locations p ORDER BY id LIMIT 1"])
 def test_table_of_projections(play, asked, sql):

@@ -200,6 +200,9 @@ TEST_CASE("reviewed lists") {
   CHECK(classify_function(kExtension, kStable, "concat") == Safety::kUnsafe);
   CHECK(classify_function(kExtension, kImmutable, "st_3dextent") == Safety::kUnsafe);
   CHECK(classify_function(kExtension, kImmutable, "st_extent") == Safety::kSafe);
+  CHECK(classify_function(kExtension, kImmutable, "normalize_address") == Safety::kUnsafe);
+  CHECK(classify_function(kExtension, kImmutable, "isn_weak") == Safety::kEffects);
+  CHECK(always_projects("get_proj4_from_srid"));
   CHECK(classify_function(kBuiltin, kStable, "now") == Safety::kTime);
   CHECK(classify_function(kBuiltin, kStable, "pg_table_is_visible") == Safety::kSession);
   CHECK(classify_function(kBuiltin, kStable, "table_to_xml") == Safety::kUnsafe);
