@@ -36,7 +36,8 @@ namespace {
 // The words that make a function body suspect of changing session settings or creating temporary
 // objects: set_config anywhere, even in a comment; SET, RESET and DISCARD where a statement or a
 // quoted statement begins (an UPDATE … SET does not count), looked for with and without comments;
-// temporary tables. Suspicion spreads to every function whose body mentions the name of a suspect.
+// temporary tables, views and sequences, also where the text of a statement is put together.
+// Suspicion spreads to every function whose body mentions the name of a suspect.
 // jit off: compiling this statement would take two seconds, running it takes some 30 ms. Both
 // settings end with the implicit transaction of the one query text.
 constexpr std::string_view kLoadSql = R"sql(
@@ -65,8 +66,9 @@ suspect(oid, proname) AS (
              (pg_catalog.regexp_replace(b.text, '--[^\n]*|/\*.*?\*/', ' ', 'g'))) AS t(text)
   WHERE t.text ~* 'set_config|\mpg_temp\M'
      OR t.text ~* ('(^|;|\mbegin\M|\mthen\M|\melse\M|\mloop\M|\matomic\M|>>|''|\$[a-z_0-9]*\$)'
-                   '\s*(set|reset|discard)\s+[a-z_"%]')
+                   '\s*(set|reset|discard)\s+[a-z_"%'']')
      OR t.text ~* '\m(create|into)\s+((local|global)\s+)?(temp|temporary)\M'
+     OR t.text ~* '\m(temp|temporary)\s+(table|view|sequence|recursive)\M'
   UNION
   SELECT b.oid, b.proname FROM body b JOIN suspect s
     ON pg_catalog.strpos(pg_catalog.lower(b.text), pg_catalog.lower(s.proname::text)) > 0),

@@ -162,6 +162,33 @@ def test_temporary_table_made_by_a_function(play):
     assert [one(app, NAME) for _ in range(3)] == ["hidden"] * 3
 
 
+# Bodies of triggers after which `item` is no longer what it was to the session.
+BEHIND_A_WRITE = {
+    "a temporary table": "CREATE TEMP TABLE item AS SELECT 1 AS id, 'hidden'::text AS name;",
+    "a temporary view": "CREATE OR REPLACE TEMP VIEW item AS SELECT 1 AS id, 'hidden'::text AS name;",
+    "a temporary table, put together":
+        "EXECUTE 'CREATE ' || 'TEMP TABLE item AS SELECT 1 AS id, ''hidden''::text AS name';",
+    "a setting": "PERFORM set_config('search_path', 'hiding', false);",
+    "a setting, put together": "EXECUTE 'SET ' || TG_ARGV[0] || ' = hiding';",
+    "a setting by format()": "EXECUTE format('SET %I = hiding', TG_ARGV[0]);",
+}
+
+
+@pytest.mark.parametrize("body", BEHIND_A_WRITE.values(), ids=list(BEHIND_A_WRITE))
+def test_what_a_trigger_does_to_the_session(own_play, body):
+    play = own_play()
+    play.sql(f"""
+CREATE SCHEMA hiding CREATE TABLE item (id int, name text);
+INSERT INTO hiding.item VALUES (1, 'hidden');
+CREATE TABLE door (id int); SELECT pgfresh.watch(t) FROM unnest('{{door,hiding.item}}'::regclass[]) t;
+CREATE FUNCTION behind() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NULL; END $$;
+CREATE TRIGGER behind AFTER INSERT ON door EXECUTE FUNCTION behind('search_path')""")
+    app = play.app()
+    play.hot(app, NAME, seconds=15)
+    app.execute("INSERT INTO door VALUES (1)")
+    assert [one(app, NAME) for _ in range(3)] == ["hidden"] * 3
+
+
 # -- identity -----------------------------------------------------------------------------------
 
 
