@@ -13,10 +13,10 @@
 //   i  parent, child: inheritance and partitions
 //   v  view, its stored tree (see view_tree.h)
 //   f  schema, code, [[oid, name] …]: functions; code = origin (g: an extension's that takes a
-//      geography), volatility (a user's that takes a timetz is no better than stable, for a time
-//      that becomes one reads the clock; one whose default arguments are computed is volatile),
-//      suspected of changing the session, may return a string (t), a time of day (z) or anything
-//      (a), can be called on a row; each one letter or '-'
+//      geography), volatility (a user's that takes or gives a timetz is no better than stable, for
+//      a time that becomes one, or is compared with one, reads the clock; one whose default
+//      arguments are computed is volatile), suspected of changing the session, may return a string
+//      (t), a time of day (z) or anything (a), can be called on a row; each one letter or '-'
 //   o  schema, code, [[oid, name] …]: operators, by the function beneath
 //   y  oid, schema, name, typtype, code, part, relation: types; code = origin, I/O volatility,
 //      checks and casts harmless; part = element of an array, base of a domain, subtype of a range
@@ -126,6 +126,11 @@ bad_default AS (
                        AS f
              LEFT JOIN pg_catalog.pg_proc d ON d.oid = f[1]::oid
            WHERE d.provolatile IS DISTINCT FROM 'i'))),
+zonal AS MATERIALIZED (  -- timetz, and what is made of it
+  SELECT oid FROM pg_catalog.pg_type
+  WHERE oid IN (1266, 1270) OR typbasetype IN (1266, 1270)
+     OR typrelid IN (SELECT attrelid FROM pg_catalog.pg_attribute
+                     WHERE atttypid IN (1266, 1270) AND attnum > 0 AND NOT attisdropped)),
 geography AS (
   SELECT t.oid FROM pg_catalog.pg_type t
        JOIN member m ON m.objid = t.oid AND m.classid = 'pg_catalog.pg_type'::regclass
@@ -135,7 +140,9 @@ proc AS MATERIALIZED (
          CASE WHEN p.oid < 16384 THEN 'b' WHEN m.objid IS NULL THEN 'u'
               WHEN geography.oid = ANY (p.proargtypes) THEN 'g' ELSE 'e' END
          || CASE greatest(s.worst, CASE p.provolatile WHEN 'v' THEN 3 WHEN 's' THEN 2 ELSE 1 END,
-                          CASE WHEN p.oid >= 16384 AND 1266 = ANY (p.proargtypes) THEN 2 END,
+                          CASE WHEN p.oid >= 16384 AND (p.prorettype IN (SELECT oid FROM zonal)
+                                 OR EXISTS (SELECT FROM zonal z WHERE z.oid = ANY (p.proargtypes)
+                                              OR z.oid = ANY (p.proallargtypes))) THEN 2 END,
                           CASE WHEN p.oid IN (SELECT oid FROM bad_default) THEN 3 END)
               WHEN 3 THEN 'v' WHEN 2 THEN 's' ELSE 'i' END
          || CASE WHEN p.oid >= 16384 AND p.oid IN (SELECT oid FROM suspect) THEN 's' ELSE '-' END

@@ -59,6 +59,14 @@ CREATE FUNCTION since(at timestamptz DEFAULT now()) RETURNS text LANGUAGE sql IM
 CREATE FUNCTION plain_default(a int DEFAULT 2 + 1, b text DEFAULT 'x') RETURNS text LANGUAGE sql
   IMMUTABLE AS $$ SELECT b || a $$;
 CREATE FUNCTION zoned(at timetz) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT $1::text $$;
+CREATE FUNCTION zone() RETURNS timetz LANGUAGE sql IMMUTABLE AS $$ SELECT '08:00+00'::timetz $$;
+CREATE FUNCTION zones(OUT z timetz, OUT n int) LANGUAGE sql IMMUTABLE AS
+  $$ SELECT '08:00+00'::timetz, 1 $$;
+CREATE FUNCTION zone_list() RETURNS timetz[] LANGUAGE sql IMMUTABLE AS
+  $$ SELECT ARRAY['08:00+00'::timetz] $$;
+CREATE TYPE zone_pair AS (n int, z timetz);
+CREATE FUNCTION zone_row() RETURNS zone_pair LANGUAGE sql IMMUTABLE AS
+  $$ SELECT ROW(1, '08:00+00'::timetz)::zone_pair $$;
 CREATE VIEW peeked AS SELECT peeking() FROM item;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO anna;
 """
@@ -183,6 +191,11 @@ REFUSED = [
     ("time_literal", "SELECT x.d::date FROM (SELECT note AS d FROM odd WHERE id = 9) x"),
     ("volatile_function", "SELECT since(), name FROM item WHERE id = 1"),
     ("unsafe_function", "SELECT zoned(open_at) FROM odd"),
+    # a time that is compared with a timetz takes the offset of today's date
+    ("unsafe_function", "SELECT open_at = zone() FROM odd"),
+    ("table_function", "SELECT open_at = z FROM odd, zones()"),
+    ("unsafe_function", "SELECT open_at = ANY (zone_list()) FROM odd"),
+    ("unsafe_function", "SELECT open_at = (zone_row()).z FROM odd"),
     ("time_literal", "SELECT x.d FROM odd, jsonb_to_record(doc) AS x(d date)"),
     ("unsafe_function", "SELECT jsonb_populate_record(o, doc) FROM odd o"),
     ("volatile_function", "SELECT gen_random_uuid(), name FROM item WHERE id = 1"),
