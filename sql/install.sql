@@ -603,6 +603,19 @@ BEGIN
 END
 $$;
 
+-- ALTER TABLE ... DETACH PARTITION ... CONCURRENTLY commits twice: with the first the partition is
+-- gone for everybody, and what is told at the end of the command comes with the second, which waits
+-- for all who still look at it. This event comes with the first. It can only be a statement that the
+-- client sent by itself. NOTIFY alone, for what a notice opens stays open until the command's end.
+CREATE OR REPLACE FUNCTION pgfresh.ddl_start() RETURNS event_trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF TG_TAG = 'ALTER TABLE' AND current_query() ~* 'concurrently' THEN
+    PERFORM pg_notify('pgfresh', concat('1 ', pg_current_xact_id(), ' s'));
+  END IF;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION pgfresh.dropped() RETURNS event_trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -795,7 +808,8 @@ DECLARE
   missing boolean := false;
   wanted record;
 BEGIN
-  FOR wanted IN VALUES ('pgfresh_ddl_end', 'ddl_command_end', 'ddl_end'),
+  FOR wanted IN VALUES ('pgfresh_ddl_start', 'ddl_command_start', 'ddl_start'),
+                       ('pgfresh_ddl_end', 'ddl_command_end', 'ddl_end'),
                        ('pgfresh_drop', 'sql_drop', 'dropped') LOOP
     BEGIN
       IF NOT EXISTS (SELECT FROM pg_event_trigger WHERE evtname = wanted.column1

@@ -93,7 +93,8 @@ installed AS (
           JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'pgfresh'
           WHERE p.proname = 'version' AND p.pronargs = 0) AS version),
 wanted_event(name, event, function) AS (
-  VALUES ('pgfresh_ddl_end'::name, 'ddl_command_end', 'ddl_end'::name),
+  VALUES ('pgfresh_ddl_start'::name, 'ddl_command_start', 'ddl_start'::name),
+         ('pgfresh_ddl_end', 'ddl_command_end', 'ddl_end'),
          ('pgfresh_drop', 'sql_drop', 'dropped')),
 lines(place, kind, severity, schema, subject, raw, finding, remedy, root) AS (
   SELECT 20, 'trigger', 'problem', r.nspname, r.name, r.raw,

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from pgwire import bind, copy_data, copy_done, execute, parse, query, rows, sync
+from pgfresh_proc import wait_until
 from play import STALENESS_S, one
 
 NAME = "SELECT name FROM item WHERE id = {}"
@@ -431,3 +432,27 @@ def test_a_table_made_by_a_query_is_ddl_whatever_its_tag(play, text):
         app.execute(sql)
         assert play.metrics().value("pgfresh_ddl_seen_total") > before
         app.execute("DROP TABLE made")
+
+
+@pytest.mark.parametrize("through", [True, False], ids=["through pgfresh", "directly"])
+def test_partition_detached_concurrently(own_play, through):
+    """The partition is gone for everybody at the first of two commits; the second, and the event
+    trigger at its end, wait for all who still look at it."""
+    play = own_play({"freshness.catalog_poll": "60s"})
+    app, question = play.app(), "SELECT count(*)::int FROM happening"
+    before = play.hot(app, question, seconds=15)[0][0]
+    onlooker = play.direct(autocommit=False)
+    onlooker.execute(question)
+    writer = play.app() if through else play.direct()
+    detached = threading.Thread(target=writer.execute, args=(
+        "ALTER TABLE happening DETACH PARTITION happening_2 CONCURRENTLY",))
+    detached.start()
+    direct = play.direct()
+    wait_until(lambda: one(direct, question) < before, "the partition is gone")
+    time.sleep(STALENESS_S)
+    seen = one(app, question)
+    assert detached.is_alive()
+    onlooker.rollback()
+    detached.join()
+    assert seen == one(direct, question)
+    play.hot(app, question, seconds=15)
