@@ -379,8 +379,13 @@ $$;
 
 -- ---- Triggers ---------------------------------------------------------------------------------
 
--- The four triggers a member must have. `type` as pg_trigger.tgtype has it for AFTER ... FOR EACH
--- STATEMENT (src/include/catalog/pg_trigger.h).
+-- The four triggers a member must have, and a fifth one where it is partitioned. `type` as
+-- pg_trigger.tgtype has it for AFTER ... FOR EACH STATEMENT (src/include/catalog/pg_trigger.h).
+--
+-- A MERGE that moves a row to another partition puts it into the transition tables of DELETE and
+-- INSERT, whose triggers it does not fire unless it deletes and inserts, too; UPDATE's triggers see
+-- nothing of it. So an UPDATE of the columns that decide where a row lies is told by a trigger
+-- without transition tables, which makes its function say that the rows are unknown.
 CREATE OR REPLACE FUNCTION pgfresh.trigger_kinds(OUT name name, OUT event text, OUT type int2,
                                                  OUT old_table name, OUT new_table name)
   RETURNS SETOF record
@@ -388,17 +393,52 @@ CREATE OR REPLACE FUNCTION pgfresh.trigger_kinds(OUT name name, OUT event text, 
   VALUES ('pgfresh_insert'::name, 'INSERT', 4::int2, NULL::name, 'pgfresh_new'::name),
          ('pgfresh_delete', 'DELETE', 8::int2, 'pgfresh_old', NULL),
          ('pgfresh_update', 'UPDATE', 16::int2, 'pgfresh_old', 'pgfresh_new'),
-         ('pgfresh_truncate', 'TRUNCATE', 32::int2, NULL, NULL)
+         ('pgfresh_truncate', 'TRUNCATE', 32::int2, NULL, NULL),
+         ('pgfresh_moved', 'UPDATE', 16::int2, NULL, NULL)
+$$;
+
+-- Its columns, as in pg_trigger.tgattr: those in the partition keys of a table and of everything
+-- below it. Empty, which means any column: a key is an expression, or rows pass through a trigger
+-- that may change them on their way.
+CREATE OR REPLACE FUNCTION pgfresh.moving_columns(relation oid) RETURNS int2vector
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(CASE WHEN NOT EXISTS (
+      SELECT FROM pg_trigger t WHERE t.tgrelid IN (SELECT pgfresh.members(relation))
+        AND t.tgtype & 19 = 19)  -- BEFORE UPDATE ... FOR EACH ROW
+    AND bool_and(o.attnum IS NOT NULL)
+    THEN string_agg(DISTINCT o.attnum::text, ' ') END, '')::int2vector
+  FROM pgfresh.members(relation) AS m(member)
+  JOIN pg_partitioned_table k ON k.partrelid = m.member
+  CROSS JOIN LATERAL unnest(k.partattrs::int2[]) AS n(attnum)
+  LEFT JOIN pg_attribute a ON a.attrelid = m.member AND a.attnum = n.attnum AND n.attnum > 0
+  LEFT JOIN pg_attribute o ON o.attrelid = relation AND o.attname = a.attname AND NOT o.attisdropped
+$$;
+
+-- This trigger of a relation fires for each UPDATE that may move a row; true of other kinds.
+CREATE OR REPLACE FUNCTION pgfresh.moves(relation oid, trigger name) RETURNS boolean
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT trigger <> 'pgfresh_moved' OR EXISTS (
+    SELECT FROM pg_trigger t CROSS JOIN pgfresh.moving_columns(relation) AS m(wanted)
+    WHERE t.tgrelid = relation AND t.tgname = trigger AND (t.tgattr = ''::int2vector
+      OR m.wanted <> ''::int2vector AND m.wanted::int2[] <@ t.tgattr::int2[]))
+$$;
+
+-- The trigger is one that a member of this kind must have.
+CREATE OR REPLACE FUNCTION pgfresh.needs(relation oid, trigger name) RETURNS boolean
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT trigger <> 'pgfresh_moved' OR EXISTS (
+    SELECT FROM pg_class c WHERE c.oid = relation AND c.relkind = 'p')
 $$;
 
 -- Every trigger of ours, right or not: relation, its kind's name, function, tgenabled, and whether
--- it is made as it should be.
+-- it is made as it should be (of pgfresh_moved, all but its columns).
 CREATE OR REPLACE FUNCTION pgfresh.triggers(OUT relation oid, OUT name name, OUT function oid,
                                             OUT enabled "char", OUT sound boolean)
   RETURNS SETOF record
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT t.tgrelid, t.tgname, t.tgfoid, t.tgenabled,
-    k.type IS NOT DISTINCT FROM t.tgtype AND t.tgqual IS NULL AND t.tgattr = ''::int2vector
+    k.type IS NOT DISTINCT FROM t.tgtype AND t.tgqual IS NULL
+      AND (t.tgattr = ''::int2vector OR k.name = 'pgfresh_moved')
       AND t.tgoldtable IS NOT DISTINCT FROM k.old_table
       AND t.tgnewtable IS NOT DISTINCT FROM k.new_table
   FROM pg_trigger t
@@ -458,6 +498,7 @@ DECLARE
   called name;
   wanted record;
   now_ record;
+  only_of text;
   guard text := coalesce(current_setting('pgfresh.covering', true), '');
 BEGIN
   -- The event trigger, which these commands fire, need not do the same again meanwhile.
@@ -475,13 +516,18 @@ BEGIN
           AND p.pronamespace = 'pgfresh'::regnamespace);
   FOR wanted IN
     SELECT m.member::regclass AS member, k.* FROM pgfresh.members(root) AS m(member)
-    CROSS JOIN pgfresh.trigger_kinds() AS k ORDER BY m.member, k.type
+    CROSS JOIN pgfresh.trigger_kinds() AS k WHERE pgfresh.needs(m.member, k.name)
+    ORDER BY m.member, k.type, k.name DESC
   LOOP
-    SELECT t.enabled, t.sound INTO now_ FROM pgfresh.triggers() t
+    SELECT t.enabled, t.sound AND pgfresh.moves(t.relation, t.name) AS sound INTO now_
+    FROM pgfresh.triggers() t
     WHERE t.relation = wanted.member AND t.name = wanted.name AND t.function = had;
     IF now_.sound IS NOT TRUE THEN
-      EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s %s %s FOR EACH STATEMENT '
-        'EXECUTE FUNCTION pgfresh.%I()', wanted.name, wanted.event, wanted.member,
+      SELECT ' OF ' || string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO only_of
+      FROM pg_attribute a WHERE wanted.name = 'pgfresh_moved' AND a.attrelid = wanted.member
+        AND a.attnum = ANY (pgfresh.moving_columns(wanted.member)::int2[]);
+      EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER %s%s ON %s %s %s %s FOR EACH STATEMENT '
+        'EXECUTE FUNCTION pgfresh.%I()', wanted.name, wanted.event, only_of, wanted.member,
         CASE WHEN coalesce(wanted.old_table, wanted.new_table) IS NOT NULL THEN 'REFERENCING' END,
         'OLD TABLE AS ' || wanted.old_table, 'NEW TABLE AS ' || wanted.new_table, called);
     END IF;
@@ -592,11 +638,17 @@ BEGIN
     RETURN;
   END IF;
   PERFORM pgfresh.send_schema_event();
-  IF TG_TAG IN ('CREATE TABLE', 'ALTER TABLE') AND
+  IF TG_TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE TRIGGER') AND
      coalesce(current_setting('pgfresh.covering', true), '') <> 'on' THEN
-    FOR altered IN SELECT DISTINCT c.objid FROM pg_event_trigger_ddl_commands() AS c
+    FOR altered IN SELECT DISTINCT coalesce(t.tgrelid, c.objid)
+                   FROM pg_event_trigger_ddl_commands() AS c
+                   LEFT JOIN pg_trigger t
+                     ON t.oid = c.objid AND c.classid = 'pg_trigger'::regclass
                    WHERE c.classid = 'pg_class'::regclass
-                     AND c.object_type IN ('table', 'table column') LOOP
+                     AND c.object_type IN ('table', 'table column')
+                     -- It may move rows between partitions: see pgfresh.moving_columns().
+                     OR t.tgtype & 19 = 19 AND EXISTS (SELECT FROM pg_inherits i
+                                                       WHERE i.inhrelid = t.tgrelid) LOOP
       PERFORM pgfresh.follow(altered);
     END LOOP;
   END IF;
@@ -739,10 +791,13 @@ WITH ours AS MATERIALIZED (
   SELECT DISTINCT pgfresh.root_of(relation) AS root FROM ours
 ), members AS (
   SELECT r.root, m.member,
-    (SELECT pg_catalog.count(*) FROM pgfresh.trigger_kinds() k JOIN ours t
-       ON t.name = k.name AND t.relation = m.member AND t.sound) = 4 AS present,
-    (SELECT pg_catalog.count(*) FROM pgfresh.trigger_kinds() k JOIN ours t
-       ON t.name = k.name AND t.relation = m.member AND t.sound AND t.enabled = 'A') = 4 AS always,
+    NOT EXISTS (SELECT FROM pgfresh.trigger_kinds() k WHERE pgfresh.needs(m.member, k.name)
+      AND NOT EXISTS (SELECT FROM ours t
+        WHERE t.name = k.name AND t.relation = m.member AND t.sound
+          AND pgfresh.moves(t.relation, t.name))) AS present,
+    NOT EXISTS (SELECT FROM pgfresh.trigger_kinds() k WHERE pgfresh.needs(m.member, k.name)
+      AND NOT EXISTS (SELECT FROM ours t WHERE t.name = k.name AND t.relation = m.member
+        AND t.sound AND t.enabled = 'A')) AS always,
     EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = m.member) AS subscribed
   FROM roots r CROSS JOIN LATERAL pgfresh.members(r.root) AS m(member)
 ), heads AS (

@@ -16,7 +16,8 @@ kinds(name, type, old_table, new_table) AS (
   VALUES ('pgfresh_insert'::name, 4::int2, NULL::name, 'pgfresh_new'::name),
          ('pgfresh_delete', 8, 'pgfresh_old', NULL),
          ('pgfresh_update', 16, 'pgfresh_old', 'pgfresh_new'),
-         ('pgfresh_truncate', 32, NULL, NULL)),
+         ('pgfresh_truncate', 32, NULL, NULL),
+         ('pgfresh_moved', 16, NULL, NULL)),
 relation AS MATERIALIZED (
   SELECT c.oid, c.relkind, c.relpersistence, c.relrowsecurity, n.nspname,
          format('%I.%I', n.nspname, c.relname) AS name, n.nspname || '.' || c.relname AS raw,
@@ -34,7 +35,8 @@ tree(root, member) AS (
 given AS MATERIALIZED (
   SELECT t.tgrelid AS relation, t.tgname AS name, t.tgenabled AS enabled, t.tgfoid AS function,
          n.nspname = 'pgfresh' AND p.proname LIKE 'changed\_%' AS ours,
-         t.tgtype = k.type AND t.tgqual IS NULL AND t.tgattr = ''::int2vector
+         t.tgtype = k.type AND t.tgqual IS NULL
+           AND (t.tgattr = ''::int2vector OR k.name = 'pgfresh_moved')
            AND t.tgoldtable IS NOT DISTINCT FROM k.old_table
            AND t.tgnewtable IS NOT DISTINCT FROM k.new_table AS shaped,
          p.prosrc
@@ -51,7 +53,8 @@ looked AS MATERIALIZED (
          WHEN g.enabled = 'D' THEN 'disabled'
          WHEN g.enabled <> 'A' THEN 'not ENABLE ALWAYS'
          ELSE 'ok' END AS state
-  FROM watched w JOIN tree t ON t.root = w.root CROSS JOIN kinds k
+  FROM watched w JOIN tree t ON t.root = w.root JOIN relation r ON r.oid = t.member
+       JOIN kinds k ON k.name <> 'pgfresh_moved' OR r.relkind = 'p'
        LEFT JOIN given g ON g.relation = t.member AND g.name = k.name),
 functions AS MATERIALIZED (
   SELECT w.root, min(g.function) AS one, count(DISTINCT g.function) AS many,
@@ -98,7 +101,8 @@ wanted_event(name, event, function) AS (
          ('pgfresh_drop', 'sql_drop', 'dropped')),
 lines(place, kind, severity, schema, subject, raw, finding, remedy, root) AS (
   SELECT 20, 'trigger', 'problem', r.nspname, r.name, r.raw,
-    format('%s of 4 triggers %s on %s (%s); the table is not cached', count(*), l.state, m.name,
+    format('%s of %s triggers %s on %s (%s); the table is not cached', count(*),
+           CASE m.relkind WHEN 'p' THEN 5 ELSE 4 END, l.state, m.name,
            string_agg(l.trigger::text, ', ' ORDER BY l.trigger)),
     CASE WHEN l.state IN ('disabled', 'not ENABLE ALWAYS') THEN
            format('ALTER TABLE ONLY %s %s;', m.name,
@@ -107,7 +111,7 @@ lines(place, kind, severity, schema, subject, raw, finding, remedy, root) AS (
     r.oid
   FROM looked l JOIN relation r ON r.oid = l.root JOIN again a ON a.root = l.root
        JOIN relation m ON m.oid = l.member
-  WHERE l.state <> 'ok' GROUP BY r.oid, r.nspname, r.name, r.raw, m.name, l.state, a.watch
+  WHERE l.state <> 'ok' GROUP BY r.oid, r.nspname, r.name, r.raw, m.name, m.relkind, l.state, a.watch
   UNION ALL
   SELECT 21, 'function', 'problem', r.nspname, r.name, r.raw,
     CASE WHEN h.functions > 1 THEN format('its triggers call %s different functions', h.functions)

@@ -82,16 +82,43 @@ exposed AS (
                WHERE ev_type <> '1' AND ev_class >= 16384 AND ev_action::text LIKE '%funcid 2078 %')
     OR EXISTS (SELECT FROM pg_catalog.pg_attrdef WHERE adbin::text LIKE '%funcid 2078 %')
     AS yes),
+-- A MERGE that moves rows to other partitions is told by the fifth trigger alone (install.sql:
+-- pgfresh.trigger_kinds): it must stand on everything that is partitioned, and fire for each column
+-- that says where a row lies there or below, or for all of them.
+below(root, member) AS (
+  SELECT k.partrelid, k.partrelid FROM pg_catalog.pg_partitioned_table k
+  UNION
+  SELECT b.root, i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.member),
+moving AS MATERIALIZED (
+  SELECT b.root, bool_or(k.partattrs IS NULL AND t.oid IS NOT NULL OR o.attnum IS NULL
+                           AND k.partattrs IS NOT NULL) AS by_any,
+         pg_catalog.array_agg(o.attnum) FILTER (WHERE o.attnum IS NOT NULL) AS columns
+  FROM below b
+       LEFT JOIN pg_catalog.pg_trigger t ON t.tgrelid = b.member AND t.tgtype & 19 = 19
+       LEFT JOIN pg_catalog.pg_partitioned_table k ON k.partrelid = b.member AND t.oid IS NULL
+       LEFT JOIN LATERAL pg_catalog.unnest(k.partattrs::int2[]) AS n(attnum) ON true
+       LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = b.member AND a.attnum = n.attnum
+                                              AND n.attnum > 0
+       LEFT JOIN pg_catalog.pg_attribute o ON o.attrelid = b.root AND o.attname = a.attname
+                                              AND NOT o.attisdropped
+  GROUP BY b.root),
 safe_trigger AS (
-  SELECT t.tgrelid AS relid, count(DISTINCT t.tgname) = 4 AS complete,
+  SELECT t.tgrelid AS relid,
+         count(DISTINCT t.tgname) FILTER (WHERE t.tgname <> 'pgfresh_moved') = 4
+           AND (NOT EXISTS (SELECT FROM moving m WHERE m.root = t.tgrelid)
+                OR coalesce(bool_or(t.tgname = 'pgfresh_moved'), false)) AS complete,
          count(DISTINCT t.tgfoid) AS functions, min(t.tgfoid::int8)::oid AS function
   FROM pg_catalog.pg_trigger t
        JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
        JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'pgfresh'
        JOIN (VALUES ('pgfresh_insert', 4), ('pgfresh_delete', 8), ('pgfresh_update', 16),
-                    ('pgfresh_truncate', 32)) AS ours(name, event)
+                    ('pgfresh_truncate', 32), ('pgfresh_moved', 16)) AS ours(name, event)
          ON t.tgname = ours.name AND t.tgtype & 127 = ours.event
-  WHERE NOT t.tgisinternal AND t.tgenabled = 'A' AND t.tgqual IS NULL AND t.tgattr = ''
+  WHERE NOT t.tgisinternal AND t.tgenabled = 'A' AND t.tgqual IS NULL
+    AND (t.tgattr = '' OR t.tgname = 'pgfresh_moved' AND EXISTS (
+           SELECT FROM moving m WHERE m.root = t.tgrelid AND NOT m.by_any
+             AND m.columns <@ t.tgattr::int2[]))
+    AND (t.tgname <> 'pgfresh_moved' OR t.tgoldtable IS NULL AND t.tgnewtable IS NULL)
   GROUP BY t.tgrelid),
 support AS (
   SELECT a.aggfnoid AS oid,

@@ -163,7 +163,7 @@ SHAPES = {
                                 "INSERT INTO log VALUES (4, '2026-01-20', 'new')",
                                 "INSERT INTO log VALUES (1, '2026-01-20', 'new')"),
     "row movement": ("SELECT day FROM log WHERE entity = 1 ORDER BY 1",
-                     "UPDATE log SET day = day + 20 WHERE day = '2026-01-14' AND entity = 4",
+                     "UPDATE log SET what = what || '.' WHERE day = '2026-01-14' AND entity = 4",
                      "UPDATE log SET day = day + 20 WHERE day = '2026-01-16' AND entity = 1"),
     "value moves in": ("SELECT what FROM visit WHERE patient_id = 7 ORDER BY id",
                        "UPDATE visit SET patient_id = 8 WHERE id = 1",

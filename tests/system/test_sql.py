@@ -142,6 +142,36 @@ def test_foreign_keys(db):
         ("w", "gone", {}), ("w", "kept", {}), ("w", "parent", {})]
 
 
+def test_columns_that_move_rows(db):
+    """pgfresh_moved is for the columns of all partition keys below, or for any."""
+    db.query("CREATE TABLE p (id int, k int, n int, d int) PARTITION BY LIST (k)")
+    db.query("CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1) PARTITION BY RANGE (n)")
+    db.query("CREATE TABLE p1a PARTITION OF p1 DEFAULT")
+    db.query("CREATE TABLE p2 (d int, n int, k int, id int)")
+    db.query("ALTER TABLE p ATTACH PARTITION p2 FOR VALUES IN (2)")
+    db.query("SELECT pgfresh.watch('p', '{id}')")
+
+    def columns(table):
+        return db.value("SELECT coalesce((SELECT tgattr::text FROM pg_trigger WHERE tgname = "
+                        f"'pgfresh_moved' AND tgrelid = '{table}'::regclass), 'none')")
+
+    assert [columns(table) for table in ("p", "p1", "p1a", "p2")] == ["2 3", "3", "none", "none"]
+    db.query("CREATE TABLE p3 PARTITION OF p FOR VALUES IN (3) PARTITION BY RANGE (d)")
+    db.query("CREATE TABLE p3a PARTITION OF p3 DEFAULT")
+    assert [columns(table) for table in ("p", "p1", "p3")] == ["2 3 4", "3", "4"]
+    db.query("CREATE TABLE p4 PARTITION OF p FOR VALUES IN (4) PARTITION BY RANGE ((d + n))")
+    assert [columns(table) for table in ("p", "p1", "p4")] == ["", "3", ""]
+    assert db.status("p")["complete"]
+    # A row that a trigger changes may move, whatever columns the statement names.
+    db.query("CREATE FUNCTION push() RETURNS trigger LANGUAGE plpgsql AS "
+             "'BEGIN new.n := new.n + 1; RETURN new; END'; CREATE TRIGGER push BEFORE UPDATE ON "
+             "p1a FOR EACH ROW EXECUTE FUNCTION push()")
+    assert [columns(table) for table in ("p", "p1", "p4")] == ["", "", ""]
+    assert db.status("p")["complete"]
+    db.query("DROP TRIGGER pgfresh_moved ON p1")
+    assert not db.status("p")["complete"]
+
+
 def test_partitions(db):
     db.query("CREATE TABLE p (pad int, id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k)")
     db.query("ALTER TABLE p DROP COLUMN pad")
@@ -152,7 +182,14 @@ def test_partitions(db):
     # The table named in the statement, numbers as the root has them.
     assert db.events("INSERT INTO p VALUES (5, 1)") == [rows("p", c2=["5"], c3=["1"])]
     assert db.events("INSERT INTO p2 VALUES (2, 6)") == [rows("p2", c2=["6"], c3=["2"])]
-    assert db.events("UPDATE p SET k = 2 WHERE id = 5") == [rows("p", c2=["5"], c3=["1", "2"])]
+    assert db.events("UPDATE p SET id = 5 WHERE id = 5") == [rows("p", c2=["5"], c3=["1"])]
+    # What may move a row is told as a whole, too: of a MERGE that does, nothing else may come.
+    assert db.events("UPDATE p SET k = 2 WHERE id = 5") == [
+        ("w", "p", {}), rows("p", c2=["5"], c3=["1", "2"])]
+    assert db.events("MERGE INTO p USING (VALUES (5)) v (i) ON v.i = p.id WHEN MATCHED THEN UPDATE "
+                     "SET k = 1") == [("w", "p", {})]
+    assert db.events("MERGE INTO p USING (VALUES (5)) v (i) ON v.i = p.id WHEN MATCHED THEN UPDATE "
+                     "SET k = 2") == [("w", "p", {})]
     assert db.events("DELETE FROM p") == [rows("p", c2=["5", "6"], c3=["2"])]
     assert sorted(db.events("TRUNCATE p")) == [("w", "p", {}), ("w", "p1", {}), ("w", "p2", {})]
     # A row that a trigger swallows on its way to another partition is gone.
@@ -161,12 +198,13 @@ def test_partitions(db):
              "FOR EACH ROW EXECUTE FUNCTION swallow()")
     db.query("INSERT INTO p VALUES (9, 1)")
     db.payloads()
-    assert db.events("UPDATE p SET k = 2 WHERE id = 9") == [rows("p", c2=["9"], c3=["1"])]
+    assert db.events("UPDATE p SET k = 2 WHERE id = 9") == [
+        ("w", "p", {}), rows("p", c2=["9"], c3=["1"])]
     db.query("INSERT INTO p VALUES (9, 1)")
     db.query("SELECT pgfresh.watch('p', '{}')")
     db.payloads()
     assert db.events("UPDATE p SET k = 2 WHERE id = 9") == [("w", "p", {})]
-    assert db.events("UPDATE p SET k = 2 WHERE id = 9") == []
+    assert db.events("UPDATE p SET id = 2 WHERE id = 9") == []
     db.query("SELECT pgfresh.watch('p'); DROP TRIGGER swallow ON p2")
     db.payloads()
     # New members, by whatever command, and one level further down.

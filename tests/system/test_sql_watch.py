@@ -162,7 +162,7 @@ def test_watching_and_installing_again_changes_nothing(db):
     db.query("CREATE TABLE p1 PARTITION OF p DEFAULT")
     db.query("SELECT pgfresh.watch('t', '{k}'), pgfresh.watch('p')")
     before = db.query(CATALOG)
-    assert len([row for row in before if row[0] == "trigger"]) == 12
+    assert len([row for row in before if row[0] == "trigger"]) == 13
     db.query("SELECT pgfresh.watch('t', '{k}'), pgfresh.watch('p')")
     assert db.query(CATALOG) == before
     install(db)
