@@ -197,13 +197,14 @@ $$;
 -- trigger of that partition swallowed, is gone.
 --
 -- A column that is gone, renamed or of another type must never fail a write: its rows are unknown
--- then. Text that the client's encoding may not have must not fail one either.
+-- then, or the head of the body shows proxies that a bool is not told as one (truths). Text that the client's encoding may not have must not fail one either.
 CREATE OR REPLACE FUNCTION pgfresh.function_body(root regclass, columns name[]) RETURNS text
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $fn$
 DECLARE
   utf8 CONSTANT boolean := current_setting('server_encoding') = 'UTF8';
   not_ascii CONSTANT text := $$ OPERATOR(pg_catalog.~) '[^ -~]'$$;
   numbers text;     -- attnum of each column
+  truths text;      -- of those that are told as t and f
   variables text;   -- their declarations
   names text;       -- the same, for INTO
   kept text;        -- SQL for the values that an UPDATE of one row left as they are
@@ -221,6 +222,7 @@ DECLARE
   kind record;
 BEGIN
   SELECT array_agg(c.attnum ORDER BY c.place)::text,
+    (array_agg(c.attnum ORDER BY c.place) FILTER (WHERE c.truth))::text,
     string_agg(format(E'\n  value%s_ pg_catalog.text;', c.place), '' ORDER BY c.place),
     string_agg(format('value%s_', c.place), ', ' ORDER BY c.place),
     string_agg(format('CASE WHEN %s OPERATOR(pg_catalog.=) %s THEN %s END',
@@ -246,10 +248,10 @@ BEGIN
                 FILTER (WHERE k%2$s IS NOT NULL)$$, c.attnum, c.place), '' ORDER BY c.place),
     format('GREATEST(%s)', string_agg(format('pg_catalog.count(DISTINCT k%s)', c.place), ', ')),
     coalesce(bool_or(NOT c.ascii), false)
-  INTO numbers, variables, names, kept, inserted, deleted, rows_, tellable, one_value,
+  INTO numbers, truths, variables, names, kept, inserted, deleted, rows_, tellable, one_value,
     told, all_values, most, any_text
   FROM (
-    SELECT a.attname, a.attnum, e.expression, e.ascii,
+    SELECT a.attname, a.attnum, a.atttypid = 'bool'::regtype AS truth, e.expression, e.ascii,
       (pgfresh.key_expression(a.atttypid, a.attcollation, a.attname, 'pgfresh_old')).expression
         AS old,
       (pgfresh.key_expression(a.atttypid, a.attcollation, a.attname, 'pgfresh_new')).expression
@@ -291,6 +293,7 @@ BEGIN
 -- Written by pgfresh.watch(), explained at pgfresh.function_body() in install.sql.
 -- columns: %s
 -- numbers: %s
+-- truths: %s
 #variable_conflict use_column
 DECLARE
   event_ pg_catalog.text;     -- what to tell; NULL: not known yet
@@ -299,7 +302,8 @@ BEGIN
   BEGIN%s
     ELSE
       hopeless_ := true;
-    END IF;$$, columns, coalesce(numbers, '{}'), variables, fast)
+    END IF;$$, columns, coalesce(numbers, '{}'), coalesce(truths, '{}'),
+    variables, fast)
   || CASE WHEN numbers IS NULL THEN '' ELSE format($$
     event_ := CASE WHEN %s THEN pg_catalog.format('1 %%s r %%s %s%s',
       pg_catalog.pg_current_xact_id(), TG_RELID, %s) END;$$, tellable, cardinality(columns),
@@ -314,7 +318,7 @@ BEGIN
       END IF;
     WHEN too_many_rows THEN
       NULL;
-    WHEN undefined_column OR undefined_table OR undefined_function THEN
+    WHEN undefined_column OR undefined_table OR undefined_function OR datatype_mismatch THEN
       hopeless_ := true;
   END;
   IF (CASE WHEN event_ IS NULL THEN false
@@ -328,7 +332,7 @@ BEGIN
     IF hopeless_ IS NULL THEN
       BEGIN%s
         END IF;
-      EXCEPTION WHEN undefined_column OR undefined_table THEN
+      EXCEPTION WHEN undefined_column OR undefined_table OR datatype_mismatch THEN
         NULL;
       END;
     END IF;

@@ -259,6 +259,17 @@ SELECT 'k', t.relid::text, substring(p.prosrc FROM '\n-- columns: ([^\n]*)\n'),
   NULL, NULL, NULL, NULL, NULL
 FROM safe_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.function
 WHERE t.complete AND t.functions = 1
+  -- Made before the column's type was changed to bool, it does not tell t and f. Of a member,
+  -- whose columns have other numbers, the root's say it.
+  AND (EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = t.relid)
+       OR NOT EXISTS (
+         SELECT FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid = t.relid AND a.attnum > 0 AND NOT a.attisdropped
+           AND a.attnum::text = ANY (pg_catalog.string_to_array(
+                 substring(p.prosrc FROM '\n-- numbers: \{([0-9,]*)\}\n'), ','))
+           AND a.atttypid = 'bool'::regtype
+           AND (a.attnum::text = ANY (pg_catalog.string_to_array(
+                  substring(p.prosrc FROM '\n-- truths: \{([0-9,]*)\}\n'), ','))) IS NOT TRUE))
 UNION ALL
 SELECT DISTINCT 'e', ns.nspname, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM pg_catalog.pg_operator o JOIN ns ON ns.oid = o.oprnamespace

@@ -440,3 +440,22 @@ def test_entries_of_a_key_are_freed(stage):
     app.execute("UPDATE person SET name = name || '.' WHERE id = 111")
     wait_until(lambda: stage.metrics().value("pgfresh_cache_entries") == before - 1, "one entry freed", 5)
     assert last(app)["verdict"] != "hit"
+
+
+def test_column_that_becomes_a_truth_value(own_play):
+    """Its trigger, which nobody renews where there are no event triggers, tells 'false' and not 'f'."""
+    play = own_play()
+    play.sql("DROP EVENT TRIGGER pgfresh_ddl_end; DROP EVENT TRIGGER pgfresh_drop;"
+             "CREATE TABLE flag (id int PRIMARY KEY, up int); "
+             "INSERT INTO flag SELECT n, n % 2 FROM generate_series(1, 10) n; "
+             "SELECT pgfresh.watch('flag', '{up}')")
+    app = play.app()
+    play.hot(app, "SELECT count(*) FROM flag WHERE up = 1", seconds=15)
+    app.execute("ALTER TABLE flag ALTER COLUMN up TYPE bool USING up = 1")
+    sql = "SELECT count(*) FROM flag WHERE up = true"
+    assert play.hot(app, sql, seconds=15) == [(5,)]
+    app.execute("UPDATE flag SET up = false WHERE id = 3")
+    assert app.execute(sql).fetchall() == [(4,)]
+    app.execute("SELECT pgfresh.watch('flag', '{up}')")
+    keeps(play, app, "SELECT count(*) FROM flag WHERE up", None, "UPDATE item SET price = 1")
+    keeps(play, app, sql, None, "UPDATE flag SET id = id WHERE id = 2")

@@ -400,6 +400,21 @@ def test_columns_renamed_and_dropped_unseen(db):
     assert db.status("t")["complete"]
 
 
+@pytest.mark.parametrize("before", ["bool", "int", "text", "uuid"])
+@pytest.mark.parametrize("after", ["bool", "int", "text", "numeric", "jsonb", "point", "bool[]"])
+def test_columns_of_another_type_unseen(db, before, after):
+    """As where event triggers may not be installed."""
+    db.query("DROP EVENT TRIGGER pgfresh_ddl_end; DROP EVENT TRIGGER pgfresh_drop")
+    db.query(f"CREATE TABLE t (id int PRIMARY KEY, k {before})")
+    db.query("SELECT pgfresh.watch('t', '{k}')")
+    db.query(f"ALTER TABLE t ALTER COLUMN k TYPE {after} USING NULL")
+    value = {"bool": "true", "int": "1", "text": "'x'", "numeric": "2.5", "jsonb": "'[1]'",
+             "point": "'(1,2)'", "bool[]": "'{t}'"}[after]
+    for write in (f"INSERT INTO t VALUES (1, {value})", "UPDATE t SET k = k", "UPDATE t SET k = NULL",
+                  f"INSERT INTO t VALUES (2, {value}), (3, NULL)", "DELETE FROM t"):
+        assert len(db.events(write)) == 1, write
+
+
 def test_hostile_search_path(db):
     db.query("CREATE TABLE t (id int PRIMARY KEY, s text)")
     db.query("SELECT pgfresh.watch('t', '{id,s}')")
