@@ -400,6 +400,26 @@ SELECT pg_catalog.concat_ws(' ',
   (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8)) FROM pg_catalog.pg_enum),
   (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8))
    FROM pg_catalog.pg_constraint WHERE contypid <> 0),
+  -- What texts are searched and sorted by, and what decides how values are compared.
+  (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8))
+   FROM pg_catalog.pg_ts_dict),
+  (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8))
+   FROM pg_catalog.pg_ts_config),
+  (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8,
+     mapcfg::int8 * 65536 + maptokentype * 256 + mapseqno))
+   FROM pg_catalog.pg_ts_config_map),
+  (SELECT sum(pg_catalog.hashint8extended(o.xmin, o.oid)) FROM (
+     SELECT xmin::text::int8, oid::int8 FROM pg_catalog.pg_collation WHERE oid >= 16384
+     UNION ALL SELECT xmin::text::int8, oid::int8 FROM pg_catalog.pg_conversion WHERE oid >= 16384
+     UNION ALL SELECT xmin::text::int8, oid::int8 FROM pg_catalog.pg_opclass WHERE oid >= 16384
+     UNION ALL SELECT xmin::text::int8, oid::int8 FROM pg_catalog.pg_amproc WHERE oid >= 16384
+     UNION ALL SELECT xmin::text::int8, oid::int8 FROM pg_catalog.pg_amop WHERE oid >= 16384
+   ) AS o(xmin, oid)),
+  -- Labels, by which extensions mask columns for some roles; of roles no event trigger tells.
+  (SELECT sum(pg_catalog.hashtextextended(l.provider || ':' || l.label,
+     l.objoid::int8 * 31 + l.objsubid)) FROM pg_catalog.pg_seclabel l),
+  (SELECT sum(pg_catalog.hashtextextended(l.provider || ':' || l.label, l.objoid::int8))
+   FROM pg_catalog.pg_shseclabel l),
   (SELECT sum(srrelid::int8) FROM pg_catalog.pg_subscription_rel),
   (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8))
    FROM pg_catalog.pg_event_trigger),

@@ -407,3 +407,48 @@ def test_prepared_statement_after_a_change_of_shape(play, own_table):
     app.execute("ALTER TABLE mine ADD COLUMN more int")
     with pytest.raises(psycopg.errors.FeatureNotSupported):
         app.execute(sql, (1,))
+
+
+# (what is there, the question, what changes the answer by a command that only event triggers tell)
+UNSEEN = {
+    "a dictionary": (
+        "CREATE TEXT SEARCH DICTIONARY plain (TEMPLATE = simple);"
+        "CREATE TEXT SEARCH CONFIGURATION own (COPY = simple);"
+        "ALTER TEXT SEARCH CONFIGURATION own ALTER MAPPING FOR asciiword WITH plain",
+        "SELECT to_tsvector('own', 'the ' || name)::text FROM item WHERE id = 1",
+        "ALTER TEXT SEARCH DICTIONARY plain (StopWords = english)"),
+    "a configuration": (
+        "CREATE TEXT SEARCH CONFIGURATION own (COPY = simple)",
+        "SELECT to_tsvector('own', 'the ' || name)::text FROM item WHERE id = 1",
+        "ALTER TEXT SEARCH CONFIGURATION own ALTER MAPPING FOR asciiword WITH english_stem"),
+    "a configuration's name": (
+        "CREATE TEXT SEARCH CONFIGURATION own (COPY = simple);"
+        "CREATE TEXT SEARCH CONFIGURATION other (COPY = english)",
+        "SELECT to_tsvector('own', 'the ' || name)::text FROM item WHERE id = 1",
+        "ALTER TEXT SEARCH CONFIGURATION own RENAME TO old;"
+        "ALTER TEXT SEARCH CONFIGURATION other RENAME TO own"),
+    "a collation": (
+        "CREATE COLLATION own (locale = 'C')",
+        "SELECT string_agg(n, '' ORDER BY n COLLATE own) FROM (SELECT unnest('{a,B}'::text[]) AS n "
+        "FROM item WHERE id = 1) AS x",
+        "DROP COLLATION own; CREATE COLLATION own (provider = icu, locale = 'und')"),
+    "an aggregate": (
+        "CREATE AGGREGATE own (int) (sfunc = int4pl, stype = int, initcond = '0')",
+        "SELECT own(id) FROM item WHERE id IN (2, 3)",
+        "CREATE OR REPLACE AGGREGATE own (int) (sfunc = int4mul, stype = int, initcond = '1')"),
+}
+
+
+@pytest.mark.parametrize("before, sql, change", UNSEEN.values(), ids=list(UNSEEN))
+def test_ddl_that_the_poll_alone_can_see(own_play, before, sql, change):
+    """Without event triggers, and by somebody who goes around pgfresh."""
+    play = own_play({"freshness.catalog_poll": "200ms"})
+    play.sql(f"DROP EVENT TRIGGER pgfresh_ddl_start; DROP EVENT TRIGGER pgfresh_ddl_end; "
+             f"DROP EVENT TRIGGER pgfresh_drop; {before}")
+    app = play.app()
+    old = play.hot(app, sql, seconds=15)
+    time.sleep(0.5)
+    play.sql(change)
+    new = play.direct().execute(sql).fetchall()
+    assert new != old
+    wait_until(lambda: app.execute(sql).fetchall() == new, "the change is seen", 5)
