@@ -21,7 +21,9 @@
 //   y  oid, schema, name, typtype, code, part, relation: types; code = origin, I/O volatility,
 //      checks and casts harmless; part = element of an array, base of a domain, subtype of a range
 //   p  relation, SELECT FROM relation WHERE the condition of a policy that shows rows
-//   q  schema, function, body, code, settings: functions declared by users, where there is any
+//   q  schema, function, body (null: not to be looked into, as where it is not all there is,
+//   default
+//      arguments being computed), code, settings: functions declared by users, where there is any
 //      policy; code = s (text) or b (parsed at its declaration), d (runs as its owner) or -
 //   g  setting: read by a function, given to a role or database, or defined by an extension
 //   x  the first word of the names of an extension's settings
@@ -330,7 +332,8 @@ FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
 WHERE p.polcmd IN ('*', 'r') AND p.polqual IS NOT NULL
 UNION ALL
 SELECT 'q', ns.nspname, p.proname,
-  CASE WHEN l.lanname <> 'sql' OR p.prokind <> 'f' THEN NULL
+  CASE WHEN l.lanname <> 'sql' OR p.prokind <> 'f' OR p.oid IN (SELECT oid FROM bad_default)
+         THEN NULL
        WHEN p.prosqlbody IS NULL THEN p.prosrc
        ELSE pg_catalog.pg_get_function_sqlbody(p.oid) END,
   CASE WHEN p.prosqlbody IS NULL THEN 's' ELSE 'b' END

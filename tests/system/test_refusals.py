@@ -452,3 +452,32 @@ def test_ddl_that_the_poll_alone_can_see(own_play, before, sql, change):
     new = play.direct().execute(sql).fetchall()
     assert new != old
     wait_until(lambda: app.execute(sql).fetchall() == new, "the change is seen", 5)
+
+
+# Functions by which a policy learns who asks, in places that are easily overlooked.
+WHO_ASKS = {
+    "behind a dot": "CREATE FUNCTION tenant() RETURNS text LANGUAGE sql STABLE AS "
+                    "$$ SELECT ('app.tenant'::text).current_setting $$",
+    "a default argument": "CREATE FUNCTION tenant(t text DEFAULT current_setting('app.tenant')) "
+                          "RETURNS text LANGUAGE sql STABLE AS $$ SELECT t $$",
+    "a default argument, put together":
+        "CREATE FUNCTION tenant(t text DEFAULT current_setting('app.'::text || 'tenant')) "
+        "RETURNS text LANGUAGE sql STABLE AS $$ SELECT t $$",
+}
+
+
+@pytest.mark.parametrize("function", WHO_ASKS.values(), ids=list(WHO_ASKS))
+def test_policy_that_asks_in_disguise(own_play, function):
+    play = own_play()
+    play.sql(f"""
+CREATE TABLE kept (id int PRIMARY KEY, tenant text, body text); GRANT SELECT ON kept TO anna;
+INSERT INTO kept VALUES (1, 'a', 'of a'), (2, 'b', 'of b'); {function};
+ALTER TABLE kept ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON kept USING (tenant = tenant());
+SELECT pgfresh.watch('kept')""")
+    apps = {tenant: play.app("anna") for tenant in "ab"}
+    for tenant, app in apps.items():
+        app.execute(f"SET app.tenant = '{tenant}'")
+        play.hot(app, NAME, seconds=15)
+    for _ in range(3):
+        for tenant, app in apps.items():
+            assert app.execute("SELECT body FROM kept").fetchall() == [(f"of {tenant}",)]
