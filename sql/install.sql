@@ -197,7 +197,8 @@ $$;
 -- trigger of that partition swallowed, is gone.
 --
 -- A column that is gone, renamed or of another type must never fail a write: its rows are unknown
--- then, or the head of the body shows proxies that a bool is not told as one (truths). Text that the client's encoding may not have must not fail one either.
+-- then, or the head of the body shows proxies that a bool is not told as one (truths). Text that
+-- the client's encoding may not have must not fail one either.
 CREATE OR REPLACE FUNCTION pgfresh.function_body(root regclass, columns name[]) RETURNS text
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $fn$
 DECLARE

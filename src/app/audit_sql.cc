@@ -1,13 +1,16 @@
 #include "app/audit_sql.h"
 
 #include <charconv>
+#include <string>
+
+#include "query/moving_sql.h"
 
 namespace pgfresh::app {
 namespace {
 
 // Trees as pgfresh.members() has them, triggers as pgfresh.triggers() judges them
 // (sql/install.sql); written out, because the schema may be missing, old, or half removed.
-constexpr std::string_view kAuditSql = R"sql(
+constexpr std::string_view kAuditSqlHead = R"sql(
 SET LOCAL statement_timeout = '8s';
 SET LOCAL jit = off;
 SET LOCAL search_path = pg_catalog, pg_temp;
@@ -32,11 +35,16 @@ tree(root, member) AS (
   WHERE NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = r.oid)
   UNION
   SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.member),
+)sql";
+// Between the two: kMovingSql.
+constexpr std::string_view kAuditSqlTail = R"sql(,
 given AS MATERIALIZED (
   SELECT t.tgrelid AS relation, t.tgname AS name, t.tgenabled AS enabled, t.tgfoid AS function,
          n.nspname = 'pgfresh' AND p.proname LIKE 'changed\_%' AS ours,
          t.tgtype = k.type AND t.tgqual IS NULL
-           AND (t.tgattr = ''::int2vector OR k.name = 'pgfresh_moved')
+           AND (t.tgattr = ''::int2vector OR k.name = 'pgfresh_moved' AND EXISTS (
+                  SELECT FROM moving m WHERE m.root = t.tgrelid AND NOT m.by_any
+                    AND m.columns <@ t.tgattr::int2[]))
            AND t.tgoldtable IS NOT DISTINCT FROM k.old_table
            AND t.tgnewtable IS NOT DISTINCT FROM k.new_table AS shaped,
          p.prosrc
@@ -125,9 +133,11 @@ lines(place, kind, severity, schema, subject, raw, finding, remedy, root) AS (
        JOIN again a ON a.root = x.root
   UNION ALL
   SELECT 30, 'covered', 'ok', r.nspname, r.name, r.raw,
-    format('%s with 4 triggers each, ENABLE ALWAYS, of one function; key columns %s',
+    format('%s with 4 triggers each%s, ENABLE ALWAYS, of one function; key columns %s',
            CASE count(DISTINCT l.member) WHEN 1 THEN '1 table'
-           ELSE count(DISTINCT l.member) || ' tables of its tree' END, coalesce(h.columns, '{}')),
+           ELSE count(DISTINCT l.member) || ' tables of its tree' END,
+           CASE WHEN bool_or(l.trigger = 'pgfresh_moved') THEN ', 5 on what is partitioned' END,
+           coalesce(h.columns, '{}')),
     NULL, r.oid
   FROM looked l JOIN relation r ON r.oid = l.root JOIN heads h ON h.root = l.root
   WHERE h.functions = 1 AND NOT h.shared AND l.root NOT IN (SELECT root FROM moved)
@@ -229,7 +239,11 @@ constexpr size_t kAuditColumns = 8;
 
 }  // namespace
 
-std::string_view audit_sql() { return kAuditSql; }
+std::string_view audit_sql() {
+  static const std::string sql =
+      std::string(kAuditSqlHead).append(query::kMovingSql).append(kAuditSqlTail);
+  return sql;
+}
 
 std::optional<std::vector<AuditLine>> read_audit(const SqlRows& rows) {
   std::vector<AuditLine> lines;

@@ -21,9 +21,8 @@
 //   y  oid, schema, name, typtype, code, part, relation: types; code = origin, I/O volatility,
 //      checks and casts harmless; part = element of an array, base of a domain, subtype of a range
 //   p  relation, SELECT FROM relation WHERE the condition of a policy that shows rows
-//   q  schema, function, body (null: not to be looked into, as where it is not all there is,
-//   default
-//      arguments being computed), code, settings: functions declared by users, where there is any
+//   q  schema, function, body (null: not to be looked into, as where default arguments are computed
+//      and it is not all there is), code, settings: functions declared by users, where there is any
 //      policy; code = s (text) or b (parsed at its declaration), d (runs as its owner) or -
 //   g  setting: read by a function, given to a role or database, or defined by an extension
 //   x  the first word of the names of an extension's settings
@@ -31,6 +30,10 @@
 // hits at all.
 
 #include "query/catalog.h"
+
+#include <string>
+
+#include "query/moving_sql.h"
 
 namespace pgfresh::query {
 namespace {
@@ -42,7 +45,7 @@ namespace {
 // Suspicion spreads to every function whose body mentions the name of a suspect.
 // jit off: compiling this statement would take two seconds, running it takes some 30 ms. Both
 // settings end with the implicit transaction of the one query text.
-constexpr std::string_view kLoadSql = R"sql(
+constexpr std::string_view kLoadSqlHead = R"sql(
 SET LOCAL jit = off;
 SET LOCAL search_path = pg_catalog, pg_temp;
 WITH RECURSIVE
@@ -84,26 +87,9 @@ exposed AS (
                WHERE ev_type <> '1' AND ev_class >= 16384 AND ev_action::text LIKE '%funcid 2078 %')
     OR EXISTS (SELECT FROM pg_catalog.pg_attrdef WHERE adbin::text LIKE '%funcid 2078 %')
     AS yes),
--- A MERGE that moves rows to other partitions is told by the fifth trigger alone (install.sql:
--- pgfresh.trigger_kinds): it must stand on everything that is partitioned, and fire for each column
--- that says where a row lies there or below, or for all of them.
-below(root, member) AS (
-  SELECT k.partrelid, k.partrelid FROM pg_catalog.pg_partitioned_table k
-  UNION
-  SELECT b.root, i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.member),
-moving AS MATERIALIZED (
-  SELECT b.root, bool_or(k.partattrs IS NULL AND t.oid IS NOT NULL OR o.attnum IS NULL
-                           AND k.partattrs IS NOT NULL) AS by_any,
-         pg_catalog.array_agg(o.attnum) FILTER (WHERE o.attnum IS NOT NULL) AS columns
-  FROM below b
-       LEFT JOIN pg_catalog.pg_trigger t ON t.tgrelid = b.member AND t.tgtype & 19 = 19
-       LEFT JOIN pg_catalog.pg_partitioned_table k ON k.partrelid = b.member AND t.oid IS NULL
-       LEFT JOIN LATERAL pg_catalog.unnest(k.partattrs::int2[]) AS n(attnum) ON true
-       LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = b.member AND a.attnum = n.attnum
-                                              AND n.attnum > 0
-       LEFT JOIN pg_catalog.pg_attribute o ON o.attrelid = b.root AND o.attname = a.attname
-                                              AND NOT o.attisdropped
-  GROUP BY b.root),
+)sql";
+// Between the two: kMovingSql.
+constexpr std::string_view kLoadSqlTail = R"sql(,
 safe_trigger AS (
   SELECT t.tgrelid AS relid,
          count(DISTINCT t.tgname) FILTER (WHERE t.tgname <> 'pgfresh_moved') = 4
@@ -433,7 +419,10 @@ SELECT pg_catalog.concat_ws(' ',
 
 }  // namespace
 
-std::string_view Catalog::load_sql() { return kLoadSql; }
+std::string_view Catalog::load_sql() {
+  static const std::string sql = std::string(kLoadSqlHead).append(kMovingSql).append(kLoadSqlTail);
+  return sql;
+}
 std::string_view Catalog::fingerprint_sql() { return kFingerprintSql; }
 
 }  // namespace pgfresh::query

@@ -166,6 +166,19 @@ def test_a_partition_without_triggers(console):
     assert "3 tables" in about(doctor(console), "public.d_parts", "ok")[0]["finding"]
 
 
+def test_rows_that_may_move_unseen(console):
+    """A MERGE may move them since there is a trigger that may change them on their way."""
+    console.play.sql("CREATE TABLE d_moves (id int PRIMARY KEY, other int) PARTITION BY RANGE (id); "
+                     "CREATE TABLE d_moves_1 PARTITION OF d_moves FOR VALUES FROM (0) TO (10); "
+                     "SELECT pgfresh.watch('d_moves')")
+    assert "5 on what is partitioned" in seen(console, "public.d_moves", "4 triggers", "ok")["finding"]
+    unfollowed(console, "CREATE TRIGGER hurries BEFORE UPDATE ON d_moves_1 FOR EACH ROW "
+                        "EXECUTE FUNCTION suppress_redundant_updates_trigger()")
+    row = seen(console, "public.d_moves", "not made as they should be", "problem")
+    assert "1 of 5" in row["finding"] and "pgfresh_moved" in row["finding"]
+    cured(console, "public.d_moves", row["remedy"])
+
+
 def test_what_queries_asked_for_and_is_not_watched(console):
     subject = table(console, "d_asked")
     row = asked(console, "d_asked")
