@@ -26,8 +26,9 @@ bool takes_time_of_day(std::string_view oids) {
   return false;
 }
 
-// PostgreSQL wants no format for the columns, one for all of them, or one for each; that all are text
-// is left out of the key, so that the number is. An answer without rows may not show its columns.
+// PostgreSQL wants no format for the columns, one for all of them, or one for each; that all are
+// text is left out of the key, so that the number is. An answer without rows may not show its
+// columns.
 bool formats_fit(const wire::BindMessage* bind, std::string_view body) {
   constexpr size_t kCountAt = wire::kHeaderBytes;  // of columns, in RowDescription and DataRow
   const size_t formats = bind == nullptr ? 0 : bind->result_formats.size() / 2;

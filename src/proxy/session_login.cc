@@ -172,8 +172,8 @@ void Session::server_connected(std::unique_ptr<Stream> stream, const std::string
   resume_input();
 }
 
-// What is no password may be meant for later, where none is asked for. It waits, and is not cut into
-// messages, until that is known.
+// What is no password may be meant for later, where none is asked for. It waits, and is not cut
+// into messages, until that is known.
 bool Session::waits_for_login(std::string_view next) const {
   return state_ == State::kLogin && client_framer_.at_boundary() && !next.empty() &&
          next.front() != 'p' && next.front() != 'X';

@@ -129,6 +129,11 @@ void Actor::on_message(char type) {
   steps_.pop_front();
   waiting_ = false;
   const Heard heard = client_.messages();
+  // It may not have been parsed.
+  if (prepared_ && has(heard, 'E')) {
+    prepared_ = false;
+    ++statements_;
+  }
   step.hear(heard);
   next();
 }
@@ -180,9 +185,9 @@ void Actor::say_read(int64_t row) {
       client_.describe('P', "").execute().sync();
       return;
     case 1:
-      if (!prepared_) client_.parse("get", "SELECT v FROM bench WHERE id = $1");
+      if (!prepared_) client_.parse(statement(), "SELECT v FROM bench WHERE id = $1");
       prepared_ = true;
-      client_.bind("", "get", {id}).execute().sync();
+      client_.bind("", statement(), {id}).execute().sync();
       return;
     default:
       client_.query(select_text(row, table));

@@ -54,6 +54,9 @@ class Actor {
     int readies = 1;
   };
 
+  // The name of the prepared one.
+  [[nodiscard]] std::string statement() const { return "get" + std::to_string(statements_); }
+
   void on_message(char type);
   void next();
   void lost();
@@ -96,7 +99,8 @@ class Actor {
   bool connected_ = false;
   bool waiting_ = false;  // for the answer of a step
   int readies_ = 0;
-  bool prepared_ = false;  // the named statement
+  bool prepared_ = false;  // statement()
+  int statements_ = 0;
   uint64_t losses_ = 0;
   uint64_t savepoints_undone_ = 0;
   uint64_t functions_wrote_ = 0;
