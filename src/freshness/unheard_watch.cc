@@ -8,7 +8,7 @@ namespace {
 
 // Of the staleness.
 constexpr int64_t kLongShare = 4;   // who waits for so long is looked for
-constexpr int64_t kLookShare = 8;   // so far apart
+constexpr int64_t kPauseShare = 8;  // so far apart
 constexpr int64_t kGraceShare = 4;  // what is on its way meanwhile is no trouble
 constexpr int64_t kBlindLooks = 3;  // so many that were due have not been taken
 
@@ -24,7 +24,7 @@ bool UnheardWatch::waits_long(const Waiter& waiter, int64_t now_ns) const {
 }
 
 bool UnheardWatch::look_due(int64_t now_ns, const Waiters& waiters) const {
-  return now_ns - begun_ns_ >= staleness_ns_ / kLookShare &&
+  return now_ns - begun_ns_ >= staleness_ns_ / kPauseShare &&
          std::any_of(waiters.begin(), waiters.end(),
                      [&](const Waiter& one) { return waits_long(one, now_ns); });
 }
@@ -85,7 +85,7 @@ int64_t UnheardWatch::known_ns(const Waiters& waiters) const {
 }
 
 bool UnheardWatch::blind(int64_t now_ns, const Waiters& waiters) const {
-  return now_ns - known_ns(waiters) > staleness_ns_ / kLookShare * kBlindLooks;
+  return now_ns - known_ns(waiters) > staleness_ns_ / kPauseShare * kBlindLooks;
 }
 
 }  // namespace pgfresh::freshness
