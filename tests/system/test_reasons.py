@@ -275,6 +275,7 @@ def test_of_the_session(world, reason):
 
 NOT_BY_SQL = {
     "none": "says that nothing stands against the cache: then no reason is shown",
+    "too_many_databases": "it would take 256 of them; tests/unit/app/domains_test.cc",
 }
 
 
