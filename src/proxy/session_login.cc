@@ -196,7 +196,8 @@ void Session::take_login_reply(const wire::Frame& frame) {
     case 'K':
       if (const auto key = wire::read_backend_key(frame.body())) {
         server_->key = *key;
-        cancel_key_ = worker_.shared().cancels.add({&worker_, id_}, worker_.shared().random64);
+        cancel_key_ =
+            worker_.shared().cancels.add({&worker_, id_}, key->pid, worker_.shared().random64);
         std::string message;
         wire::write_backend_key(message, cancel_key_.pid, cancel_key_.secret);
         send_to_client(message);

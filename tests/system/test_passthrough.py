@@ -52,6 +52,19 @@ def test_psql_reports_its_own_notifications(play):
     assert 'notification "news" with payload "hello"' in psql(play.url(), text=text)
 
 
+def test_the_process_number_is_postgresqls(play):
+    """Clients tell by it whose notification it is, and name themselves to pg_cancel_backend()."""
+    ours, other = play.app(), play.app()
+    assert ours.info.backend_pid == one(ours, "SELECT pg_backend_pid()")
+    heard = []
+    ours.add_notify_handler(lambda n: heard.append((n.payload, n.pid)))
+    ours.execute("LISTEN news")
+    ours.execute("NOTIFY news, 'ours'")
+    other.execute("NOTIFY news, 'of another'")
+    wait_until(lambda: ours.execute("SELECT 1") and len(heard) == 2, "two notifications")
+    assert heard == [("ours", ours.info.backend_pid), ("of another", other.info.backend_pid)]
+
+
 def test_notices_come_in_order_and_ours_do_not(play):
     app = play.app()
     seen = []
