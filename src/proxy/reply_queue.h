@@ -10,13 +10,15 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
 
 #include "base/check.h"
 #include "base/limits.h"
+#include "proxy/prepared.h"
 
 namespace pgfresh::proxy {
-
-struct PreparedStatement;
 
 // The message that will be answered, by what ends its answer.
 enum class Asked : uint8_t {
@@ -52,8 +54,29 @@ struct ReplyItem {
   // PostgreSQL (0: nothing). It stands there again if the message is skipped.
   std::shared_ptr<PreparedStatement> before = nullptr;
   uint64_t held_before = 0;
+  std::optional<std::string> closes = {};  // kClose: this statement, and no portal
   // kQuery, kExecute: it may make a table, see query::Statement.
   bool makes_table = false;
+
+  // It defines or ends the statement of this name.
+  [[nodiscard]] bool concerns(std::string_view statement) const {
+    switch (asked) {
+      case Asked::kQuery:
+        return statement.empty();
+      case Asked::kParse:
+      case Asked::kParseAgain:
+        return prepared != nullptr && prepared->name == statement;
+      case Asked::kClose:
+        return closes == statement;
+      case Asked::kBind:
+      case Asked::kDescribe:
+      case Asked::kExecute:
+      case Asked::kSync:
+      case Asked::kCopyEnd:
+        return false;
+    }
+    return false;
+  }
 };
 
 class ReplyQueue {
@@ -82,7 +105,8 @@ class ReplyQueue {
   // A message is being sent. Returns its sequence number; while the server skips to the next Sync
   // nothing but a Sync is answered, and only that is noted.
   uint64_t push(Asked asked, Purpose purpose, std::shared_ptr<PreparedStatement> prepared = nullptr,
-                std::shared_ptr<PreparedStatement> before = nullptr, uint64_t held_before = 0) {
+                std::shared_ptr<PreparedStatement> before = nullptr, uint64_t held_before = 0,
+                std::optional<std::string> closes = {}) {
     const uint64_t sequence = next_sequence_++;
     if (asked == Asked::kCopyEnd) {
       if (copy_in_) {
@@ -96,8 +120,8 @@ class ReplyQueue {
       if (asked != Asked::kSync) return sequence;
       skipping_ = false;
     }
-    items_.push_back(
-        {sequence, asked, purpose, std::move(prepared), std::move(before), held_before});
+    items_.push_back({sequence, asked, purpose, std::move(prepared), std::move(before), held_before,
+                      std::move(closes)});
     return sequence;
   }
 
@@ -141,6 +165,18 @@ class ReplyQueue {
     for (auto item = sync; item != items_.begin();) undo(*--item);
     items_.erase(items_.begin(), sync);
     if (items_.empty()) skipping_ = true;
+  }
+
+  // The first message behind the next Sync that concerns this statement and fulfils `condition`;
+  // null when there is none.
+  template <typename Condition>
+  [[nodiscard]] ReplyItem* later(std::string_view statement, Condition condition) {
+    bool behind = false;
+    for (ReplyItem& item : items_) {
+      if (behind && item.concerns(statement) && condition(item)) return &item;
+      behind = behind || item.asked == Asked::kSync;
+    }
+    return nullptr;
   }
 
   // ReadyForQuery though no Sync was counted: one that COPY seemed to ignore was read after all,

@@ -51,8 +51,8 @@ void ServerLink::sent_close(std::string_view name, PreparedRef before) {
   const uint64_t held_before = before || name.empty() ? held_id(name) : 0;
   const bool differed = held_before != (before ? before->id : 0);
   segment_open_ = true;
-  const uint64_t sequence =
-      replies_.push(Asked::kClose, Purpose::kClient, nullptr, std::move(before), held_before);
+  const uint64_t sequence = replies_.push(Asked::kClose, Purpose::kClient, nullptr,
+                                          std::move(before), held_before, std::string(name));
   if (differed) doubtful_ = sequence;
   if (!replies_.skipping()) forget(name);
 }
@@ -113,7 +113,7 @@ void ServerLink::inject_close_unnamed() {
   if (replies_.skipping()) return;
   inject(std::string_view("C\0\0\0\6S\0", 7));
   segment_open_ = true;
-  doubtful_ = replies_.push(Asked::kClose, Purpose::kSetup, nullptr, nullptr, unnamed_id_);
+  doubtful_ = replies_.push(Asked::kClose, Purpose::kSetup, nullptr, nullptr, unnamed_id_, "");
   forget("");
 }
 
@@ -122,7 +122,7 @@ void ServerLink::close_outlived() {
   if (!std::exchange(outlived_, false)) return;
   inject(std::string_view("C\0\0\0\6S\0C\0\0\0\6P\0", 14));
   segment_open_ = true;
-  replies_.push(Asked::kClose, Purpose::kSetup);
+  replies_.push(Asked::kClose, Purpose::kSetup, nullptr, nullptr, 0, "");
   replies_.push(Asked::kClose, Purpose::kSetup);
   forget("");
 }

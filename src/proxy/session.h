@@ -255,6 +255,8 @@ class Session {
   void take_reply(const wire::Frame& frame);
   void take_error(const wire::Frame& frame);
   void undo(const ReplyItem& item, bool failed);
+  void stands_again(std::string_view name, uint64_t held);
+  void stands_again(std::string_view name, const PreparedRef& instead, const PreparedRef& before);
   void take_uncounted(const wire::Frame& frame);
   void note_last_words(const wire::Frame& frame);
   void take_ready(const wire::Frame& frame);

@@ -34,13 +34,6 @@ NoticeHead read_notice_head(std::string_view body) {
   return head;
 }
 
-// "prepared statement … already exists"
-bool is_refusal_of_name(const wire::Frame& frame) {
-  if (!frame.whole()) return false;
-  const auto notice = wire::read_notice(frame.body());
-  return notice && notice->sqlstate == "42P05";
-}
-
 // DDL that event triggers do not see: roles, databases, server settings, event triggers, REASSIGN
 // OWNED (src/include/tcop/cmdtaglist.h), and what EXPLAIN ANALYZE carries out.
 bool escapes_event_triggers(std::string_view tag) {
@@ -176,6 +169,9 @@ void Session::take_reply(const wire::Frame& frame) {
       replies.pop();
       break;
     case '1':
+      // The name was free, and is no longer: of a statement that is not known here.
+      if (item.asked == Asked::kParseAgain) sql_prepared_ = sequence;
+      [[fallthrough]];
     case '2':
     case '3':
       replies.pop();
@@ -311,10 +307,6 @@ void Session::take_error(const wire::Frame& frame) {
   scope_.error_seen();
   ReplyQueue& replies = server_->replies();
   const ReplyItem item = replies.front();
-  if (item.asked == Asked::kParseAgain && is_refusal_of_name(frame)) {
-    prepared_.restore(item.prepared);
-    if (prepared_.find(item.prepared->name) == item.prepared) server_->note_holds(*item.prepared);
-  }
   note_last_words(frame);
   if (item.purpose == Purpose::kRefuse && !server_said_last_) {
     std::string message;
@@ -348,23 +340,22 @@ void Session::undo(const ReplyItem& item, bool failed) {
       const std::string& name = item.prepared->name;
       // The unnamed one goes before another takes its place, whether that parses or not.
       const bool gone = failed && name.empty();
-      server_->set_held(name, gone ? 0 : item.held_before);
-      if (item.purpose != Purpose::kClient || prepared_.find(name) != item.prepared) return;
-      prepared_.erase(name);
-      if (item.before && !gone) prepared_.restore(item.before);
+      stands_again(name, gone ? 0 : item.held_before);
+      if (item.purpose != Purpose::kClient) return;
+      stands_again(name, item.prepared, gone ? nullptr : item.before);
       return;
     }
-    case Asked::kParseAgain:
-      if (failed || prepared_.find(item.prepared->name)) return;
-      prepared_.restore(item.prepared);
-      server_->note_holds(*item.prepared);
+    case Asked::kParseAgain:  // refused or not, what stood there stands
+      if (!item.prepared) return;
+      stands_again(item.prepared->name, item.prepared->id);
+      stands_again(item.prepared->name, nullptr, item.prepared);
       return;
     case Asked::kQuery:
     case Asked::kClose: {
       if (failed) return;
       const std::string_view name = item.before ? std::string_view(item.before->name) : "";
-      if (item.held_before != 0) server_->set_held(name, item.held_before);
-      if (item.before && !prepared_.find(name)) prepared_.restore(item.before);
+      if (item.held_before != 0) stands_again(name, item.held_before);
+      if (item.before) stands_again(name, nullptr, item.before);
       return;
     }
     case Asked::kBind:
@@ -374,6 +365,31 @@ void Session::undo(const ReplyItem& item, bool failed) {
     case Asked::kCopyEnd:
       return;
   }
+}
+
+// PostgreSQL holds this, 0: nothing, under the name; if something sent since, in a later segment,
+// has to do with the name, that is what stood there before.
+void Session::stands_again(std::string_view name, uint64_t held) {
+  ReplyItem* later = server_->replies().later(name, [](const ReplyItem&) { return true; });
+  if (later == nullptr) {
+    server_->set_held(name, held);
+  } else if (later->asked != Asked::kParseAgain) {
+    later->held_before = held;
+  }
+}
+
+// The same for the session, which had put `instead` in its place.
+void Session::stands_again(std::string_view name, const PreparedRef& instead,
+                           const PreparedRef& before) {
+  ReplyItem* later = server_->replies().later(
+      name, [](const ReplyItem& item) { return item.purpose == Purpose::kClient; });
+  if (later != nullptr) {
+    (later->asked == Asked::kParseAgain ? later->prepared : later->before) = before;
+    return;
+  }
+  if (prepared_.find(name) != instead) return;
+  prepared_.erase(name);
+  if (before) prepared_.restore(before);
 }
 
 void Session::take_ready(const wire::Frame& frame) {

@@ -118,6 +118,17 @@ CONVERSATIONS = {
     "notices": [query("DO $$ BEGIN RAISE NOTICE 'x'; END $$"), query(NAME)],
     "no rows": [query("SELECT name FROM item WHERE id = -1"), asked(BY_ID, "-1") + sync()],
     "no columns": [query("SELECT FROM item WHERE id <= 3"), asked("SELECT FROM item") + sync()],
+    "names in a pipeline": [
+        parse("SELECT 1", "s") + sync(),
+        execute("none") + close("S", "s") + parse("SELECT 2", "s") + sync() + close("S", "s")
+        + parse("SELECT $1::int", "s") + describe("S", "s") + sync(),
+        bind("s", ["3"]) + execute() + sync(), bind("s", ["x"]) + execute() + sync(),
+        execute("none") + parse("SELECT 4", "t") + sync() + parse("SELECT 5", "t") + sync(),
+        parse("SELECT 6", "t") + sync(), bind("t") + execute() + sync(),
+        parse("SELECT $1::int") + sync(),
+        execute("none") + parse("SELECT 7") + sync() + execute("none") + close("P", "p") + sync(),
+        bind(parameters=["8"]) + execute() + sync(),
+        parse("nonsense", "t") + sync(), parse(NAME, "t") + sync(), bind("t") + execute() + sync()],
     "not UTF-8": [query(b"SELECT '\xff'"), asked("SELECT $1::text", b"\xff") + sync(), query(NAME)],
 }
 
