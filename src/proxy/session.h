@@ -221,6 +221,7 @@ class Session {
   void materialize_accepted();
   void note_accepted(const PreparedRef& prepared);
   void materialize_prepared();
+  void materialize_all();
   void note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bound = nullptr,
                  const wire::BindMessage* bind = nullptr);
   void note_scope(PreparedStatement& prepared) const;

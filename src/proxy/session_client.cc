@@ -123,14 +123,18 @@ void Session::take_part(const wire::Frame& frame) {
   server_->outbox().add(frame.bytes);
 }
 
+// Whatever statement is named next, PostgreSQL knows it.
+void Session::materialize_all() {
+  if (server_->replies().skipping()) return;
+  materialize_prepared();
+  ensure_on_server(prepared_.find(""), "");
+}
+
 // The first piece of a message that is not looked into. It may speak of any statement we know, so
 // PostgreSQL must know them all; and afterwards they may be others.
 void Session::begin_part(Asked asked) {
   before_forward();
-  if (!server_->replies().skipping()) {
-    materialize_prepared();
-    ensure_on_server(prepared_.find(""), "");
-  }
+  materialize_all();
   if (asked == Asked::kParse || asked == Asked::kQuery) {
     prepared_.clear();
     server_->forget_all();
@@ -194,9 +198,11 @@ void Session::forward_query(const wire::Frame& frame, MemoText* text) {
   done_portal_.reset();
 }
 
-// A message that PostgreSQL will refuse or skip: nothing is learnt from it.
+// A message that PostgreSQL will refuse or skip: nothing is learnt from it. What is refused first
+// may depend on the statement it names.
 void Session::forward_blind(const wire::Frame& frame, Asked asked) {
   before_forward();
+  materialize_all();
   note_sent(nullptr, server_->sent(asked));
   server_->outbox().add(frame.bytes);
 }

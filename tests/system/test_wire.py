@@ -129,6 +129,11 @@ CONVERSATIONS = {
         execute("none") + parse("SELECT 7") + sync() + execute("none") + close("P", "p") + sync(),
         bind(parameters=["8"]) + execute() + sync(),
         parse("nonsense", "t") + sync(), parse(NAME, "t") + sync(), bind("t") + execute() + sync()],
+    "Bind that is refused": [
+        parse(NAME) + bind() + execute() + bind(formats=(0, 0, 0)) + sync(),
+        parse(NAME, "b") + bind("b") + execute() + bind("b", formats=(0, 0)) + sync(),
+        bind("b", ["1"]) + sync(), bind("b", formats=(0, 0)) + sync(), close("S", "b") + sync(),
+        bind("b", formats=(0, 0)) + sync()],
     "not UTF-8": [query(b"SELECT '\xff'"), asked("SELECT $1::text", b"\xff") + sync(), query(NAME)],
 }
 
