@@ -269,6 +269,7 @@ class Session {
   void take_check_reply(const wire::Frame& frame);
   void open_slots_of(std::string_view payload);
   void open_slot(uint32_t slot);
+  void keep_open_what_is_meant_now();
   void forward_to_client(const wire::Frame& frame);
 
   // session_cache.cc
@@ -395,6 +396,7 @@ class Session {
   bool waited_ = false;     // the message in hand has waited once; it does not wait again
   bool probed_ = false;     // … has caused one probe; it does not cause another
   std::string probe_row_;   // its DataRow, while it comes in parts
+  uint64_t opened_under_ = 0;  // generation of the catalog by which open slots were found; 0: none
   bool unmarked_ = false;   // pgfresh.inband spoken of, or off: writes may bring no notices
   bool carrying_ = false;   // Domain::end_carrying() is owed
   uint64_t waits_ = 0;      // the ticket, while Domain::word_came() is owed

@@ -14,6 +14,8 @@ constexpr std::string_view kInbandCode = "PF001";
 constexpr size_t kNoticeHeadBytes = 16 * 1024;
 // Slots one transaction holds open by themselves; beyond, schema(D) stands for all.
 constexpr size_t kOpenSlotsMax = 10'000;
+// Session::opened_under_; no catalog's generation.
+constexpr uint64_t kSeveralCatalogs = UINT64_MAX;
 
 struct NoticeHead {
   std::string_view sqlstate;
@@ -268,7 +270,9 @@ void Session::take_command_complete(const wire::Frame& frame) {
     sql_prepared_ = 0;
   }
   note_answered(sequence);
-  if (tag == "COMMIT" || tag == "PREPARE TRANSACTION") block_ended_here(tag == "COMMIT");
+  const bool block_ends = tag == "COMMIT" || tag == "PREPARE TRANSACTION";
+  if (block_ends || transaction_.server_status() == 'I') keep_open_what_is_meant_now();
+  if (block_ends) block_ended_here(tag == "COMMIT");
   if (tag == "COMMIT PREPARED" && domain_ != nullptr) {
     // Whose it was, and what it wrote, may be known to nobody.
     open_slot(domain_->tokens().slot_of(freshness::schema_tag()));
@@ -404,6 +408,7 @@ void Session::take_ready(const wire::Frame& frame) {
   }
   replies.pop();
   idle_from_ns_ = worker_.now_ns();
+  if (*status == 'I') keep_open_what_is_meant_now();
   settle(transaction_.ready(*status, sequence));
   keep_unmarked_open();
   // A block that follows upon COMMIT, in the same message or by AND CHAIN, was begun under no lease
@@ -474,8 +479,14 @@ void Session::open_slots_of(std::string_view payload) {
   if (domain_ == nullptr) return;
   if (server_->inband() != ServerLink::Inband::kOn || unmarked_) transaction_.carry(payload);
   std::vector<uint64_t> tags;
+  const query::Catalog* catalog = worker_.catalog(*domain_);
+  const uint64_t generation = catalog != nullptr ? catalog->generation() : 0;
+  if (transaction_.held_open() == 0) {
+    opened_under_ = generation;
+  } else if (opened_under_ != generation) {
+    opened_under_ = kSeveralCatalogs;
+  }
   if (const auto event = freshness::parse_event(payload)) {
-    const query::Catalog* catalog = worker_.catalog(*domain_);
     if (catalog != nullptr) {
       freshness::append_event_tags(*event, catalog->root_of(event->relation), tags,
                                    catalog->key_columns_of(event->relation));
@@ -487,6 +498,15 @@ void Session::open_slots_of(std::string_view payload) {
     tags.push_back(freshness::schema_tag());
   }
   for (const uint64_t tag : tags) open_slot(domain_->tokens().slot_of(tag));
+}
+
+// Before anybody hears of a commit: which tags a notice means the catalog of its time has told. With
+// other key columns since (pgfresh.watch() asks for no lock that would wait for the writer), answers
+// rest on tags that are not open.
+void Session::keep_open_what_is_meant_now() {
+  if (domain_ == nullptr || transaction_.held_open() == 0) return;
+  if (domain_->catalog_generation() == opened_under_) return;
+  open_slot(domain_->tokens().slot_of(freshness::schema_tag()));
 }
 
 void Session::open_slot(uint32_t slot) {

@@ -263,6 +263,24 @@ def test_11_one_query_that_fails_leaves_nothing(play, upstream):
         assert say(reader, ask_simple(sql)) == say(wire, ask_extended(sql)) == [[b"old"]]
 
 
+def test_2_other_key_columns_while_somebody_writes(play, upstream):
+    """pgfresh.watch() waits for no writer. What he was told to have open, by the columns of that
+    time, is not what answers rest on by the new ones."""
+    name = f"rewatched_{play.item()}"
+    play.sql(f"CREATE TABLE {name} (id int PRIMARY KEY, x int, n int);"
+             f"INSERT INTO {name} VALUES (1, 5, 10); SELECT pgfresh.watch('{name}')")
+    writer, reader, sql = play.app(), play.app(), f"SELECT n FROM {name} WHERE x = 5"
+    play.hot(reader, sql)
+    writer.execute("BEGIN")
+    writer.execute(f"UPDATE {name} SET n = 20 WHERE id = 1")
+    play.sql(f"SELECT pgfresh.watch('{name}', '{{id,x}}')")
+    play.hot(reader, sql)
+    with deaf(upstream):
+        writer.execute("COMMIT")
+        assert one(reader, sql) == one(writer, sql) == 20
+    play.hot(reader, sql)
+
+
 @pytest.mark.parametrize("undo, expected", [
     (["ROLLBACK TO a"], b"old"), (["RELEASE a"], b"new"),
     (["RELEASE a", "SAVEPOINT b", "ROLLBACK TO b"], b"new")])
