@@ -39,7 +39,7 @@ namespace pgfresh::query {
 namespace {
 
 // The words that make a function body suspect of changing session settings or creating temporary
-// objects: set_config anywhere, even in a comment; SET, RESET and DISCARD where a statement or a
+// objects: set_config anywhere, even in a comment; an UPDATE of pg_settings; SET, RESET and DISCARD where a statement or a
 // quoted statement begins (an UPDATE … SET does not count), looked for with and without comments;
 // temporary tables, views and sequences, also where the text of a statement is put together.
 // Suspicion spreads to every function whose body mentions the name of a suspect.
@@ -69,7 +69,7 @@ suspect(oid, proname) AS (
   SELECT b.oid, b.proname FROM body b,
     LATERAL (VALUES (b.text),
              (pg_catalog.regexp_replace(b.text, '--[^\n]*|/\*.*?\*/', ' ', 'g'))) AS t(text)
-  WHERE t.text ~* 'set_config|\mpg_temp\M'
+  WHERE t.text ~* 'set_config|\mpg_temp\M|\mupdate\M.*\mpg_settings\M'
      OR t.text ~* ('(^|;|\mbegin\M|\mthen\M|\melse\M|\mloop\M|\matomic\M|>>|''|\$[a-z_0-9]*\$)'
                    '\s*(set|reset|discard)\s+[a-z_"%'']')
      OR t.text ~* '\m(create|into)\s+((local|global)\s+)?(temp|temporary)\M'
@@ -77,6 +77,14 @@ suspect(oid, proname) AS (
   UNION
   SELECT b.oid, b.proname FROM body b JOIN suspect s
     ON pg_catalog.strpos(pg_catalog.lower(b.text), pg_catalog.lower(s.proname::text)) > 0),
+settings_view(oid) AS (  -- what is written there is a SET, by a rule of pg_settings
+  SELECT 'pg_catalog.pg_settings'::regclass::oid
+  UNION
+  SELECT r.ev_class FROM settings_view s
+    JOIN pg_catalog.pg_depend d ON d.refobjid = s.oid
+      AND d.refclassid = 'pg_catalog.pg_class'::regclass
+      AND d.classid = 'pg_catalog.pg_rewrite'::regclass
+    JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND r.ev_type = '1'),
 exposed AS (
   SELECT EXISTS (
     SELECT FROM suspect s JOIN pg_catalog.pg_depend d ON d.refobjid = s.oid
@@ -86,6 +94,8 @@ exposed AS (
     OR EXISTS (SELECT FROM pg_catalog.pg_rewrite
                WHERE ev_type <> '1' AND ev_class >= 16384 AND ev_action::text LIKE '%funcid 2078 %')
     OR EXISTS (SELECT FROM pg_catalog.pg_attrdef WHERE adbin::text LIKE '%funcid 2078 %')
+    OR EXISTS (SELECT FROM settings_view s
+               WHERE s.oid >= 16384 AND pg_catalog.pg_relation_is_updatable(s.oid, true) & 4 <> 0)
     AS yes),
 )sql";
 // Between the two: kMovingSql.

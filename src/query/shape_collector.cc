@@ -135,6 +135,12 @@ void ShapeCollector::note_level(const Object& body) {
 
 void ShapeCollector::modify(std::string_view type, const Object& body) {
   raise(shape_.effect_floor, Effect::kWritesRows);
+  // A rule of that view makes a SET of it. (Views upon it the catalog knows of.)
+  const auto target = member(body, "relation");
+  if (Object table; target && target->get(table) == simdjson::SUCCESS &&
+                    text(table, "relname") == "pg_settings") {
+    raise(shape_.effect_floor, Effect::kChangesSession);
+  }
   shape_.writes = true;
   const size_t outside = scope_.size();
   ++level_;

@@ -113,3 +113,34 @@ def test_extension_settings_are_in_the_key(play):
             twins.say(sql)
     play.hot(twins.app, sql)
     play.sql("DROP EXTENSION pg_trgm")
+
+
+WRITTEN = ["UPDATE pg_settings SET setting = 'other, public' WHERE name = 'search_path'",
+           'UPDATE "pg_catalog"."pg_settings" s SET setting = $$other, public$$ FROM note '
+           "WHERE s.name = 'search_path' AND note.id = 1",
+           "WITH w AS (UPDATE pg_settings SET setting = 'other, public' WHERE name = 'search_path' "
+           "RETURNING 1) SELECT count(*) FROM w",
+           "UPDATE my_settings SET setting = 'other, public' WHERE name = 'search_path'",
+           "INSERT INTO setter VALUES (1)"]
+
+
+@pytest.mark.parametrize("write", WRITTEN)
+def test_a_setting_that_is_written_to_pg_settings(play, write):
+    """That view makes a SET of an UPDATE, by a rule."""
+    play.sql("""
+        CREATE VIEW my_settings AS SELECT * FROM pg_settings;
+        CREATE TABLE setter (id int);
+        CREATE FUNCTION set_there() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+          UPDATE pg_settings SET setting = 'other, public' WHERE name = 'search_path';
+          RETURN NULL; END $$;
+        CREATE TRIGGER set_there AFTER INSERT ON setter EXECUTE FUNCTION set_there();
+        GRANT ALL ON my_settings, setter TO s_ann""")
+    sql = "SELECT name FROM item WHERE id = 2"
+    try:
+        twins = Twins(play, "s_ann")
+        play.hot(twins.app, sql)
+        twins.say(write)
+        for _ in range(3):
+            twins.say(sql)
+    finally:
+        play.sql("DROP VIEW my_settings; DROP TABLE setter; DROP FUNCTION set_there")
