@@ -630,8 +630,16 @@ DECLARE
   altered oid;
 BEGIN
   -- No answer can depend on these. A plain DROP that drops something is told by pgfresh_drop.
-  IF TG_TAG IN ('CREATE INDEX', 'REINDEX', 'COMMENT', 'CREATE STATISTICS', 'ALTER STATISTICS')
+  IF TG_TAG IN ('REINDEX', 'COMMENT', 'CREATE STATISTICS', 'ALTER STATISTICS')
      OR (TG_TAG LIKE 'DROP %' AND TG_TAG <> 'DROP OWNED') THEN
+    RETURN;
+  END IF;
+  -- Nor on an index, but where it stands in front of a table of its name in a search_path.
+  IF TG_TAG = 'CREATE INDEX' AND NOT EXISTS (
+       SELECT FROM pg_event_trigger_ddl_commands() AS c
+       CROSS JOIN LATERAL pgfresh.members(c.objid) AS m(member)
+       JOIN pg_class i ON i.oid = m.member
+       JOIN pg_class o ON o.relname = i.relname AND o.relkind NOT IN ('i', 'I', 't')) THEN
     RETURN;
   END IF;
   SELECT count(*), count(*) FILTER (WHERE c.schema_name = 'pg_temp') INTO objects, temporary

@@ -375,6 +375,11 @@ SELECT pg_catalog.concat_ws(' ',
        WHERE evtname = 'pgfresh_ddl_end' AND evtenabled IN ('A', 'O')) THEN c.xmin::text END),
      c.oid::int8)) FROM pg_catalog.pg_class c
    WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')),
+  -- An index may stand in front of a table of its name.
+  (SELECT sum(pg_catalog.hashint8extended(i.relnamespace::int8, i.oid::int8))
+   FROM pg_catalog.pg_class i WHERE i.relkind IN ('i', 'I') AND EXISTS (
+     SELECT FROM pg_catalog.pg_class c WHERE c.relname = i.relname
+       AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c'))),
   (SELECT sum(pg_catalog.hashint8extended(a.xmin::text::int8, a.attrelid::int8 * 2048 + a.attnum))
    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
    WHERE a.attrelid >= 16384 AND a.attnum > 0 AND c.relpersistence <> 't'

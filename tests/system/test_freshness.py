@@ -456,3 +456,53 @@ def test_partition_detached_concurrently(own_play, through):
     detached.join()
     assert seen == one(direct, question)
     play.hot(app, question, seconds=15)
+
+
+@pytest.fixture
+def early(play):
+    """A schema in front of that of the tables."""
+    play.sql("CREATE SCHEMA early; CREATE TABLE early.x (id int, day date); "
+             "CREATE TABLE early.p (id int) PARTITION BY LIST (id); "
+             "CREATE TABLE early.p_1 PARTITION OF early.p FOR VALUES IN (1)")
+    yield
+    play.sql("DROP SCHEMA early CASCADE")
+
+
+@pytest.mark.parametrize("through", [True, False], ids=["through pgfresh", "directly"])
+@pytest.mark.parametrize("sql", [
+    "CREATE INDEX {0} ON early.x (id)", "CREATE UNIQUE INDEX CONCURRENTLY {0} ON early.x (id)",
+    "CREATE INDEX {0} ON early.p (id)", "ALTER TABLE early.x ADD CONSTRAINT {0} UNIQUE (id)",
+    "CREATE INDEX i ON early.x (id); ALTER INDEX early.i RENAME TO {0}",
+    "CREATE TYPE early.{0} AS (a int)"])
+def test_what_takes_a_tables_name(play, early, sql, through):
+    """Not only tables stand in front of a table."""
+    app, writer = play.app(), play.app() if through else play.direct()
+    app.execute("SET search_path = early, public")
+    question = "SELECT name FROM item WHERE id = 1"
+    play.hot(app, question)
+    for statement in sql.format("item").split("; "):
+        writer.execute(statement)
+    if not through:
+        time.sleep(STALENESS_S)
+    for _ in range(3):
+        with pytest.raises(psycopg.errors.WrongObjectType):
+            app.execute(question)
+
+
+@pytest.mark.parametrize("sql, question", [
+    ("CREATE INDEX item ON early.x (id)", "SELECT name FROM item WHERE id = 1"),
+    ("ALTER TABLE item DROP CONSTRAINT item_pkey CASCADE",
+     "SELECT id, name FROM item GROUP BY id ORDER BY id LIMIT 3")])
+def test_ddl_without_event_triggers_that_makes_an_error_of_an_answer(own_play, sql, question):
+    """It is seen when the catalog is polled."""
+    play = own_play({"freshness.catalog_poll": "300ms"})
+    play.sql("DROP EVENT TRIGGER pgfresh_ddl_start; DROP EVENT TRIGGER pgfresh_ddl_end;"
+             "DROP EVENT TRIGGER pgfresh_drop; CREATE SCHEMA early; CREATE TABLE early.x (id int)")
+    app = play.app()
+    app.execute("SET search_path = early, public")
+    play.hot(app, question, seconds=15)
+    play.sql(sql)
+    time.sleep(2 * 0.3 + 0.5)
+    for _ in range(3):
+        with pytest.raises(psycopg.ProgrammingError):
+            app.execute(question)
