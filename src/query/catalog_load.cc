@@ -403,7 +403,9 @@ SELECT pg_catalog.concat_ws(' ',
    WHERE nspname !~ '^pg_(toast|temp_|toast_temp_)'),
   (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8)) FROM pg_catalog.pg_enum),
   (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8))
-   FROM pg_catalog.pg_constraint WHERE contypid <> 0),
+   FROM pg_catalog.pg_constraint
+   -- What is grouped by a primary key may show other columns.
+   WHERE contypid <> 0 OR contype = 'p'),
   -- What texts are searched and sorted by, and what decides how values are compared.
   (SELECT sum(pg_catalog.hashint8extended(xmin::text::int8, oid::int8))
    FROM pg_catalog.pg_ts_dict),
