@@ -100,6 +100,18 @@ class Domain {
 
   // Rules 15 and 16: a transaction may be begun in a session that carries only while the carry
   // lease holds: others follow this proxy then, and will act if it dies. True: it holds, and
+  // When the PostgreSQL that the feed listens to was started, in microseconds; 0: it has not said.
+  // Behind a name that has moved on, a session may have come to another one, of whose writes this
+  // feed hears nothing.
+  [[nodiscard]] uint64_t server_started() const {
+    return server_started_.load(std::memory_order_acquire);
+  }
+  void set_server_started(uint64_t time_us) {
+    if (server_started_.exchange(time_us, std::memory_order_acq_rel) != time_us) {
+      bump_settings_epoch();
+    }
+  }
+
   // end_carrying() is owed when the transaction's events are with the settler. Any thread.
   [[nodiscard]] bool begin_carrying(const Clock& clock) {
     carriers_.fetch_add(1, std::memory_order_seq_cst);
@@ -163,6 +175,7 @@ class Domain {
   std::atomic<uint64_t> settings_epoch_{1};
   std::atomic<Reason> trouble_{Reason::kNoLease};
   Settler* settler_ = nullptr;
+  std::atomic<uint64_t> server_started_{0};
   std::atomic<int64_t> carry_until_ns_{0};
   std::atomic<int64_t> carriers_{0};
   std::atomic<bool> carrying_wanted_{false};

@@ -3,6 +3,7 @@
 #include "freshness/feed_core.h"
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "base/check.h"
@@ -14,7 +15,9 @@ namespace {
 constexpr std::string_view kChannel = "pgfresh";
 // NOTIFY, because for pg_notify() one needs a right.
 constexpr std::string_view kIntroduction =
-    "NOTIFY pgfresh, '2 n'; SELECT pg_catalog.pg_backend_pid()";
+    "NOTIFY pgfresh, '2 n'; SELECT pg_catalog.pg_backend_pid(), "
+    "(EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000)"
+    "::pg_catalog.int8";
 constexpr std::string_view kPooler =
     "a pooler answers in PostgreSQL's place: nothing can be fresh; name PostgreSQL in upstream";
 
@@ -33,6 +36,12 @@ constexpr size_t kQueueBytesMax = 16 * 1024 * 1024;
 constexpr int kSilenceFactor = 3;
 // So many polls may fail before changes without an event are no longer noticed in time.
 constexpr int kPollsMissedMax = 3;
+
+uint64_t number_of(const std::string& text) {
+  uint64_t number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
 
 FeedOptions sane(FeedOptions options) {
   options.staleness_ms = std::max<int64_t>(options.staleness_ms, 10);
@@ -163,6 +172,7 @@ void FeedCore::introduce() {
     const auto& rows = result.rows.rows;
     const bool known =
         rows.size() == 1 && !rows[0].empty() && rows[0][0] == std::to_string(line_.backend_pid());
+    if (known && rows[0].size() > 1) domain_.set_server_started(number_of(rows[0][1].value_or("")));
     if (!result.error.empty()) {
       line_.drop(result.error);
     } else if (known && heard_ourselves_) {

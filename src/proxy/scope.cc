@@ -59,7 +59,7 @@ constexpr std::array kKeyed = {
 constexpr size_t kNamesMax = 16;
 
 // Columns in front of the settings.
-enum Column : size_t { kSessionUser, kCurrentUser, kSchemas, kTemporary, kFixedColumns };
+enum Column : size_t { kSessionUser, kCurrentUser, kSchemas, kTemporary, kServer, kFixedColumns };
 
 constexpr char kSeparator = '\x1f';
 
@@ -70,7 +70,9 @@ constexpr std::string_view kProbeHead =
     "EXISTS (SELECT 1 FROM pg_catalog.pg_class c WHERE c.relnamespace "
     "OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) OR "
     "EXISTS (SELECT 1 FROM pg_catalog.pg_type t WHERE t.typnamespace "
-    "OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) END";
+    "OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) END, "
+    "(EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000)"
+    "::pg_catalog.int8";
 
 void append_setting(std::string& sql, std::string_view name) {
   sql += ", pg_catalog.current_setting('";
@@ -177,6 +179,8 @@ std::optional<ProbeAnswer> read_probe(std::string_view database,
   append_field(scope.bytes, row[kSchemas].value_or(""));
   scope.search_path = split_schemas(row[kSchemas].value_or(""));
   answer.opaque = row[kTemporary] != "f";
+  const std::string_view started = row[kServer].value_or("");
+  std::from_chars(started.data(), started.data() + started.size(), answer.server_started);
   for (size_t i = 0; i < kKeyed.size(); ++i) {
     const std::string_view name = kKeyed[i];
     const std::string_view value = row[kFixedColumns + i].value_or(value_before_loading(name));
@@ -211,7 +215,7 @@ std::optional<ProbeAnswer> read_probe(std::string_view database,
 std::vector<ScopePart> parts_of(const Scope& scope) {
   std::vector<ScopePart> parts;
   std::string_view bytes = scope.bytes;
-  for (size_t field = 0; field < 1 + kFixedColumns - 1 + kKeyed.size(); ++field) {
+  for (size_t field = 0; field < 1 + kTemporary + kKeyed.size(); ++field) {
     size_t length = 0;
     const auto [end, error] = std::from_chars(bytes.data(), bytes.data() + bytes.size(), length);
     if (error != std::errc{}) break;

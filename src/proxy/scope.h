@@ -53,6 +53,7 @@ using ScopeRef = std::shared_ptr<const Scope>;
 struct ProbeAnswer {
   bool opaque = false;
   bool unmarked = false;  // the session's writes bring no notices
+  uint64_t server_started = 0;  // see Domain::server_started()
   Scope scope;            // ids 0
 };
 [[nodiscard]] std::string probe_sql(const std::vector<std::string>& custom);

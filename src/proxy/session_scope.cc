@@ -99,6 +99,10 @@ void Session::take_probe_reply(const wire::Frame& frame) {
       server_->replies().pop();
       settle(transaction_.ready(wire::read_ready(frame.body()).value_or('I'), item.sequence));
       if (probe_answer_ && probe_answer_->unmarked) unmarked_ = true;
+      // Another PostgreSQL's sessions are neither served nor believed.
+      if (probe_answer_ && probe_answer_->server_started != domain_->server_started()) {
+        probe_answer_->opaque = true;
+      }
       if (probe_answer_ && !probe_answer_->opaque && !scope_.crowded()) {
         scope_.probe_answered(worker_.shared().scopes.intern(std::move(probe_answer_->scope)));
       } else {

@@ -5,8 +5,11 @@ import time
 import psycopg
 import pytest
 
-from pgfresh_proc import wait_until
-from play import STALENESS_S, last, one
+from conftest import HBA, set_the_stage
+from pgfresh_proc import Pgfresh, wait_until
+from pgserver import PrivatePostgres
+from play import STALENESS_S, Play, last, one
+from relay import Relay
 
 NAME = "SELECT name FROM item WHERE id = 1"
 
@@ -273,3 +276,37 @@ def test_few_slots_collide_and_stay_right(own_play):
         assert one(reader, NAME) == one(reader, "SELECT name FROM part WHERE id = 1") \
             == f"turn {turn}"
     play.hot(reader, NAME)
+
+
+def test_a_name_that_leads_to_another_server(server, database):
+    """After a fail-over the old primary may live on, and the feed with it: it hears nothing of what
+    is written where new sessions come to."""
+    with PrivatePostgres(hba=HBA) as successor:
+        set_the_stage(successor)
+        successor.create_database(database, template="stage")
+        successor.psql("UPDATE item SET name = 'there' WHERE id = 1", database=database)
+        with Relay(server.port) as relay:
+            url = f"postgresql://postgres@127.0.0.1:{relay.port}/postgres"
+            with Pgfresh(url) as running:
+                play = Play(server, database, running)
+                sql = "SELECT name FROM item WHERE id = 1"
+                here = play.app()
+                old = play.hot(here, sql, seconds=15)[0][0]
+                relay.target_port = successor.port
+                there = play.app()
+                for name in ("there", "there again"):
+                    successor.psql(f"UPDATE item SET name = '{name}' WHERE id = 1",
+                                   database=database)
+                    for _ in range(4):
+                        assert one(there, sql) == name
+                        assert one(here, sql) == old
+                relay.cut("rst", of="feed")  # it comes back to the successor
+
+                def hits():
+                    before = play.metrics().hits
+                    assert one(there, sql) == "there again"
+                    return play.metrics().hits > before
+
+                wait_until(hits, "a hit there", 15)
+                assert one(here, sql) == old
+                play.send_home()

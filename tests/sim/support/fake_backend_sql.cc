@@ -234,7 +234,7 @@ void FakeBackend::change_setting(const std::string& name, const std::string& val
 FakeOutcome FakeBackend::probe(std::string_view sql) const {
   FakeOutcome outcome = done("SELECT 1");
   const std::string user(startup_.get("user"));
-  FakeRow row = {user, user, "pg_catalog\x1fpublic", temporary_ ? "t" : "f"};
+  FakeRow row = {user, user, "pg_catalog\x1fpublic", temporary_ ? "t" : "f", "1"};
   constexpr std::string_view kAsks = "current_setting('";
   while (true) {
     const size_t at = sql.find(kAsks);

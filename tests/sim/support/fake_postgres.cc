@@ -277,7 +277,7 @@ SqlResult FakePostgres::answer_control(Control& control, std::string_view sql) {
     control.listens = true;
   } else if (sql.starts_with("NOTIFY pgfresh, '2 n'; ")) {
     control.notifications.emplace_back("2 n", control.pid);  // also where events are lost
-    result.rows = {{"pg_backend_pid"}, {{std::to_string(control.pid)}}};
+    result.rows = {{"pg_backend_pid", "started"}, {{std::to_string(control.pid), "1"}}};
   } else if (sql == query::Catalog::load_sql()) {
     result.rows = database_.catalog_rows();
   } else if (sql == query::Catalog::fingerprint_sql()) {
