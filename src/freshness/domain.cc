@@ -34,16 +34,18 @@ void Domain::publish_catalog(std::shared_ptr<const query::Catalog> catalog) {
   // The snapshot before it, when this was its last owner, is freed here, outside the lock.
 }
 
-uint64_t Domain::wait_for_word(uint32_t backend_pid, int64_t since_ns) {
+uint64_t Domain::wait_for_word(uint32_t backend_pid, int64_t since_ns, bool goes_on) {
   const std::lock_guard lock(waiters_mutex_);
   const uint64_t ticket = ++tickets_;
-  waiters_.emplace(ticket, Waiter{ticket, backend_pid, since_ns, since_ns});
+  waiters_.emplace(ticket, Waiter{ticket, backend_pid, since_ns, since_ns, goes_on});
   return ticket;
 }
 
-void Domain::sent_more(uint64_t ticket, int64_t now_ns) {
+void Domain::sent_more(uint64_t ticket, int64_t now_ns, bool goes_on) {
   const std::lock_guard lock(waiters_mutex_);
-  waiters_.at(ticket).sent_ns = now_ns;
+  Waiter& waiter = waiters_.at(ticket);
+  waiter.sent_ns = now_ns;
+  waiter.goes_on = waiter.goes_on || goes_on;
 }
 
 void Domain::word_came(uint64_t ticket) {

@@ -57,6 +57,8 @@ struct Waiter {
   uint32_t backend_pid = 0;
   int64_t since_ns = 0;
   int64_t sent_ns = 0;  // when something was last sent there
+  // Behind what may commit first there is more: what runs there may be a later transaction.
+  bool goes_on = false;
 };
 
 class Domain {
@@ -98,8 +100,6 @@ class Domain {
   }
   void bump_settings_epoch() { settings_epoch_.fetch_add(1, std::memory_order_acq_rel); }
 
-  // Rules 15 and 16: a transaction may be begun in a session that carries only while the carry
-  // lease holds: others follow this proxy then, and will act if it dies. True: it holds, and
   // When the PostgreSQL that the feed listens to was started, in microseconds; 0: it has not said.
   // Behind a name that has moved on, a session may have come to another one, of whose writes this
   // feed hears nothing.
@@ -112,6 +112,8 @@ class Domain {
     }
   }
 
+  // Rules 15 and 16: a transaction may be begun in a session that carries only while the carry
+  // lease holds: others follow this proxy then, and will act if it dies. True: it holds, and
   // end_carrying() is owed when the transaction's events are with the settler. Any thread.
   [[nodiscard]] bool begin_carrying(const Clock& clock) {
     carriers_.fetch_add(1, std::memory_order_seq_cst);
@@ -122,8 +124,8 @@ class Domain {
   void end_carrying() { carriers_.fetch_sub(1, std::memory_order_seq_cst); }
   // While a session that carries has sent what PostgreSQL may have committed unheard; word_came()
   // is owed then. Before it is sent, or in the same turn. Any thread.
-  [[nodiscard]] uint64_t wait_for_word(uint32_t backend_pid, int64_t since_ns);
-  void sent_more(uint64_t ticket, int64_t now_ns);
+  [[nodiscard]] uint64_t wait_for_word(uint32_t backend_pid, int64_t since_ns, bool goes_on);
+  void sent_more(uint64_t ticket, int64_t now_ns, bool goes_on);
   void word_came(uint64_t ticket);
   [[nodiscard]] std::vector<Waiter> waiters() const;
   // Asks for a carry lease, the first time since it was last given up.
@@ -173,9 +175,9 @@ class Domain {
   std::atomic<bool> exact_{false};
   std::atomic<uint64_t> catalog_generation_{0};
   std::atomic<uint64_t> settings_epoch_{1};
+  std::atomic<uint64_t> server_started_{0};
   std::atomic<Reason> trouble_{Reason::kNoLease};
   Settler* settler_ = nullptr;
-  std::atomic<uint64_t> server_started_{0};
   std::atomic<int64_t> carry_until_ns_{0};
   std::atomic<int64_t> carriers_{0};
   std::atomic<bool> carrying_wanted_{false};

@@ -140,7 +140,7 @@ void FeedCore::watch_waiters() {
 void FeedCore::on_transactions(int64_t begun_ns, const Running& running) {
   prepared_looked_ns_ = begun_ns;
   prepared_seen_ = !running.prepared.empty();
-  unheard_watch_.looked(running.looked_for);
+  unheard_watch_.looked(running.looked_for, domain_.waiters());
   Carried events;
   settlement_.prepared_look_completed(running.prepared, events);
   publish(events);

@@ -42,10 +42,30 @@ std::vector<uint32_t> UnheardWatch::look_begins(int64_t now_ns, const Waiters& w
   return pids;
 }
 
-void UnheardWatch::looked(const std::unordered_map<uint32_t, std::string>& running) {
+void UnheardWatch::looked_on(Seen& seen, const std::string& name) const {
+  const bool settled = seen.missed_ns == 0 || seen.told;
+  if (settled && !name.empty() && name == seen.transaction) {
+    seen = Seen{seen.backend_pid, name, begun_ns_};
+  } else if (seen.told && name.empty() && seen.transaction.empty()) {
+    seen.known_ns = begun_ns_;
+  } else if (settled) {
+    seen.missed_ns = begun_ns_;
+    seen.told = false;
+  }
+  seen.transaction = name;
+}
+
+void UnheardWatch::looked(const std::unordered_map<uint32_t, std::string>& running,
+                          const Waiters& waiters) {
   for (auto& [ticket, seen] : seen_) {
     const auto found = running.find(seen.backend_pid);
     const bool runs = found != running.end();
+    if (std::any_of(waiters.begin(), waiters.end(), [id = ticket](const Waiter& one) {
+          return one.ticket == id && one.goes_on;
+        })) {
+      looked_on(seen, runs ? found->second : std::string());
+      continue;
+    }
     const bool first = seen.transaction.empty() || seen.told;
     if (runs && (first || seen.transaction == found->second)) {
       seen = Seen{seen.backend_pid, found->second, begun_ns_};

@@ -6,6 +6,10 @@
 // later, has missed something: everything is to be forgotten, and again if more has been sent there
 // since. While nobody can look, nobody vouches.
 //
+// Where more was sent behind what may commit first, what runs at the first look may be a later
+// transaction: it proves nothing, and the first is said to be late. From then on it counts if it is
+// still the same.
+//
 // Why this is enough. Looks are an eighth apart, so what commits unheard is missed by a look within
 // 3/8 of the staleness, and said to be late within 3/4, by ticks that come every eighth. Whoever is
 // blind has, as he stops to vouch, missed nothing older than 3/8; others give up 5/8 later.
@@ -33,7 +37,8 @@ class UnheardWatch {
   // A look is begun. Returns the processes to look for.
   [[nodiscard]] std::vector<uint32_t> look_begins(int64_t now_ns, const Waiters& waiters);
   // It found these transactions running, by process. Names are never used twice.
-  void looked(const std::unordered_map<uint32_t, std::string>& running);
+  void looked(const std::unordered_map<uint32_t, std::string>& running,
+              const Waiters& waiters = {});
   // True, once for what has been sent: somebody waits in vain.
   [[nodiscard]] bool take_late(int64_t now_ns, const Waiters& waiters);
 
@@ -44,12 +49,14 @@ class UnheardWatch {
  private:
   struct Seen {
     uint32_t backend_pid = 0;
-    std::string transaction = {};  // at the first look that saw one
+    std::string transaction = {};  // at the first look that saw one; at the last, where it goes on
     int64_t known_ns = 0;          // begin of the last look that saw it, or when it was told
     int64_t missed_ns = 0;         // begin of the first look that did not see it; 0: none
     bool told = false;             // … and it was said that it is late
   };
 
+  // A look saw `name` running, or nothing, where the session has sent more behind a commit.
+  void looked_on(Seen& seen, const std::string& name) const;
   [[nodiscard]] bool waits_long(const Waiter& waiter, int64_t now_ns) const;
 
   int64_t staleness_ns_ = 0;

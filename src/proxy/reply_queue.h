@@ -96,6 +96,19 @@ class ReplyQueue {
     }
     return false;
   }
+  // Something is to be carried out behind `sequence`, or behind the first end of a segment where
+  // that comes before.
+  [[nodiscard]] bool goes_on_behind(uint64_t sequence, bool or_segment) const {
+    for (const ReplyItem& item : items_) {
+      const bool ends = item.asked == Asked::kQuery || item.asked == Asked::kSync;
+      if (item.sequence > sequence && (ends ? item.asked == Asked::kQuery
+                                            : item.asked == Asked::kExecute)) {
+        return true;
+      }
+      if (ends && or_segment) sequence = std::min(sequence, item.sequence);
+    }
+    return false;
+  }
   [[nodiscard]] bool owes(Purpose purpose) const {
     return std::any_of(items_.begin(), items_.end(),
                        [&](const ReplyItem& item) { return item.purpose == purpose; });

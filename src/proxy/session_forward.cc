@@ -282,6 +282,7 @@ void Session::note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bo
   if (text == nullptr) {
     server_->doubt_inband();
     transaction_.sent_possible_commit(sequence);
+    transaction_.sent_text_that_goes_on(sequence);
     note_effect(query::Effect::kChangesSession, sequence);
     transaction_.sent_unknown(sequence);
     return;
@@ -317,6 +318,9 @@ void Session::note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bo
   }
   if (statement.kind == query::Kind::kCommit || effect == query::Effect::kChangesSession) {
     transaction_.sent_possible_commit(sequence);
+  }
+  if (statement.kind == query::Kind::kMany || may_commit_within(text)) {
+    transaction_.sent_text_that_goes_on(sequence);
   }
   note_deallocation(statement);
 }

@@ -3,6 +3,7 @@
 // hit, and a fill, is allowed"). Pure book-keeping.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -56,7 +57,18 @@ class Transaction {
   // A message with this sequence number was sent, and it may do more than read.
   void sent_write(uint64_t sequence) { wrote_sequence_ = sequence; }
   // … and it may commit a block.
-  void sent_possible_commit(uint64_t sequence) { commit_sequence_ = sequence; }
+  void sent_possible_commit(uint64_t sequence) {
+    if (commit_sequence_ <= ready_sequence_) first_commit_sequence_ = sequence;
+    commit_sequence_ = sequence;
+  }
+  // … and go on behind that in the same text.
+  void sent_text_that_goes_on(uint64_t sequence) { goes_on_sequence_ = sequence; }
+  [[nodiscard]] bool text_goes_on() const { return goes_on_sequence_ > ready_sequence_; }
+  // Of what has not been answered, the first that may commit a block; UINT64_MAX: there is none.
+  [[nodiscard]] uint64_t first_commit() const {
+    if (commit_sequence_ <= ready_sequence_) return UINT64_MAX;
+    return std::max(first_commit_sequence_, ready_sequence_);
+  }
   // What was written may be committed, or be about to, and PostgreSQL's word of it has not come.
   [[nodiscard]] bool outcome_unheard() const {
     if (only_read()) return false;
@@ -143,6 +155,8 @@ class Transaction {
   uint64_t ended_sequence_ = 0;   // of the last ReadyForQuery that said idle
   uint64_t ready_sequence_ = 0;   // of the last one
   uint64_t commit_sequence_ = 0;  // of the last message sent that may commit a block
+  uint64_t first_commit_sequence_ = 0;  // … of the first since all of them were answered
+  uint64_t goes_on_sequence_ = 0;       // of the last whose text may go on behind a commit
   std::string deferred_begin_;    // and what is sent with it
   bool settings_deferred_ = false;
   std::unordered_set<uint32_t> open_slots_;

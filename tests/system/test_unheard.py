@@ -7,7 +7,7 @@ import time
 import pytest
 
 from pgfresh_proc import Pgfresh, wait_until
-from pgwire import query
+from pgwire import bind, execute, parse, query, sync
 from play import STALENESS_S, Play, one
 from relay import ANSWER, Relay
 from test_publish import NAME, PROXY, make_carry, second_proxy
@@ -141,6 +141,41 @@ def test_a_word_that_is_late(server, database):
                 link.speaking[ANSWER].set()
                 wire.until_ready(10)
                 play.hot(readers[0], NAME.format(row), seconds=15)
+            play.send_home()
+
+
+SLOW = "SELECT 1 FROM pg_sleep(4)"
+BEHIND = {
+    "a query": lambda row: [query(UPDATE.format(row)), query(SLOW)],
+    "a segment": lambda row: [parse(UPDATE.format(row)), bind(), execute(), sync(),
+                              parse(SLOW), bind(), execute(), sync()],
+    "in the text of COMMIT": lambda _: [query(f"COMMIT; {SLOW}")],
+    "in the segment of COMMIT": lambda _: [parse("COMMIT"), bind(), execute(),
+                                           parse(SLOW), bind(), execute(), sync()]}
+
+
+@pytest.mark.parametrize("what", BEHIND)
+def test_a_word_that_is_late_while_the_next_transaction_runs(server, database, what):
+    """What runs there is not what was committed. (PostgreSQL itself keeps what it says of COMMIT
+    back until the text, or the segment, has ended.)"""
+    with Relay(server.port) as relay:
+        url = f"postgresql://postgres@127.0.0.1:{relay.port}/postgres"
+        with Pgfresh(url, PROXY) as running:
+            play = Play(server, database, running)
+            with second_proxy(play) as other:
+                row = play.item("old")
+                readers = hot_everywhere(play, other, row)
+                wire = wire_that_carries(play)
+                link = relay.of_kind("client")[-1]
+                if "COMMIT" in what:
+                    wire.query("BEGIN")
+                    wire.query(UPDATE.format(row))
+                else:
+                    link.speaking[ANSWER].clear()
+                wire.send(*BEHIND[what](row))
+                all_see(readers, row, committed(play, row))
+                link.speaking[ANSWER].set()
+                wire.until_ready(10)
             play.send_home()
 
 

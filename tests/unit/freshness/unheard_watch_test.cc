@@ -14,7 +14,7 @@ struct Play {
   // A look that is begun at `now` and completes at once.
   void look(int64_t now, const std::unordered_map<uint32_t, std::string>& running) {
     static_cast<void>(watch.look_begins(now, waiters));
-    watch.looked(running);
+    watch.looked(running, waiters);
   }
   [[nodiscard]] bool late(int64_t now) { return watch.take_late(now, waiters); }
   [[nodiscard]] bool due(int64_t now) const { return watch.look_due(now, waiters); }
@@ -54,6 +54,31 @@ TEST_CASE("unheard: what has ended is late a quarter after it was missed, once")
   CHECK_FALSE(play.late(1600));
   play.look(1600, {});
   CHECK_FALSE(play.late(9000));
+}
+
+TEST_CASE("unheard: where more was sent behind a commit, what runs may be a later transaction") {
+  Play play;
+  play.waiters[0].goes_on = true;
+  play.look(1200, {{77, "77 3/2"}});
+  play.look(1300, {{77, "77 3/2"}});
+  CHECK_FALSE(play.late(1399));
+  CHECK(play.late(1400));
+  SUBCASE("which counts from then on") {
+    for (int64_t now = 1500; now < 5000; now += 100) {
+      play.look(now, {{77, "77 3/2"}});
+      CHECK_FALSE(play.late(now));
+    }
+    play.look(5000, {});
+    CHECK(play.late(5200));
+    for (int64_t now = 5300; now < 9000; now += 100) {
+      play.look(now, {});
+      CHECK_FALSE(play.late(now));
+    }
+  }
+  SUBCASE("and is missed when a third one runs") {
+    play.look(1500, {{77, "77 3/3"}});
+    CHECK(play.late(1700));
+  }
 }
 
 TEST_CASE("unheard: a word that came is not late, nor is the next one's") {
