@@ -60,9 +60,8 @@ void UnheardWatch::looked(const std::unordered_map<uint32_t, std::string>& runni
   for (auto& [ticket, seen] : seen_) {
     const auto found = running.find(seen.backend_pid);
     const bool runs = found != running.end();
-    if (std::any_of(waiters.begin(), waiters.end(), [id = ticket](const Waiter& one) {
-          return one.ticket == id && one.goes_on;
-        })) {
+    if (std::any_of(waiters.begin(), waiters.end(),
+                    [id = ticket](const Waiter& one) { return one.ticket == id && one.goes_on; })) {
       looked_on(seen, runs ? found->second : std::string());
       continue;
     }

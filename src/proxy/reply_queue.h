@@ -101,8 +101,8 @@ class ReplyQueue {
   [[nodiscard]] bool goes_on_behind(uint64_t sequence, bool or_segment) const {
     for (const ReplyItem& item : items_) {
       const bool ends = item.asked == Asked::kQuery || item.asked == Asked::kSync;
-      if (item.sequence > sequence && (ends ? item.asked == Asked::kQuery
-                                            : item.asked == Asked::kExecute)) {
+      if (item.sequence > sequence &&
+          (ends ? item.asked == Asked::kQuery : item.asked == Asked::kExecute)) {
         return true;
       }
       if (ends && or_segment) sequence = std::min(sequence, item.sequence);

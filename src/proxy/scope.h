@@ -52,9 +52,9 @@ using ScopeRef = std::shared_ptr<const Scope>;
 // to be read besides the keyed ones, in lower case; see is_custom_setting().
 struct ProbeAnswer {
   bool opaque = false;
-  bool unmarked = false;  // the session's writes bring no notices
+  bool unmarked = false;        // the session's writes bring no notices
   uint64_t server_started = 0;  // see Domain::server_started()
-  Scope scope;            // ids 0
+  Scope scope;                  // ids 0
 };
 [[nodiscard]] std::string probe_sql(const std::vector<std::string>& custom);
 [[nodiscard]] bool is_probe(std::string_view sql);

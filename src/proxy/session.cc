@@ -392,10 +392,9 @@ void Session::tell_whether_we_wait() {
   if (waits_ != 0 && last == waits_for_) return;
   waits_for_ = last;
   const int64_t now_ns = worker_.loop().clock().now_ns();
-  const bool goes_on =
-      transaction_.text_goes_on() ||
-      server_->replies().goes_on_behind(transaction_.first_commit(),
-                                        transaction_.server_status() == 'I');
+  const bool goes_on = transaction_.text_goes_on() ||
+                       server_->replies().goes_on_behind(transaction_.first_commit(),
+                                                         transaction_.server_status() == 'I');
   if (waits_ == 0) {
     waits_ = domain_->wait_for_word(server_->key.pid, now_ns, goes_on);
   } else {

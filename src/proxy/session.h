@@ -393,17 +393,17 @@ class Session {
   cache::EntryRef remote_entry_;
   std::unique_ptr<cache::Flights::Wait> wait_;
   std::unique_ptr<Timer> wait_timer_;
-  bool waited_ = false;     // the message in hand has waited once; it does not wait again
-  bool probed_ = false;     // … has caused one probe; it does not cause another
-  std::string probe_row_;   // its DataRow, while it comes in parts
+  bool waited_ = false;        // the message in hand has waited once; it does not wait again
+  bool probed_ = false;        // … has caused one probe; it does not cause another
+  std::string probe_row_;      // its DataRow, while it comes in parts
   uint64_t opened_under_ = 0;  // generation of the catalog by which open slots were found; 0: none
-  bool unmarked_ = false;   // pgfresh.inband spoken of, or off: writes may bring no notices
-  bool carrying_ = false;   // Domain::end_carrying() is owed
-  uint64_t waits_ = 0;      // the ticket, while Domain::word_came() is owed
-  uint64_t waits_for_ = 0;  // the last message sent
-  bool committed_ = false;  // a COMMIT has come since the last ReadyForQuery
-  bool disavowed_ = false;  // the settler has been told of it: unheard()
-  bool hearing_ = false;    // closing, but for what PostgreSQL has still to say
+  bool unmarked_ = false;      // pgfresh.inband spoken of, or off: writes may bring no notices
+  bool carrying_ = false;      // Domain::end_carrying() is owed
+  uint64_t waits_ = 0;         // the ticket, while Domain::word_came() is owed
+  uint64_t waits_for_ = 0;     // the last message sent
+  bool committed_ = false;     // a COMMIT has come since the last ReadyForQuery
+  bool disavowed_ = false;     // the settler has been told of it: unheard()
+  bool hearing_ = false;       // closing, but for what PostgreSQL has still to say
   bool client_gone_ = false;
   bool server_gone_ = false;
   bool server_in_message_ = false;  // closing: what PostgreSQL was sent last is not whole

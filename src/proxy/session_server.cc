@@ -500,9 +500,9 @@ void Session::open_slots_of(std::string_view payload) {
   for (const uint64_t tag : tags) open_slot(domain_->tokens().slot_of(tag));
 }
 
-// Before anybody hears of a commit: which tags a notice means the catalog of its time has told. With
-// other key columns since (pgfresh.watch() asks for no lock that would wait for the writer), answers
-// rest on tags that are not open.
+// Before anybody hears of a commit: which tags a notice means the catalog of its time has told.
+// With other key columns since (pgfresh.watch() asks for no lock that would wait for the writer),
+// answers rest on tags that are not open.
 void Session::keep_open_what_is_meant_now() {
   if (domain_ == nullptr || transaction_.held_open() == 0) return;
   if (domain_->catalog_generation() == opened_under_) return;

@@ -151,13 +151,13 @@ class Transaction {
   uint64_t end_sequence_ = 0;
   bool ddl_ = false;
   freshness::Carried carried_;
-  uint64_t wrote_sequence_ = 0;   // of the last message sent that may do more than read
-  uint64_t ended_sequence_ = 0;   // of the last ReadyForQuery that said idle
-  uint64_t ready_sequence_ = 0;   // of the last one
-  uint64_t commit_sequence_ = 0;  // of the last message sent that may commit a block
+  uint64_t wrote_sequence_ = 0;         // of the last message sent that may do more than read
+  uint64_t ended_sequence_ = 0;         // of the last ReadyForQuery that said idle
+  uint64_t ready_sequence_ = 0;         // of the last one
+  uint64_t commit_sequence_ = 0;        // of the last message sent that may commit a block
   uint64_t first_commit_sequence_ = 0;  // … of the first since all of them were answered
   uint64_t goes_on_sequence_ = 0;       // of the last whose text may go on behind a commit
-  std::string deferred_begin_;    // and what is sent with it
+  std::string deferred_begin_;          // and what is sent with it
   bool settings_deferred_ = false;
   std::unordered_set<uint32_t> open_slots_;
 };

@@ -39,10 +39,10 @@ namespace pgfresh::query {
 namespace {
 
 // The words that make a function body suspect of changing session settings or creating temporary
-// objects: set_config anywhere, even in a comment; an UPDATE of pg_settings; SET, RESET and DISCARD where a statement or a
-// quoted statement begins (an UPDATE … SET does not count), looked for with and without comments;
-// temporary tables, views and sequences, also where the text of a statement is put together.
-// Suspicion spreads to every function whose body mentions the name of a suspect.
+// objects: set_config anywhere, even in a comment; an UPDATE of pg_settings; SET, RESET and DISCARD
+// where a statement or a quoted statement begins (an UPDATE … SET does not count), looked for with
+// and without comments; temporary tables, views and sequences, also where the text of a statement
+// is put together. Suspicion spreads to every function whose body mentions the name of a suspect.
 // jit off: compiling this statement would take two seconds, running it takes some 30 ms. Both
 // settings end with the implicit transaction of the one query text.
 constexpr std::string_view kLoadSqlHead = R"sql(
