@@ -127,8 +127,7 @@ class Maker:
                               "message('Q', b'SELECT 1\\0SELECT 2\\0')",
                               "message('Q', b'SELECT 1')", "message('E', b'x')",
                               "message('P', b'')", "message('B', b'\\0\\0')",
-                              "message('D', b'X\\0')", "message('C', b'X\\0')",
-                              "query(b'SELECT \\'\\xff\\'')"])]
+                              "message('D', b'X\\0')", "message('C', b'X\\0')"])]
         if r.random() < self.extended_share:
             parts = []
             for _ in range(r.choice([1, 1, 1, 2, 3])):
