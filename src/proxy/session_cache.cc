@@ -386,6 +386,7 @@ void Session::refuse(const Question& question, Reason reason) {
 
 void Session::note_hit(const cache::Entry& entry) {
   ++hits_;
+  transaction_.read();
   entry.hits.fetch_add(1, std::memory_order_relaxed);
   Counters& counters = worker_.counters();
   const bool remote = remote_entry_.get() == &entry;

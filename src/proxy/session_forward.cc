@@ -103,7 +103,11 @@ void Session::before_forward(MemoText* text) {
   }
   if (transaction_.deferred()) {
     PGFRESH_CHECK(!server_->segment_open());
-    server_->inject_query(transaction_.take_deferred(), Purpose::kSetup);
+    const bool queried = transaction_.read_deferred();
+    std::string begin = transaction_.take_deferred();
+    // Behind a query PostgreSQL refuses another isolation, so it must have seen one.
+    if (queried && (text == nullptr || may_change_block(text->statement()))) begin += "; SELECT";
+    server_->inject_query(begin, Purpose::kSetup);
     transaction_.sent_begin(Transaction::Block::kReadCommitted, server_->replies().last_sequence());
   }
   materialize_accepted();

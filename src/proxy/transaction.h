@@ -48,9 +48,13 @@ class Transaction {
     return true;
   }
   [[nodiscard]] bool settings_deferred() const { return settings_deferred_; }
+  // A query was answered; in a block that is deferred PostgreSQL knows nothing of it.
+  void read() { read_deferred_ = deferred(); }
+  [[nodiscard]] bool read_deferred() const { return read_deferred_; }
   // COMMIT or ROLLBACK of a block nothing of which was sent, or the text is being sent now.
   [[nodiscard]] std::string take_deferred() {
     settings_deferred_ = false;
+    read_deferred_ = false;
     return std::exchange(deferred_begin_, {});
   }
 
@@ -159,6 +163,7 @@ class Transaction {
   uint64_t goes_on_sequence_ = 0;       // of the last whose text may go on behind a commit
   std::string deferred_begin_;          // and what is sent with it
   bool settings_deferred_ = false;
+  bool read_deferred_ = false;
   std::unordered_set<uint32_t> open_slots_;
 };
 

@@ -134,6 +134,14 @@ CONVERSATIONS = {
         parse(NAME, "b") + bind("b") + execute() + bind("b", formats=(0, 0)) + sync(),
         bind("b", ["1"]) + sync(), bind("b", formats=(0, 0)) + sync(), close("S", "b") + sync(),
         bind("b", formats=(0, 0)) + sync()],
+    "isolation behind a query": [
+        query("BEGIN"), query(NAME), query("BEGIN ISOLATION LEVEL REPEATABLE READ"),
+        query("ROLLBACK"), query("BEGIN"), query(NAME),
+        query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"), query("ROLLBACK"), query("BEGIN"),
+        query(NAME), asked("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE") + sync(),
+        query("ROLLBACK"), query("BEGIN"), query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"),
+        query(NAME), query("COMMIT"), query("BEGIN"), query(NAME), query("SELECT 1; SELECT 2"),
+        query("COMMIT")],
     "not UTF-8": [query(b"SELECT '\xff'"), asked("SELECT $1::text", b"\xff") + sync(), query(NAME)],
 }
 

@@ -71,6 +71,7 @@ std::optional<FakeOutcome> FakeBackend::run(
                     tokens[0] == "abort";
   if (block_ == 'E' && !ends)
     return FakeOutcome::failure("25P02", "current transaction is aborted");
+  if (tokens.size() == 1 && tokens[0] == "select") return done("SELECT 1");
   if (is_control(tokens)) return control(tokens, then);
   if (is_set_config(tokens)) return set_config(tokens, parameters);
   if (tokens.size() > 2 && tokens[0] == "create" && tokens[1] == "temp") {
