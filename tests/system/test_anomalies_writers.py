@@ -150,6 +150,7 @@ def test_9_reply_lost(play, upstream, where, how, late):
         with play.expect(reason="write_pending"), upstream.hold(ANSWER, "C", containing=tag) as reply:
             writer.send(query(rename(scene.id) if where == "autocommit" else "COMMIT"))
             reply.wait()
+            wait_until(lambda: open_slots(play) > 0, "the notice has come")
             assert one(scene.reader, scene.sql) == "new"
             reply.cut(how)
             told = writer.until_closed()
