@@ -13,7 +13,7 @@ from anomaly_stage import LONG_S, NAME, an_event, ask_extended, ask_simple, awak
     open_slots, rename, say
 from pgfresh_proc import wait_until
 from pgwire import bind, execute, flush, parse, query, rows, sync
-from play import one
+from play import last, one
 from relay import ANSWER, REQUEST
 from test_freshness import WAYS, Scene
 from test_publish import make_carry
@@ -195,7 +195,7 @@ def test_9_backend_that_lives_on_commits_later(play, upstream):
         seen = []
         while play.sql(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}") == "1":
             seen.append(one(reader, scene.sql))
-        assert one(reader, scene.sql) == "new"
+        assert one(reader, scene.sql) == "new", (seen, last(reader))
     assert seen == sorted(seen, reverse=True) and "old" in seen  # never old again
     play.hot(reader, scene.sql)
     assert one(reader, scene.sql) == "new"

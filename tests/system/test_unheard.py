@@ -101,47 +101,48 @@ def test_a_client_that_leaves_in_a_write(play, word):
             play, other, lambda wire: wire.abort() if word == "none" else wire.close()) == 0
 
 
-def test_a_connection_that_is_lost_with_a_commit(server, database):
-    """What PostgreSQL says of it does not arrive any more: whoever may have old answers forgets."""
+@contextlib.contextmanager
+def behind_a_relay(server, database):
+    """A play whose proxy is behind the relay, and a second proxy that is not."""
     with Relay(server.port) as relay:
         url = f"postgresql://postgres@127.0.0.1:{relay.port}/postgres"
         with Pgfresh(url, PROXY) as running:
             play = Play(server, database, running)
-            links = []
-
-            def goes(_):
-                links.append(relay.of_kind("client")[-1])
-                links[0].speaking[ANSWER].clear()
-
             with second_proxy(play) as other:
-                assert play_unheard(play, other, goes, lambda: links[0].cut("rst")) == 1
+                yield play, other, relay
             play.send_home()
+
+
+def test_a_connection_that_is_lost_with_a_commit(server, database):
+    """What PostgreSQL says of it does not arrive any more: whoever may have old answers forgets."""
+    with behind_a_relay(server, database) as (play, other, relay):
+        links = []
+
+        def goes(_):
+            links.append(relay.of_kind("client")[-1])
+            links[0].speaking[ANSWER].clear()
+
+        assert play_unheard(play, other, goes, lambda: links[0].cut("rst")) == 1
 
 
 def test_a_word_that_is_late(server, database):
     """PostgreSQL has committed, and on that connection alone nothing arrives: everybody forgets,
     once, and nobody else's feed begins anew."""
-    with Relay(server.port) as relay:
-        url = f"postgresql://postgres@127.0.0.1:{relay.port}/postgres"
-        with Pgfresh(url, PROXY) as running:
-            play = Play(server, database, running)
-            with second_proxy(play) as other:
-                row = play.item("old")
-                readers = hot_everywhere(play, other, row)
-                wire = wire_that_carries(play)
-                link = relay.of_kind("client")[-1]
-                feeds = sessions_of_feed(play)
-                link.speaking[ANSWER].clear()
-                wire.send(query(UPDATE.format(row)))
-                all_see(readers, row, committed(play, row))
-                time.sleep(STALENESS_S)
-                assert play.metrics().value("pgfresh_feed_commits_late_total",
-                                            database=play.database) == 1
-                assert sessions_of_feed(play) == feeds
-                link.speaking[ANSWER].set()
-                wire.until_ready(10)
-                play.hot(readers[0], NAME.format(row), seconds=15)
-            play.send_home()
+    with behind_a_relay(server, database) as (play, other, relay):
+        row = play.item("old")
+        readers = hot_everywhere(play, other, row)
+        wire = wire_that_carries(play)
+        link = relay.of_kind("client")[-1]
+        feeds = sessions_of_feed(play)
+        link.speaking[ANSWER].clear()
+        wire.send(query(UPDATE.format(row)))
+        all_see(readers, row, committed(play, row))
+        time.sleep(STALENESS_S)
+        assert play.metrics().value("pgfresh_feed_commits_late_total", database=play.database) == 1
+        assert sessions_of_feed(play) == feeds
+        link.speaking[ANSWER].set()
+        wire.until_ready(10)
+        play.hot(readers[0], NAME.format(row), seconds=15)
 
 
 SLOW = "SELECT 1 FROM pg_sleep(4)"
@@ -158,25 +159,20 @@ BEHIND = {
 def test_a_word_that_is_late_while_the_next_transaction_runs(server, database, what):
     """What runs there is not what was committed. (PostgreSQL itself keeps what it says of COMMIT
     back until the text, or the segment, has ended.)"""
-    with Relay(server.port) as relay:
-        url = f"postgresql://postgres@127.0.0.1:{relay.port}/postgres"
-        with Pgfresh(url, PROXY) as running:
-            play = Play(server, database, running)
-            with second_proxy(play) as other:
-                row = play.item("old")
-                readers = hot_everywhere(play, other, row)
-                wire = wire_that_carries(play)
-                link = relay.of_kind("client")[-1]
-                if "COMMIT" in what:
-                    wire.query("BEGIN")
-                    wire.query(UPDATE.format(row))
-                else:
-                    link.speaking[ANSWER].clear()
-                wire.send(*BEHIND[what](row))
-                all_see(readers, row, committed(play, row))
-                link.speaking[ANSWER].set()
-                wire.until_ready(10)
-            play.send_home()
+    with behind_a_relay(server, database) as (play, other, relay):
+        row = play.item("old")
+        readers = hot_everywhere(play, other, row)
+        wire = wire_that_carries(play)
+        link = relay.of_kind("client")[-1]
+        if "COMMIT" in what:
+            wire.query("BEGIN")
+            wire.query(UPDATE.format(row))
+        else:
+            link.speaking[ANSWER].clear()
+        wire.send(*BEHIND[what](row))
+        all_see(readers, row, committed(play, row))
+        link.speaking[ANSWER].set()
+        wire.until_ready(10)
 
 
 PROCEDURE = """
