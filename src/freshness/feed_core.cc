@@ -3,10 +3,10 @@
 #include "freshness/feed_core.h"
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include "base/check.h"
+#include "base/text.h"
 #include "query/catalog.h"
 
 namespace pgfresh::freshness {
@@ -36,12 +36,6 @@ constexpr size_t kQueueBytesMax = 16 * 1024 * 1024;
 constexpr int kSilenceFactor = 3;
 // So many polls may fail before changes without an event are no longer noticed in time.
 constexpr int kPollsMissedMax = 3;
-
-uint64_t number_of(const std::string& text) {
-  uint64_t number = 0;
-  std::from_chars(text.data(), text.data() + text.size(), number);
-  return number;
-}
 
 FeedOptions sane(FeedOptions options) {
   options.staleness_ms = std::max<int64_t>(options.staleness_ms, 10);
@@ -172,7 +166,11 @@ void FeedCore::introduce() {
     const auto& rows = result.rows.rows;
     const bool known =
         rows.size() == 1 && !rows[0].empty() && rows[0][0] == std::to_string(line_.backend_pid());
-    if (known && rows[0].size() > 1) domain_.set_server_started(number_of(rows[0][1].value_or("")));
+    uint64_t started_us = 0;
+    if (known && rows[0].size() > 1 &&
+        read_number(rows[0][1].value_or(""), uint64_t{0}, UINT64_MAX, started_us)) {
+      domain_.set_server_started(started_us);
+    }
     if (!result.error.empty()) {
       line_.drop(result.error);
     } else if (known && heard_ourselves_) {

@@ -12,11 +12,6 @@ constexpr int64_t kPauseShare = 8;  // so far apart
 constexpr int64_t kGraceShare = 4;  // what is on its way meanwhile is no trouble
 constexpr int64_t kBlindLooks = 3;  // so many that were due have not been taken
 
-bool waits(const UnheardWatch::Waiters& waiters, uint64_t ticket) {
-  return std::any_of(waiters.begin(), waiters.end(),
-                     [ticket](const Waiter& one) { return one.ticket == ticket; });
-}
-
 }  // namespace
 
 bool UnheardWatch::waits_long(const Waiter& waiter, int64_t now_ns) const {
@@ -32,47 +27,39 @@ bool UnheardWatch::look_due(int64_t now_ns, const Waiters& waiters) const {
 // One that has waited for a moment only may not have begun.
 std::vector<uint32_t> UnheardWatch::look_begins(int64_t now_ns, const Waiters& waiters) {
   begun_ns_ = now_ns;
-  std::erase_if(seen_, [&](const auto& one) { return !waits(waiters, one.first); });
+  std::unordered_map<uint64_t, Seen> seen;
   std::vector<uint32_t> pids;
   for (const Waiter& one : waiters) {
     if (!waits_long(one, now_ns)) continue;
-    seen_[one.ticket].backend_pid = one.backend_pid;
+    seen.emplace(one.ticket, std::move(seen_[one.ticket]));
     pids.push_back(one.backend_pid);
   }
+  seen_ = std::move(seen);
   return pids;
-}
-
-void UnheardWatch::looked_on(Seen& seen, const std::string& name) const {
-  const bool settled = seen.missed_ns == 0 || seen.told;
-  if (settled && !name.empty() && name == seen.transaction) {
-    seen = Seen{seen.backend_pid, name, begun_ns_};
-  } else if (seen.told && name.empty() && seen.transaction.empty()) {
-    seen.known_ns = begun_ns_;
-  } else if (settled) {
-    seen.missed_ns = begun_ns_;
-    seen.told = false;
-  }
-  seen.transaction = name;
 }
 
 void UnheardWatch::looked(const std::unordered_map<uint32_t, std::string>& running,
                           const Waiters& waiters) {
-  for (auto& [ticket, seen] : seen_) {
-    const auto found = running.find(seen.backend_pid);
-    const bool runs = found != running.end();
-    if (std::any_of(waiters.begin(), waiters.end(),
-                    [id = ticket](const Waiter& one) { return one.ticket == id && one.goes_on; })) {
-      looked_on(seen, runs ? found->second : std::string());
-      continue;
-    }
-    const bool first = seen.transaction.empty() || seen.told;
-    if (runs && (first || seen.transaction == found->second)) {
-      seen = Seen{seen.backend_pid, found->second, begun_ns_};
-    } else if (seen.told) {
+  for (const Waiter& one : waiters) {
+    const auto looked_for = seen_.find(one.ticket);
+    if (looked_for == seen_.end()) continue;
+    Seen& seen = looked_for->second;
+    const auto found = running.find(one.backend_pid);
+    const std::string name = found == running.end() ? std::string() : found->second;
+    const bool same = name == seen.transaction;
+    // What runs is what was waited for, or nothing that was not told of has ended before it.
+    const bool proves =
+        !name.empty() && (one.goes_on ? same && (seen.missed_ns == 0 || seen.told)
+                                      : same || seen.transaction.empty() || seen.told);
+    if (proves) {
+      seen = Seen{name, begun_ns_};
+    } else if (seen.told && (!one.goes_on || (same && name.empty()))) {
       seen.known_ns = begun_ns_;
-    } else if (seen.missed_ns == 0) {
+    } else if (seen.told || seen.missed_ns == 0) {
       seen.missed_ns = begun_ns_;
+      seen.told = false;
     }
+    if (one.goes_on) seen.transaction = name;
   }
 }
 

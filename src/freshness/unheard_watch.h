@@ -37,8 +37,7 @@ class UnheardWatch {
   // A look is begun. Returns the processes to look for.
   [[nodiscard]] std::vector<uint32_t> look_begins(int64_t now_ns, const Waiters& waiters);
   // It found these transactions running, by process. Names are never used twice.
-  void looked(const std::unordered_map<uint32_t, std::string>& running,
-              const Waiters& waiters = {});
+  void looked(const std::unordered_map<uint32_t, std::string>& running, const Waiters& waiters);
   // True, once for what has been sent: somebody waits in vain.
   [[nodiscard]] bool take_late(int64_t now_ns, const Waiters& waiters);
 
@@ -48,15 +47,12 @@ class UnheardWatch {
 
  private:
   struct Seen {
-    uint32_t backend_pid = 0;
     std::string transaction = {};  // at the first look that saw one; at the last, where it goes on
     int64_t known_ns = 0;          // begin of the last look that saw it, or when it was told
     int64_t missed_ns = 0;         // begin of the first look that did not see it; 0: none
     bool told = false;             // … and it was said that it is late
   };
 
-  // A look saw `name` running, or nothing, where the session has sent more behind a commit.
-  void looked_on(Seen& seen, const std::string& name) const;
   [[nodiscard]] bool waits_long(const Waiter& waiter, int64_t now_ns) const;
 
   int64_t staleness_ns_ = 0;

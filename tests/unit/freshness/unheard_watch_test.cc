@@ -29,7 +29,7 @@ TEST_CASE("unheard: who waits for a quarter of the staleness is looked for, ever
   CHECK(play.due(1200));
   CHECK(play.watch.look_begins(1200, play.waiters) == std::vector<uint32_t>{77});
   CHECK_FALSE(play.due(1299));
-  play.watch.looked({{77, "77 3/1"}});
+  play.watch.looked({{77, "77 3/1"}}, play.waiters);
   CHECK_FALSE(play.due(1299));
   CHECK(play.due(1300));
   play.waiters.clear();
