@@ -233,7 +233,7 @@ SELECT 'm' AS kind,
   (SELECT substring(prosrc FROM '[0-9]+(?:\.[0-9]+)*') FROM pg_catalog.pg_proc
    WHERE oid = to_regprocedure('pgfresh.version()')) AS a,
   (SELECT count(*)::text FROM pg_catalog.pg_event_trigger
-   WHERE evtname IN ('pgfresh_ddl_end', 'pgfresh_drop') AND evtenabled IN ('A', 'O')) AS b,
+   WHERE evtname IN ('pgfresh_ddl_end', 'pgfresh_drop') AND evtenabled = 'A') AS b,
   (SELECT yes::text FROM exposed) AS c,
   NULL::text AS d, NULL::text AS e, NULL::text AS f, NULL::text AS g, NULL::text AS h,
   NULL::text AS i
@@ -372,7 +372,7 @@ SELECT pg_catalog.concat_ws(' ',
      c.relkind, c.relpersistence, c.relrowsecurity, c.relforcerowsecurity, c.relowner, c.relacl,
      c.relispartition,
      CASE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger
-       WHERE evtname = 'pgfresh_ddl_end' AND evtenabled IN ('A', 'O')) THEN c.xmin::text END),
+       WHERE evtname = 'pgfresh_ddl_end' AND evtenabled = 'A') THEN c.xmin::text END),
      c.oid::int8)) FROM pg_catalog.pg_class c
    WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')),
   -- An index may stand in front of a table of its name.

@@ -506,3 +506,21 @@ def test_ddl_without_event_triggers_that_makes_an_error_of_an_answer(own_play, s
     for _ in range(3):
         with pytest.raises(psycopg.ProgrammingError):
             app.execute(question)
+
+
+@pytest.mark.parametrize("through", [True, False], ids=["through", "past"])
+def test_ddl_of_a_replica_where_event_triggers_do_not_always_fire(own_play, through):
+    """Triggers that are enabled, and not ENABLE ALWAYS, are as good as none."""
+    play = own_play({"freshness.catalog_poll": "300ms"})
+    play.sql("ALTER EVENT TRIGGER pgfresh_ddl_start ENABLE; ALTER EVENT TRIGGER pgfresh_ddl_end ENABLE;"
+             "ALTER EVENT TRIGGER pgfresh_drop ENABLE")
+    app, replica = play.app(), play.app() if through else play.direct()
+    question = "SELECT id, name FROM item GROUP BY id ORDER BY id LIMIT 3"
+    play.hot(app, question, seconds=15)
+    replica.execute("SET session_replication_role = replica")
+    replica.execute("ALTER TABLE item DROP CONSTRAINT item_pkey CASCADE")
+    if not through:
+        time.sleep(2 * 0.3 + 0.5)
+    for _ in range(3):
+        with pytest.raises(psycopg.errors.GroupingError):
+            app.execute(question)
