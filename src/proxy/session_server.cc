@@ -36,15 +36,17 @@ NoticeHead read_notice_head(std::string_view body) {
   return head;
 }
 
-// DDL that event triggers do not see: roles, databases, server settings, event triggers, REASSIGN
-// OWNED (src/include/tcop/cmdtaglist.h), and what EXPLAIN ANALYZE carries out.
+// DDL that event triggers do not see, or not always: roles (whose security labels may mask
+// columns), databases, server settings, event triggers, REASSIGN OWNED
+// (src/include/tcop/cmdtaglist.h), and what EXPLAIN ANALYZE carries out.
 bool escapes_event_triggers(std::string_view tag) {
   return tag.find("ROLE") != std::string_view::npos ||
          tag.find("DATABASE") != std::string_view::npos ||
          tag.find("SYSTEM") != std::string_view::npos ||
          tag.find("EVENT TRIGGER") != std::string_view::npos ||
          tag.find("REASSIGN") != std::string_view::npos ||
-         tag.find("TABLESPACE") != std::string_view::npos || tag == "EXPLAIN";
+         tag.find("TABLESPACE") != std::string_view::npos || tag == "SECURITY LABEL" ||
+         tag == "EXPLAIN";
 }
 
 // DDL, where a statement in the message is CREATE TABLE AS or the like: which one has ended, when

@@ -16,6 +16,8 @@ TEST_CASE("DDL kills every entry and has the catalog read again") {
   // A table made by a query is DDL, whatever the tag says.
   const Case cases[] = {
       {"ALTER TABLE bench ADD x int", "C:ALTER TABLE Z:I"},
+      {"ALTER ROLE app SET x = 1", "C:ALTER ROLE Z:I"},
+      {"SECURITY LABEL ON ROLE app IS 'masked'", "C:SECURITY LABEL Z:I"},
       {"CREATE TABLE copy AS SELECT v FROM bench", "C:SELECT 1 Z:I"},
       {"SELECT v INTO copy FROM bench", "C:SELECT 1 Z:I"},
       {"SELECT v FROM bench WHERE id = 2; CREATE TABLE copy AS SELECT v FROM bench",

@@ -127,8 +127,8 @@ bool makes_table(const std::vector<std::string>& tokens) {
 
 bool is_schema_change(const std::vector<std::string>& tokens) {
   return makes_table(tokens) ||
-         (tokens.size() > 2 &&
-          (tokens[0] == "create" || tokens[0] == "alter" || tokens[0] == "drop"));
+         (tokens.size() > 2 && (tokens[0] == "create" || tokens[0] == "alter" ||
+                                tokens[0] == "drop" || tokens[0] == "security"));
 }
 
 }  // namespace
@@ -407,7 +407,8 @@ FakeOutcome FakeDatabase::change_schema(Transaction& tx, std::string_view sql) {
   ++ddl_;
   flush();
   if (tokens[0] == "alter" && tokens.size() > 3 && tokens[3] == "add") ++added_[tokens[2]];
-  if (event_triggers_) {
+  const bool of_role = std::find(tokens.begin(), tokens.end(), "role") != tokens.end();
+  if (event_triggers_ && !of_role) {
     const std::string payload = "1 " + std::to_string(assign_xid(tx)) + " s";
     outcome.events.push_back(payload);
     tx.events.push_back(payload);
