@@ -174,8 +174,8 @@ def main():
             writes += len(logs.writes)
             print(f"round {turn}: {len(logs.reads)} reads, {len(logs.writes)} writes, "
                   f"{after.hits - before.hits} hits, {len(found)} violations, "
-                  f"{len(logs.errors)} errors seen by readers, rss {play.proxy.rss_bytes() >> 20} MB",
-                  flush=True)
+                  f"{len(logs.errors)} errors seen by readers, rss {play.proxy.rss_bytes() >> 10} kB, of "
+                  f"which answers {int(after.value('pgfresh_cache_bytes')) >> 10}", flush=True)
             for one in found[:5]:
                 print("  " + one.text, flush=True)
             assert after.hits > before.hits, "no hits in this round"
