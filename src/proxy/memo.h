@@ -46,7 +46,8 @@ class MemoText {
   MemoText(std::shared_ptr<const query::Statement> statement, uint64_t hash)
       : statement_(std::move(statement)),
         hash_(hash),
-        speaks_of_inband_(query::contains_word(statement_->text, "pgfresh.inband")) {}
+        speaks_of_inband_(query::contains_word(statement_->text, "pgfresh.inband")),
+        reads_statements_(query::contains_word(statement_->text, "pg_prepared_statement")) {}
 
   [[nodiscard]] const query::Statement& statement() const { return *statement_; }
   [[nodiscard]] uint64_t hash() const { return hash_; }
@@ -54,6 +55,8 @@ class MemoText {
   [[nodiscard]] QueryStatRef& stat() { return stat_; }
   // It may switch the in-band notices off.
   [[nodiscard]] bool speaks_of_inband() const { return speaks_of_inband_; }
+  // It may ask which statements are prepared.
+  [[nodiscard]] bool reads_statements() const { return reads_statements_; }
 
   // The resolution under `catalog`, made when it is not there. The reference is valid until the
   // next call.
@@ -66,6 +69,7 @@ class MemoText {
   std::shared_ptr<const query::Statement> statement_;
   uint64_t hash_;
   bool speaks_of_inband_;
+  bool reads_statements_;
   std::vector<Resolution> resolutions_;  // a few scopes; replaced in turn
   size_t replace_next_ = 0;
   QueryStatRef stat_;

@@ -221,12 +221,15 @@ void Session::ensure_on_server(const PreparedRef& prepared, std::string_view nam
   }
 }
 
-// Statements that PostgreSQL has not been told of must be, before this text is sent: it speaks of
-// them by name, or changes the settings under which they would be parsed. (In a block the second is
-// left out: a statement that no longer parses would fail the client's transaction.)
+// Statements that PostgreSQL has not been told of must be, before this text is sent: it asks for
+// them, speaks of them by name, or changes the settings under which they would be parsed. (In a
+// block the second is left out: a statement that no longer parses would fail the client's
+// transaction.)
 bool Session::concerns_prepared(const MemoText& text) const {
   const query::Statement& statement = text.statement();
-  if (speaks_of_statements(statement) || may_prepare(statement)) return true;
+  if (speaks_of_statements(statement) || may_prepare(statement) || text.reads_statements()) {
+    return true;
+  }
   // A custom setting alone does not change how a text is parsed.
   const bool custom_alone = !statement.setting_changes.empty() &&
                             query::is_custom_setting(statement.setting_changes.front().name);

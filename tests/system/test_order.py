@@ -446,3 +446,25 @@ def test_setting_in_front_of_which_a_statement_no_longer_parses(play):
     asked = parse("SET DateStyle = 'German'") + bind() + execute() + sync()
     assert types(ask(wire, asked)) == "12CSZ"
     assert types(ask(wire, bind("p") + execute() + sync())) == "EZ"
+
+
+# -- what a session holds -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["simple", "extended"])
+def test_statements_defined_here_are_seen(play, protocol):
+    """A hit's statement was never parsed at PostgreSQL; who asks there must find it all the same."""
+    sql = "SELECT name FROM item WHERE id = 75"
+    wire = play.wire()
+    play.hot(play.app(), sql)
+    wire.query(sql)
+    wire.send(parse(sql, "mine"), bind("mine"), execute(), sync())
+    wire.until_ready()
+    assert rows(wire.query("SHOW pgfresh.last"))[0][0] == b"hit"
+    asked = "SELECT name, statement FROM pg_prepared_statements"
+    if protocol == "simple":
+        got = wire.query(asked)
+    else:
+        wire.send(parse(asked), bind(), execute(), sync())
+        got = wire.until_ready()
+    assert rows(got) == [[b"mine", sql.encode()]]
