@@ -148,6 +148,14 @@ void ServerLink::inject_refusal() {
   replies_.push(Asked::kBind, Purpose::kRefuse);
 }
 
+void ServerLink::inject_run(std::string_view bind) {
+  inject(bind);
+  inject(std::string_view("E\0\0\0\x9\0\0\0\0\0", 10));
+  segment_open_ = true;
+  replies_.push(Asked::kBind, Purpose::kSetup);
+  replies_.push(Asked::kExecute, Purpose::kSetup);
+}
+
 void ServerLink::inject_inband(Inband wanted, Place place) {
   inject_query(
       wanted == Inband::kCarry ? "SET pgfresh.inband = 'carry'" : "SET pgfresh.inband = 'on'",

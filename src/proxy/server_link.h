@@ -66,6 +66,8 @@ class ServerLink {
   // Parse, Describe, Flush: what the statement looks like to PostgreSQL now.
   void inject_check(const PreparedRef& statement);
   void inject_refusal();
+  // This Bind of the unnamed portal, and Execute.
+  void inject_run(std::string_view bind);
 
   // Bytes written to the server since the last call.
   [[nodiscard]] uint64_t take_bytes_written() { return std::exchange(bytes_written_, 0); }

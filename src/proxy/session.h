@@ -220,6 +220,7 @@ class Session {
   void materialize_before(const MemoText& text);
   void materialize_accepted();
   void note_accepted(const PreparedRef& prepared);
+  void materialize_portal();
   void materialize_prepared();
   void materialize_all();
   void note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bound = nullptr,
@@ -378,6 +379,8 @@ class Session {
   uint64_t sql_prepared_ = 0;    // the last message that may have said PREPARE; 0: none in force
   PortalTable portals_;          // on the server, until the block ends
   cache::EntryRef done_portal_;  // the unnamed portal was answered here and has no more rows
+  PreparedRef done_statement_;   // … its statement
+  std::string done_bind_;        // … its Bind; empty: it ends at once
   std::vector<Held> held_;
   std::string held_bytes_;         // what held_ points to once the read buffer is gone
   cache::EntryRef hit_;            // between ask_cache and serve

@@ -230,6 +230,7 @@ void Session::take_describe(const wire::Frame& frame) {
   forward_held();
   before_forward();
   if (of_portal) {
+    if (target->name.empty()) materialize_portal();
     prepared = portals_.find(target->name);
   } else {
     ensure_on_server(prepared, target->name);
@@ -260,6 +261,7 @@ void Session::take_execute(const wire::Frame& frame) {
       return;
     }
     forward_held();
+    if (message->portal.empty()) materialize_portal();
     const PreparedRef portal = portals_.find(message->portal);
     MemoText* text = portal ? portal->text.get() : nullptr;
     if (text != nullptr && text->statement().kind == query::Kind::kSelect) {

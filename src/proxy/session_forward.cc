@@ -273,6 +273,20 @@ void Session::materialize_accepted() {
   if (injected && alone) server_->inject_sync();
 }
 
+// The unnamed portal was run here, and PostgreSQL is asked about it: it is made there, and run to
+// its end, as it would stand there. (Where its statement has gone since it stays unknown.)
+void Session::materialize_portal() {
+  if (!done_portal_ || done_bind_.empty() || server_->replies().skipping() ||
+      prepared_.find(done_statement_->name) != done_statement_) {
+    return;
+  }
+  done_portal_.reset();
+  before_forward(done_statement_->text.get());
+  ensure_on_server(done_statement_, done_statement_->name);
+  server_->inject_run(done_bind_);
+  portals_.define({}, done_statement_);
+}
+
 void Session::note_accepted(const PreparedRef& prepared) {
   const query::Kind kind = prepared->text->statement().kind;
   if (kind == query::Kind::kSelect || kind == query::Kind::kShowLast) return;  // they have rows

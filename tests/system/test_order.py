@@ -468,3 +468,40 @@ def test_statements_defined_here_are_seen(play, protocol):
         wire.send(parse(asked), bind(), execute(), sync())
         got = wire.until_ready()
     assert rows(got) == [[b"mine", sql.encode()]]
+
+
+@pytest.mark.parametrize("then", ["describe", "execute", "pipelined"])
+@pytest.mark.parametrize("where", ["segment", "block"])
+def test_portal_asked_about_behind_its_execute(play, where, then):
+    """The entry was filled by somebody who had not asked for a description: the portal of a hit is
+    made at PostgreSQL, and stands there at its end."""
+    sql = f"SELECT name FROM item WHERE id = {71 if where == 'segment' else 72}"
+    wire = play.wire()
+    run = (parse(sql), bind(), execute())
+
+    def asked():
+        wire.send(*run, sync())
+        wire.until_ready()
+        return rows(wire.query("SHOW pgfresh.last"))[0][0] == b"hit"
+
+    wait_until(asked, "a hit")
+    more, answers = {"describe": ((describe("P"),), "T"),
+                     "execute": ((execute(), execute()), "CC"),
+                     "pipelined": ((parse("SELECT 7 FROM plain WHERE id = 1", "p"), bind("p", (), "p"),
+                                    execute("p"), describe("P"), execute()), "12DCTC")}[then]
+    before = play.metrics().hits
+    if where == "segment":
+        wire.send(*run, *more, sync())
+        got = wire.until_ready()
+        assert types(got) == "12DC" + answers + "Z"
+    else:
+        wire.query("BEGIN")
+        wire.send(*run, sync())
+        assert types(wire.until_ready()) == "12DCZ"
+        wire.send(*more, sync())
+        got = wire.until_ready()
+        assert types(got) == answers + "Z"
+        assert wire.query("SELECT 1")[-1].text == "T"
+    assert play.metrics().hits > before
+    if then != "describe":
+        assert [m.text for m in got if m.type == "C"][-1] == "SELECT 0"

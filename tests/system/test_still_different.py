@@ -4,34 +4,7 @@ import time
 
 import pytest
 
-from pgfresh_proc import wait_until
-from pgwire import bind, describe, execute, parse, query, rows, sync, types
-
-
-@pytest.mark.xfail(strict=True, reason="the portal of a hit without a description is nowhere")
-@pytest.mark.parametrize("where", ["segment", "block"])
-def test_portal_described_behind_its_execute(play, where):
-    """The entry was filled by somebody who had not asked for a description."""
-    sql = f"SELECT name FROM item WHERE id = {71 if where == 'segment' else 72}"
-    wire = play.wire()
-    run = (parse(sql), bind(), execute())
-
-    def asked():
-        wire.send(*run, sync())
-        wire.until_ready()
-        return rows(wire.query("SHOW pgfresh.last"))[0][0] == b"hit"
-
-    wait_until(asked, "a hit")
-    if where == "segment":
-        wire.send(*run, describe("P"), sync())
-        assert types(wire.until_ready()) == "12DCTZ"
-        return
-    wire.query("BEGIN")
-    wire.send(*run, sync())
-    assert types(wire.until_ready()) == "12DCZ"
-    wire.send(describe("P"), sync())
-    assert types(wire.until_ready()) == "TZ"
-    assert wire.query("SELECT 1")[-1].text == "T"
+from pgwire import query, types
 
 
 @pytest.mark.xfail(strict=True, reason="the end of what a client sends is taken for its leaving")
