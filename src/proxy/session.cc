@@ -296,6 +296,7 @@ void Session::close(std::string_view why, std::string_view last_bytes) {
   state_ = State::kClosing;
   leave();
   drop_fetch(Reason::kNotQuiet);
+  pass_on_cancel();
   wait_.reset();
   wait_timer_.reset();
   forget_remote();
@@ -425,6 +426,26 @@ void Session::check_time(int64_t now_ns) {
       now_ns - std::max(active_ns_, idle_from_ns_) > settings.idle_ms_max * kNsPerMs) {
     end("57P05", "terminating connection due to idle-session timeout (limits.idle_time)");
   }
+}
+
+// PostgreSQL is busy with what we want to know, or have sent in front of the client's message, and
+// says when that is done. (Of a Parse or Bind of ours it may not, until the client's is done too.)
+bool Session::asks_for_itself() const {
+  if (state_ != State::kReady || !server_ || server_->replies().empty()) return false;
+  const ReplyItem& item = server_->replies().front();
+  return item.purpose == Purpose::kProbe || item.purpose == Purpose::kCheck ||
+         (item.purpose != Purpose::kClient && item.asked == Asked::kQuery);
+}
+
+bool Session::keep_cancel(std::function<void()>& done) {
+  if (!asks_for_itself()) return false;
+  if (const auto before = std::exchange(kept_cancel_, std::move(done))) before();
+  return true;
+}
+
+void Session::pass_on_cancel() {
+  if (kept_cancel_ == nullptr || asks_for_itself()) return;
+  worker_.cancel(id_, std::exchange(kept_cancel_, nullptr));
 }
 
 std::optional<wire::BackendKey> Session::cancel_target() {

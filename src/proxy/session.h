@@ -23,6 +23,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -70,6 +71,9 @@ class Session {
   void flight_ended();
   // PostgreSQL's key to cancel what this session is waiting for; nothing when it waits for nothing.
   [[nodiscard]] std::optional<wire::BackendKey> cancel_target();
+  // A cancel request that would meet what we ask PostgreSQL ourselves is kept until the client's
+  // own message is there, and is then passed on with `done`. False when it need not wait.
+  [[nodiscard]] bool keep_cancel(std::function<void()>& done);
 
  private:
   enum class State : uint8_t {
@@ -179,6 +183,8 @@ class Session {
   void stop_carrying();
   void tell_whether_we_wait();
   void word_came();
+  [[nodiscard]] bool asks_for_itself() const;
+  void pass_on_cancel();
 
   // session_login.cc
   void take_startup(std::string_view bytes);
@@ -417,6 +423,7 @@ class Session {
   std::optional<ProbeAnswer> probe_answer_;
   std::vector<std::string> probe_names_;  // the custom settings a probe under way asks for
   LastVerdict last_;
+  std::function<void()> kept_cancel_;  // of a cancel request that waits; null: there is none
 
   int64_t connected_ns_ = 0;
   int64_t active_ns_ = 0;     // the client was heard last

@@ -83,6 +83,7 @@ void Session::on_server_bytes(std::string_view bytes) {
   flush();
   unblock_queue();
   if (block_ == Block::kStatements && !waits_for_statements(input_)) unblock(Block::kStatements);
+  pass_on_cancel();
 }
 
 void Session::take_server_frame(const wire::Frame& frame) {

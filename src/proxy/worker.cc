@@ -198,6 +198,7 @@ bool Worker::kill(uint64_t session) {
 
 void Worker::cancel(uint64_t session, std::function<void()> done) {
   Session* found = find(session);
+  if (found != nullptr && found->keep_cancel(done)) return;
   const std::optional<wire::BackendKey> key = found ? found->cancel_target() : std::nullopt;
   if (!key || cancels_.size() >= kCancelsMax) {
     done();
