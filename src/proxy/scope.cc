@@ -59,7 +59,15 @@ constexpr std::array kKeyed = {
 constexpr size_t kNamesMax = 16;
 
 // Columns in front of the settings.
-enum Column : size_t { kSessionUser, kCurrentUser, kSchemas, kTemporary, kServer, kFixedColumns };
+enum Column : size_t {
+  kSessionUser,
+  kCurrentUser,
+  kSchemas,
+  kTemporary,
+  kServer,
+  kStatementTimeout,
+  kFixedColumns
+};
 
 constexpr char kSeparator = '\x1f';
 
@@ -72,7 +80,7 @@ constexpr std::string_view kProbeHead =
     "EXISTS (SELECT 1 FROM pg_catalog.pg_type t WHERE t.typnamespace "
     "OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) END, "
     "(EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000)"
-    "::pg_catalog.int8";
+    "::pg_catalog.int8, pg_catalog.current_setting('statement_timeout')";
 
 void append_setting(std::string& sql, std::string_view name) {
   sql += ", pg_catalog.current_setting('";
@@ -134,20 +142,24 @@ bool is_false(std::string_view text) {
   return low == "0" || begins("false", 1) || begins("no", 1) || begins("off", 2);
 }
 
-// "2s", "500ms", "1min", or a bare number of seconds; 0 when it is none of these.
-int64_t read_age_ms(std::string_view text) {
+// "2s", "500ms", "1min", or a bare number of `bare`; nullopt when it is none of these.
+std::optional<int64_t> read_duration_ms(std::string_view text, std::string_view bare) {
   int64_t number = 0;
   const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || number < 0 || number > 1'000'000'000) return 0;
-  const std::string_view unit(rest, static_cast<size_t>(text.data() + text.size() - rest));
+  if (error != std::errc{} || number < 0 || number > 1'000'000'000) return std::nullopt;
+  std::string_view unit(rest, static_cast<size_t>(text.data() + text.size() - rest));
+  if (unit.empty()) unit = bare;
   if (unit == "ms") return number;
-  if (unit.empty() || unit == "s") return number * 1000;
+  if (unit == "s") return number * 1000;
   if (unit == "min") return number * 60'000;
   if (unit == "h") return number * 3'600'000;
-  return 0;
+  if (unit == "d") return number * 24 * 3'600'000;
+  return std::nullopt;
 }
 
 }  // namespace
+
+int64_t read_timeout_ms(std::string_view text) { return read_duration_ms(text, "ms").value_or(1); }
 
 std::string probe_sql(const std::vector<std::string>& custom) {
   std::string sql(kProbeHead);
@@ -181,6 +193,7 @@ std::optional<ProbeAnswer> read_probe(std::string_view database,
   answer.opaque = row[kTemporary] != "f";
   const std::string_view started = row[kServer].value_or("");
   std::from_chars(started.data(), started.data() + started.size(), answer.server_started);
+  answer.statement_timeout_ms = read_timeout_ms(row[kStatementTimeout].value_or("0"));
   for (size_t i = 0; i < kKeyed.size(); ++i) {
     const std::string_view name = kKeyed[i];
     const std::string_view value = row[kFixedColumns + i].value_or(value_before_loading(name));
@@ -200,7 +213,7 @@ std::optional<ProbeAnswer> read_probe(std::string_view database,
       answer.unmarked = true;
     }
     if (name == "pgfresh.cache") scope.cache_off = is_false(value);
-    if (name == "pgfresh.max_age") scope.max_age_ms = read_age_ms(value);
+    if (name == "pgfresh.max_age") scope.max_age_ms = read_duration_ms(value, "s").value_or(0);
   }
   scope.parse_bytes = scope.bytes.size();
   for (size_t i = 0; i < custom.size(); ++i) {

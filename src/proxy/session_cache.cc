@@ -299,11 +299,15 @@ cache::Flights::Part Session::join_flight(Fetch& fetch) {
                                        wait_);
 }
 
+// PostgreSQL counts a statement's time from when it gets it, so who has a statement_timeout waits
+// for a tenth of that at most.
 Session::Answer Session::wait_for_flight() {
   worker_.counters().add(Counter::kFlightsJoined);
   waited_ = true;
   block(Block::kFlight);
-  wait_timer_ = worker_.loop().after(worker_.settings().single_flight_wait_ms, [this] {
+  int64_t wait_ms = worker_.settings().single_flight_wait_ms;
+  if (statement_timeout_ms_ != 0) wait_ms = std::min(wait_ms, 1 + statement_timeout_ms_ / 10);
+  wait_timer_ = worker_.loop().after(wait_ms, [this] {
     worker_.counters().add(Counter::kFlightsTimedOut);
     flight_ended();
   });

@@ -37,6 +37,11 @@ bool is_verbatim(std::string_view oids, size_t index) {
          std::end(kVerbatimOids);
 }
 
+bool may_change_settings(query::Kind kind) {
+  return kind == query::Kind::kSession || kind == query::Kind::kMany ||
+         kind == query::Kind::kUnknown;
+}
+
 bool has_value(const Scope& scope, const std::string& name) {
   return std::any_of(scope.custom.begin(), scope.custom.end(),
                      [&](const CustomSetting& setting) { return setting.first == name; });
@@ -99,6 +104,7 @@ void Session::take_probe_reply(const wire::Frame& frame) {
       server_->replies().pop();
       settle(transaction_.ready(wire::read_ready(frame.body()).value_or('I'), item.sequence));
       if (probe_answer_ && probe_answer_->unmarked) unmarked_ = true;
+      if (probe_answer_) had_statement_timeout(probe_answer_->statement_timeout_ms);
       // Another PostgreSQL's sessions are neither served nor believed.
       if (probe_answer_ && probe_answer_->server_started != domain_->server_started()) {
         probe_answer_->opaque = true;
@@ -115,6 +121,27 @@ void Session::take_probe_reply(const wire::Frame& frame) {
     }
     default:
       return;
+  }
+}
+
+void Session::had_statement_timeout(int64_t ms) {
+  if (ms == 0) return;
+  statement_timeout_ms_ = statement_timeout_ms_ == 0 ? ms : std::min(statement_timeout_ms_, ms);
+}
+
+// SET statement_timeout is not followed: it is enough to know how short one may be.
+void Session::note_statement_timeout(const query::Statement& statement) {
+  using To = query::SettingChange::To;
+  constexpr std::string_view kName = "statement_timeout";
+  if (statement.setting_changes.empty()) {
+    if (may_change_settings(statement.kind) && query::contains_word(statement.text, kName)) {
+      had_statement_timeout(1);
+    }
+    return;
+  }
+  for (const query::SettingChange& change : statement.setting_changes) {
+    if (change.name != kName || change.to == To::kDefault) continue;
+    had_statement_timeout(change.to == To::kValue ? read_timeout_ms(change.value) : 1);
   }
 }
 

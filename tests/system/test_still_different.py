@@ -1,6 +1,5 @@
 """What is known to differ from PostgreSQL, or from the promises, and is not mended yet."""
 import socket
-import time
 
 import pytest
 
@@ -14,24 +13,6 @@ def test_half_closed_client(play):
     wire.send(query("SELECT 1 FROM pg_sleep(0.2)"))
     wire.socket.shutdown(socket.SHUT_WR)
     assert types(wire.until_closed()) == "TDCZ"
-
-
-@pytest.mark.xfail(strict=True, reason="waiting for another's fetch is not the statement's time")
-def test_statement_timeout_of_one_who_waits(own_play):
-    play = own_play({"cache.single_flight_wait": "3s"})
-    sql = "SELECT sum(a.id + b.id) FROM many a, many b WHERE a.id < 3000"
-    leader, waiter = play.wire(), play.wire()
-    play.hot(play.app(), "SELECT name FROM part WHERE id = 1", seconds=15)
-    for wire in (leader, waiter):
-        wire.query("SELECT name FROM part WHERE id = 1")
-    waiter.query("SET statement_timeout = '200ms'")
-    waiter.query("SELECT name FROM part WHERE id = 1")
-    leader.send(query(sql))
-    time.sleep(0.1)
-    began = time.monotonic()
-    got = waiter.query(sql)
-    assert [m.sqlstate for m in got if m.type == "E"] == ["57014"]
-    assert time.monotonic() - began < 1
 
 
 @pytest.mark.xfail(strict=True, reason="without event triggers, DDL that a function carries out waits "

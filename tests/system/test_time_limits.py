@@ -49,3 +49,23 @@ def test_cancel_request_that_meets_a_probe(behind_relay, place, protocol):
     assert play.metrics().value("pgfresh_settings_probes_total") == before + 1
     assert [m.sqlstate for m in got if m.type == "E"] == ["57014"]
     assert got[-1].text == ("E" if place == "block" else "I")
+
+
+def test_statement_timeout_of_one_who_waits(own_play):
+    """Waiting for another's fetch is the statement's time, too."""
+    play = own_play({"cache.single_flight_wait": "3s"})
+    sql = "SELECT sum(a.id + b.id) FROM many a, many b WHERE a.id < 3000"
+    leader, waiter = play.wire(), play.wire()
+    play.hot(play.app(), NAME, seconds=15)
+    for wire in (leader, waiter):
+        wire.query(NAME)
+    waiter.query("SET statement_timeout = '200ms'")
+    waiter.query(NAME)
+    joined = play.metrics().value("pgfresh_flights_joined_total")
+    leader.send(query(sql))
+    time.sleep(0.1)
+    began = time.monotonic()
+    got = waiter.query(sql)
+    assert [m.sqlstate for m in got if m.type == "E"] == ["57014"]
+    assert time.monotonic() - began < 1
+    assert play.metrics().value("pgfresh_flights_joined_total") == joined + 1

@@ -13,10 +13,11 @@ namespace {
 
 using Row = std::vector<std::optional<std::string_view>>;
 
-constexpr size_t kFixed = 5;  // session user, current user, schemas, temporary objects, server
+// Session user, current user, schemas, temporary objects, server, statement_timeout.
+constexpr size_t kFixed = 6;
 
 Row ordinary_row() {
-  Row row = {"app", "app", "pg_catalog\x1fpublic", "f", "1"};
+  Row row = {"app", "app", "pg_catalog\x1fpublic", "f", "1", "5s"};
   for (const std::string_view name : keyed_settings()) {
     if (name == "client_encoding") {
       row.emplace_back("UTF8");
@@ -53,6 +54,18 @@ TEST_CASE("scope: an ordinary probe") {
   CHECK(answer->scope.reads_committed);
   CHECK_FALSE(answer->scope.cache_off);
   CHECK(answer->scope.max_age_ms == 0);
+  CHECK(answer->statement_timeout_ms == 5000);
+}
+
+TEST_CASE("scope: time limits, as they are shown and set") {
+  CHECK(read_timeout_ms("0") == 0);
+  CHECK(read_timeout_ms("250ms") == 250);
+  CHECK(read_timeout_ms("250") == 250);
+  CHECK(read_timeout_ms("2s") == 2000);
+  CHECK(read_timeout_ms("5min") == 300'000);
+  CHECK(read_timeout_ms("1h") == 3'600'000);
+  CHECK(read_timeout_ms("1d") == 86'400'000);
+  CHECK(read_timeout_ms("1.5s") == 1);  // not understood: shorter than any
 }
 
 TEST_CASE("scope: an extension's setting counts as its default before the extension is loaded") {
@@ -77,6 +90,7 @@ TEST_CASE("scope: database, users and every keyed setting tell scopes apart") {
   for (size_t column = 0; column < ordinary_row().size(); ++column) {
     if (column == 3) continue;  // temporary objects make it opaque instead
     if (column == 4) continue;  // the server is compared with the feed's
+    if (column == 5) continue;  // how long a statement may take changes no answer
     Row row = ordinary_row();
     row[column] = "something else";
     CAPTURE(column);
