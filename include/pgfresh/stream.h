@@ -31,6 +31,10 @@ class Stream {
     virtual void on_bytes(std::string_view bytes) = 0;
     // queued_bytes() has fallen to zero after a write that could not be sent whole.
     virtual void on_drained() = 0;
+    // The peer has closed its sending side, in order. True: the stream is kept for what is still to
+    // be sent, and on_end comes behind finish(), or when the connection breaks. Where TLS is spoken
+    // such an end is the end of all.
+    [[nodiscard]] virtual bool on_half_close() { return false; }
     // The peer closed, or the connection broke. Comes once; nothing comes after it. `why` is a
     // short text for a log line, such as "end of stream" or "connection reset by peer".
     virtual void on_end(std::string_view why) = 0;
@@ -53,6 +57,10 @@ class Stream {
   // Stops and restarts on_bytes. A paused stream may still report on_end.
   virtual void pause() = 0;
   virtual void resume() = 0;
+
+  // Sends what is queued, then closes the sending side; what the peer says is told as before.
+  // Nothing may be written from now on.
+  virtual void close_sending() = 0;
 
   // Sends what is queued, then closes the sending side. on_end follows when the peer has closed
   // too or after a bounded time.

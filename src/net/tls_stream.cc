@@ -266,6 +266,15 @@ void TlsStream::flush() {
   output.clear();
 }
 
+void TlsStream::close_sending() {
+  if (state_ != State::kOpen) return;
+  ERR_clear_error();
+  SSL_shutdown(ssl_.get());  // our close_notify; what the peer says is read on
+  ERR_clear_error();
+  flush();
+  lower_->close_sending();
+}
+
 void TlsStream::finish() {
   if (state_ != State::kOpen) return;
   state_ = State::kFinishing;

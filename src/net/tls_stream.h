@@ -39,6 +39,7 @@ class TlsStream final : public Stream, private Stream::Events {
   [[nodiscard]] size_t queued_bytes() const override { return lower_->queued_bytes(); }
   void pause() override;
   void resume() override;
+  void close_sending() override;
   void finish() override;
   [[nodiscard]] const std::string& peer() const override { return lower_->peer(); }
   [[nodiscard]] int peer_uid() const override { return lower_->peer_uid(); }

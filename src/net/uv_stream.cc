@@ -208,7 +208,7 @@ void UvStream::start(Events* events) {
 
 void UvStream::write(std::span<const Slice> slices) {
   PGFRESH_CHECK(state_ != State::kConnecting);
-  if (state_ != State::kOpen) return;
+  if (state_ != State::kOpen || sending_closed_) return;
   const size_t sent = in_flight_ ? 0 : send_now(slices);
   if (state_ != State::kOpen) return;
   queue(slices, sent);
@@ -307,7 +307,7 @@ void UvStream::written(int status) {
     submit();
     return;
   }
-  if (state_ == State::kFinishing) {
+  if (state_ == State::kFinishing || sending_closed_) {
     shut_down();
   } else if (events_ != nullptr) {
     events_->on_drained();
@@ -338,6 +338,11 @@ void UvStream::received(int64_t result, const char* data) {
     return;
   }
   if (result == 0) return;  // would block
+  if (result == UV_EOF && state_ == State::kOpen && events_ != nullptr) {
+    read_off();
+    half_closed_ = true;
+    if (events_->on_half_close()) return;
+  }
   end(result == UV_EOF ? "end of stream" : uv_strerror(static_cast<int>(result)));
 }
 
@@ -350,7 +355,7 @@ void UvStream::resume() {
 }
 
 void UvStream::read_on() {
-  if (reading_) return;
+  if (reading_ || half_closed_) return;
   const int rc = uv_read_start(&socket_->stream, &UvStream::on_alloc, &UvStream::on_read);
   if (rc == 0) {
     reading_ = true;
@@ -363,6 +368,11 @@ void UvStream::read_off() {
   if (!reading_) return;
   uv_read_stop(&socket_->stream);
   reading_ = false;
+}
+
+void UvStream::close_sending() {
+  if (state_ != State::kOpen || std::exchange(sending_closed_, true)) return;
+  if (!in_flight_) shut_down();
 }
 
 void UvStream::finish() {
@@ -385,6 +395,10 @@ void UvStream::finish() {
 void UvStream::shut_down() {
   // Not uv_shutdown(): our own queue is empty, and the call needs no request to be kept alive.
   ::shutdown(fd_of(&socket_->handle), SHUT_WR);
+  if (state_ != State::kFinishing || !half_closed_) return;
+  loop_.defer([socket = socket_] {
+    if (socket->owner != nullptr) socket->owner->end("end of stream");
+  });
 }
 
 void UvStream::write_failed(int status) {

@@ -51,6 +51,7 @@ class UvStream final : public Stream {
   [[nodiscard]] size_t queued_bytes() const override;
   void pause() override;
   void resume() override;
+  void close_sending() override;
   void finish() override;
   [[nodiscard]] const std::string& peer() const override { return peer_; }
   [[nodiscard]] int peer_uid() const override { return peer_uid_; }
@@ -101,6 +102,8 @@ class UvStream final : public Stream {
   // Loop thread only.
   State state_ = State::kConnecting;
   bool reading_ = false;
+  bool half_closed_ = false;  // the peer has said all, and its owner has not
+  bool sending_closed_ = false;
   bool in_flight_ = false;  // a Batch is with libuv
   bool end_told_ = false;
   int peer_uid_ = -1;

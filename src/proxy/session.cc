@@ -146,6 +146,7 @@ void Session::unblock(Block why) {
   client_->resume();
   resume_input();
   flush();
+  pass_on_end();
 }
 
 // ── Output ───────────────────────────────────────────────────────────────────────────────────────
@@ -224,6 +225,25 @@ void Session::send_to_client(std::string_view bytes) {
 
 // ── The end ──────────────────────────────────────────────────────────────────────────────────────
 
+// As PostgreSQL does, what came before the end is carried out and answered. Then PostgreSQL is told
+// in the same way, and what it makes of it ends the session. Such a client takes no place any more:
+// whether it is still there shows when it is answered.
+bool Session::on_client_half_close() {
+  if (state_ != State::kReady || hearing_) return false;
+  client_said_all_ = true;
+  leave();
+  pass_on_end();
+  return true;
+}
+
+void Session::pass_on_end() {
+  if (!client_said_all_ || end_passed_on_ || blocked() || state_ != State::kReady) return;
+  end_passed_on_ = true;
+  forward_held();
+  flush();
+  server_->stream().close_sending();
+}
+
 void Session::on_client_end(std::string_view why) {
   if (state_ == State::kClosed) return;
   if (state_ == State::kStartup || state_ == State::kConnecting || state_ == State::kLogin) {
@@ -236,7 +256,7 @@ void Session::on_client_end(std::string_view why) {
 
 void Session::on_server_end(std::string_view why) {
   if (state_ == State::kClosed || !server_) return;
-  worker_.counters().add(Counter::kServersFailed);
+  if (!end_passed_on_) worker_.counters().add(Counter::kServersFailed);
   server_gone_ = true;
   if (hearing_) {
     stop_hearing();
@@ -248,7 +268,8 @@ void Session::on_server_end(std::string_view why) {
   }
   // Words of our own only where PostgreSQL found none, and never in the middle of a message.
   std::string message;
-  if (state_ == State::kReady && !server_said_last_ && server_->framer().at_boundary()) {
+  if (state_ == State::kReady && !server_said_last_ && !end_passed_on_ &&
+      server_->framer().at_boundary()) {
     wire::write_error(message, wire::Severity::kFatal, "08006",
                       "server closed the connection unexpectedly");
   }
@@ -351,7 +372,7 @@ void Session::release_server() {
   }
   word_came();
   stop_carrying();
-  if (!server_in_message_) {
+  if (!server_in_message_ && !end_passed_on_) {
     std::string terminate;
     wire::write_terminate(terminate);
     const Slice slice{terminate, nullptr};

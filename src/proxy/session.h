@@ -102,6 +102,7 @@ class Session {
     explicit ClientSide(Session& session) : session_(session) {}
     void on_bytes(std::string_view bytes) override { session_.on_client_bytes(bytes); }
     void on_drained() override { session_.on_client_drained(); }
+    bool on_half_close() override { return session_.on_client_half_close(); }
     void on_end(std::string_view why) override { session_.on_client_end(why); }
 
    private:
@@ -160,6 +161,8 @@ class Session {
   // session.cc
   void on_client_bytes(std::string_view bytes);
   void on_client_drained();
+  [[nodiscard]] bool on_client_half_close();
+  void pass_on_end();
   void on_client_end(std::string_view why);
   void on_server_drained();
   void on_server_end(std::string_view why);
@@ -417,6 +420,8 @@ class Session {
   bool committed_ = false;     // a COMMIT has come since the last ReadyForQuery
   bool disavowed_ = false;     // the settler has been told of it: unheard()
   bool hearing_ = false;       // closing, but for what PostgreSQL has still to say
+  bool client_said_all_ = false;  // it has closed its sending side, and may still listen
+  bool end_passed_on_ = false;    // … which PostgreSQL has been told
   bool client_gone_ = false;
   bool server_gone_ = false;
   bool server_in_message_ = false;  // closing: what PostgreSQL was sent last is not whole

@@ -328,11 +328,22 @@ TEST_CASE("the leader fails: the waiter goes on its own at once") {
   CHECK(f.waiter.take() == kOld);
 }
 
-TEST_CASE("the leader's client goes away: the waiter goes on") {
+TEST_CASE("the leader's client is lost: the waiter goes on") {
+  Flight f;
+  f.w.pipes[0]->cut("connection reset by peer");
+  f.w.run();
+  CHECK(f.waiter.take() == kOld);
+}
+
+TEST_CASE("the leader's client has said all: the fetch goes on for the waiter") {
   Flight f;
   f.leader.disconnect();
   f.w.run();
+  CHECK(f.waiter.take() == "");
+  f.backend->go_on();
+  f.w.run();
   CHECK(f.waiter.take() == kOld);
+  CHECK(f.w.sent() == "Q SELECT v FROM bench WHERE id = 1");
 }
 
 TEST_CASE("the leader is slow: waiting is bounded") {

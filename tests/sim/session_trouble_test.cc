@@ -165,21 +165,32 @@ TEST_CASE("the client goes in the middle of its transaction: rolled back, slots 
 }
 
 TEST_CASE("the client goes while its answer is on the way") {
-  World w;
-  WireClient& a = w.session();
-  static_cast<void>(w.ask(a, kTwo));
-  w.postgres.backend()->stall();
-  a.query(kOne);
-  w.run();
-  a.disconnect();
-  w.run();
-  CHECK(w.proxy.worker().sessions().empty());
+  for (const bool lost : {true, false}) {
+    World w;
+    WireClient& a = w.session();
+    static_cast<void>(w.ask(a, kTwo));
+    const auto backend = w.postgres.backend();
+    backend->stall();
+    a.query(kOne);
+    w.run();
+    if (lost) {
+      w.pipes[0]->cut("connection reset by peer");
+    } else {  // it may have closed its sending side alone
+      a.disconnect();
+      w.run();
+      CHECK(w.proxy.worker().sessions().size() == 1);
+      backend->go_on();
+    }
+    w.run();
+    CHECK(w.proxy.worker().sessions().empty());
+  }
 }
 
 TEST_CASE("the client goes while the session's settings are being read, or while connecting") {
   World w;
   WireClient& a = w.session();
-  w.postgres.backend()->stall();
+  const auto backend = w.postgres.backend();
+  backend->stall();
   a.query(kOne);
   w.run();
   a.disconnect();
@@ -187,6 +198,9 @@ TEST_CASE("the client goes while the session's settings are being read, or while
   b.startup();
   b.send();
   b.disconnect();
+  w.run();
+  CHECK(w.proxy.worker().sessions().size() == 1);
+  backend->go_on();
   w.run();
   CHECK(w.proxy.worker().sessions().empty());
 }

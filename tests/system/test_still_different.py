@@ -1,18 +1,5 @@
 """What is known to differ from PostgreSQL, or from the promises, and is not mended yet."""
-import socket
-
 import pytest
-
-from pgwire import query, types
-
-
-@pytest.mark.xfail(strict=True, reason="the end of what a client sends is taken for its leaving")
-def test_half_closed_client(play):
-    """PostgreSQL answers what came before the end."""
-    wire = play.wire()
-    wire.send(query("SELECT 1 FROM pg_sleep(0.2)"))
-    wire.socket.shutdown(socket.SHUT_WR)
-    assert types(wire.until_closed()) == "TDCZ"
 
 
 @pytest.mark.xfail(strict=True, reason="without event triggers, DDL that a function carries out waits "

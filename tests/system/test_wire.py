@@ -1,5 +1,6 @@
 """The protocol byte by byte. Each conversation is held with PostgreSQL and then three times with
 pgfresh, so that its reads are cold first and hot at the end: every message must be the same."""
+import socket
 import struct
 import time
 
@@ -380,3 +381,33 @@ def test_client_that_vanishes_leaves_nothing_behind(play):
                                 "WHERE backend_type = 'client backend'") <= before,
                "its server connection is closed")
     assert rows(wire.query("SELECT 1")) == [[b"1"]]
+
+
+# -- half-closed ----------------------------------------------------------------------------------
+
+
+HALF = {"a query": ((query("SELECT 1 FROM pg_sleep(0.2)"),), "TDCZ"),
+        "a hit": ((query("SELECT name FROM part WHERE id = 1"),), "TDCZ"),
+        "a pipeline": ((parse("SELECT 1 FROM pg_sleep(0.2)"), bind(), execute(), sync(),
+                        query("SELECT 2")), "12DCZTDCZ"),
+        "a block": ((query("BEGIN"), query("UPDATE item SET name = name WHERE id = 1"),
+                     query("SELECT pg_sleep(0.1)")), "CZCZTDCZ"),
+        "a flush": ((parse("SELECT 1"), bind(), execute(), flush()), "12DC"),
+        "no sync": ((query("SELECT 1"), parse("SELECT 2"), bind(), execute()), "TDCZ"),
+        "half a message": ((query("SELECT 1"), query("SELECT 2")[:-3]), "TDCZ"),
+        "too soon": ((query("COPY plain FROM STDIN"),), "GEE"),
+        "nothing": ((), "")}
+
+
+@pytest.mark.parametrize("said", HALF)
+def test_half_closed_client(play, said):
+    """PostgreSQL answers what came before the end, and so does pgfresh."""
+    messages, answers = HALF[said]
+    for direct in (True, False):
+        wire = play.wire(direct=direct)
+        wire.query("SELECT name FROM part WHERE id = 1")
+        wire.send(*messages)
+        wire.socket.shutdown(socket.SHUT_WR)
+        assert types(wire.until_closed()) == answers, direct
+    wait_until(lambda: play.sql("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%'"
+                                f" AND datname = '{play.database}'") == "0", "all have gone")

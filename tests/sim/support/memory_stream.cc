@@ -61,9 +61,14 @@ void MemoryStream::resume() {
   pipe_->schedule(side_);
 }
 
-void MemoryStream::finish() {
+void MemoryStream::close_sending() {
   pipe_->ends_[side_].finished = true;
   pipe_->schedule(1 - side_);
+}
+
+void MemoryStream::finish() {
+  close_sending();
+  pipe_->schedule(side_);  // where the other side has said all, this is the end
 }
 
 // ---- the wires ----
@@ -87,7 +92,7 @@ bool MemoryPipe::deliverable(const End& end, const End& sender) const {
   if (!end.cut_reason.empty()) return true;
   if (end.held) return false;
   if (!end.wire.empty()) return !end.paused;
-  return sender.finished;
+  return sender.finished && (!end.half_closed || end.finished);
 }
 
 void MemoryPipe::schedule(size_t side) {
@@ -106,6 +111,10 @@ void MemoryPipe::deliver(size_t side) {
     return;
   }
   if (end.wire.empty()) {
+    if (!end.finished && !end.half_closed) {
+      end.half_closed = true;
+      if (end.events->on_half_close()) return;
+    }
     end_of(side, kEndOfStream);
     return;
   }

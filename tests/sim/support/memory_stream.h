@@ -32,6 +32,7 @@ class MemoryStream final : public Stream {
   [[nodiscard]] size_t queued_bytes() const override;
   void pause() override;
   void resume() override;
+  void close_sending() override;
   void finish() override;
   [[nodiscard]] const std::string& peer() const override { return peer_; }
   [[nodiscard]] int peer_uid() const override { return -1; }
@@ -73,12 +74,13 @@ class MemoryPipe final : public std::enable_shared_from_this<MemoryPipe> {
     bool alive = true;  // the stream object exists
     bool paused = false;
     bool held = false;
-    bool finished = false;   // this side has closed its sending half
-    bool ended = false;      // on_end has been told
-    bool blocked = false;    // a write could not be sent whole; on_drained is owed
-    bool scheduled = false;  // a delivery is posted
-    std::string wire;        // bytes on their way to this side
-    std::string cut_reason;  // not empty: the connection is cut
+    bool finished = false;     // this side has closed its sending half
+    bool ended = false;        // on_end has been told
+    bool half_closed = false;  // the other side has said all; on_end waits for finish()
+    bool blocked = false;      // a write could not be sent whole; on_drained is owed
+    bool scheduled = false;    // a delivery is posted
+    std::string wire;          // bytes on their way to this side
+    std::string cut_reason;    // not empty: the connection is cut
     size_t window = SIZE_MAX;
     std::function<size_t()> chunk;
   };

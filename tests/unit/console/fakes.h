@@ -67,6 +67,7 @@ class FakeStream final : public Stream {
   [[nodiscard]] size_t queued_bytes() const override { return pipe_.stuck; }
   void pause() override { pipe_.paused = true; }
   void resume() override { pipe_.paused = false; }
+  void close_sending() override {}
   void finish() override { pipe_.finished = true; }
   [[nodiscard]] const std::string& peer() const override { return peer_; }
   [[nodiscard]] int peer_uid() const override { return uid_; }

@@ -42,6 +42,8 @@ struct Recorder final : Stream::Events {
   int ends = 0;
   std::string why;
   std::function<void(std::string_view)> then;
+  bool stays = false;  // when the peer has closed its sending side
+  int half_closes = 0;
 
   void on_bytes(std::string_view more) override {
     REQUIRE(ends == 0);
@@ -54,6 +56,11 @@ struct Recorder final : Stream::Events {
   void on_drained() override {
     REQUIRE(ends == 0);
     ++drained;
+  }
+  bool on_half_close() override {
+    REQUIRE(ends == 0);
+    ++half_closes;
+    return stays;
   }
   void on_end(std::string_view reason) override {
     ++ends;

@@ -317,6 +317,53 @@ TEST_CASE("finish drains, closes the sending side, and ends when the peer does")
   CHECK(near.why == "end of stream");
 }
 
+TEST_CASE("a peer that has said all is answered, where its owner stays") {
+  UvLoop loop;
+  FdPair pair = unix_pair();
+  Recorder near;
+  near.stays = true;
+  auto stream = adopt(loop, pair.near, SocketKind::kUnix);
+  stream->start(&near);
+  REQUIRE(::write(pair.far.get(), "query", 5) == 5);
+  REQUIRE(::shutdown(pair.far.get(), SHUT_WR) == 0);
+  CHECK(turn_until(loop, [&] { return near.half_closes == 1; }));
+  CHECK(near.bytes == "query");
+  stream->pause();
+  stream->resume();
+  turn_for(loop, 20);
+  CHECK(near.ends == 0);
+  const std::string much(2 * 1024 * 1024, 'x');
+  std::string received;
+  std::thread reader([&] { received = read_all(pair.far.get()); });
+  put(*stream, much);
+  stream->finish();
+  CHECK(turn_until(loop, [&] { return near.ends == 1; }));
+  reader.join();
+  CHECK(received == much);
+  CHECK(near.half_closes == 1);
+  CHECK(near.why == "end of stream");
+}
+
+TEST_CASE("a stream that has closed its sending side is told what the peer still says") {
+  UvLoop loop;
+  FdPair pair = unix_pair();
+  Recorder near;
+  auto stream = adopt(loop, pair.near, SocketKind::kUnix);
+  stream->start(&near);
+  const std::string much(2 * 1024 * 1024, 'x');
+  put(*stream, much);
+  stream->close_sending();
+  put(*stream, "not sent any more");
+  std::thread peer([&] {
+    CHECK(read_all(pair.far.get()) == much);
+    CHECK(::write(pair.far.get(), "answer", 6) == 6);
+    pair.far.reset();
+  });
+  CHECK(turn_until(loop, [&] { return near.ends == 1; }));
+  peer.join();
+  CHECK(near.bytes == "answer");
+}
+
 TEST_CASE("a write to a peer that has gone: its last words first, then the end, once") {
   UvLoop loop;
   FdPair pair = unix_pair();

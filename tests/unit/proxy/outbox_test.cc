@@ -24,6 +24,7 @@ class SliceStream final : public Stream {
   [[nodiscard]] size_t queued_bytes() const override { return 0; }
   void pause() override {}
   void resume() override {}
+  void close_sending() override {}
   void finish() override {}
   [[nodiscard]] const std::string& peer() const override { return bytes; }
   [[nodiscard]] int peer_uid() const override { return -1; }
