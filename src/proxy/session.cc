@@ -6,6 +6,12 @@
 #include "base/limits.h"
 
 namespace pgfresh::proxy {
+namespace {
+
+// A BEGIN that was answered here is sent when the client has been silent for so long.
+constexpr int64_t kDeferredNsMax = 1000 * kNsPerMs;
+
+}  // namespace
 
 Session::Session(Worker& worker, uint64_t id, std::unique_ptr<Stream> stream)
     : worker_(worker),
@@ -441,6 +447,14 @@ void Session::check_time(int64_t now_ns) {
     worker_.counters().add(Counter::kLoginsFailed);
     end("08P01", "login took longer than limits.login_time");
     return;
+  }
+  // PostgreSQL is told of a block that stays open: it shows it, and may end it
+  // (idle_in_transaction_session_timeout).
+  if (state_ == State::kReady && server_ && transaction_.deferred() && block_ == Block::kNone &&
+      held_.empty() && !client_said_all_ && now_ns - active_ns_ > kDeferredNsMax) {
+    if (domain_ != nullptr) choose_inband(nullptr);
+    begin_deferred(nullptr);
+    flush();
   }
   if (state_ == State::kReady && settings.idle_ms_max > 0 && server_ &&
       server_->replies().empty() && block_ == Block::kNone &&

@@ -223,6 +223,7 @@ class Session {
   // `text`: of the statement that is, or may be, begun by what is sent now; null: not known.
   void before_forward(MemoText* text = nullptr);
   void choose_inband(MemoText* text);
+  void begin_deferred(MemoText* text);
   [[nodiscard]] bool would_carry(const MemoText* text) const;
   void ensure_on_server(const PreparedRef& prepared, std::string_view name);
   [[nodiscard]] bool concerns_prepared(const MemoText& text) const;

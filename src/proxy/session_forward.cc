@@ -101,17 +101,19 @@ void Session::before_forward(MemoText* text) {
   if (text != nullptr && !text->statement().vacant_database.empty()) {
     worker_.shared().vacate(text->statement().vacant_database);
   }
-  if (transaction_.deferred()) {
-    PGFRESH_CHECK(!server_->segment_open());
-    const bool queried = transaction_.read_deferred();
-    std::string begin = transaction_.take_deferred();
-    // Behind a query PostgreSQL refuses another isolation, so it must have seen one.
-    if (queried && (text == nullptr || may_change_block(text->statement()))) begin += "; SELECT";
-    server_->inject_query(begin, Purpose::kSetup);
-    transaction_.sent_begin(Transaction::Block::kReadCommitted, server_->replies().last_sequence());
-  }
+  if (transaction_.deferred()) begin_deferred(text);
   materialize_accepted();
   server_->close_outlived();
+}
+
+void Session::begin_deferred(MemoText* text) {
+  PGFRESH_CHECK(!server_->segment_open());
+  const bool queried = transaction_.read_deferred();
+  std::string begin = transaction_.take_deferred();
+  // Behind a query PostgreSQL refuses another isolation, so it must have seen one.
+  if (queried && (text == nullptr || may_change_block(text->statement()))) begin += "; SELECT";
+  server_->inject_query(begin, Purpose::kSetup);
+  transaction_.sent_begin(Transaction::Block::kReadCommitted, server_->replies().last_sequence());
 }
 
 // Rules 14 to 16. A transaction is begun in a session that carries only under a carry lease, and

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from pgfresh_proc import Pgfresh
-from pgwire import bind, execute, parse, query, sync
+from pgfresh_proc import Pgfresh, wait_until
+from pgwire import bind, execute, parse, query, rows, sync
 from play import Play
 from relay import ANSWER, Relay
 
@@ -69,3 +69,34 @@ def test_statement_timeout_of_one_who_waits(own_play):
     assert [m.sqlstate for m in got if m.type == "E"] == ["57014"]
     assert time.monotonic() - began < 1
     assert play.metrics().value("pgfresh_flights_joined_total") == joined + 1
+
+
+def test_a_block_that_stays_open_is_ended(play):
+    """Its BEGIN was answered by pgfresh, but PostgreSQL hears of it."""
+    wire = play.wire()
+    wire.query("SET idle_in_transaction_session_timeout = '300ms'")
+    wait_until(lambda: wire.query(NAME) and rows(wire.query("SHOW pgfresh.last"))[0][0] == b"hit",
+               "a hit")
+    wire.query("BEGIN")
+    wire.query(NAME)
+    assert rows(wire.query("SHOW pgfresh.last"))[0][0] == b"hit"
+    got = wire.until_closed()
+    assert [m.sqlstate for m in got if m.type == "E"] == ["25P03"]
+
+
+def test_a_block_that_stays_open_goes_on(play):
+    """Begun at PostgreSQL meanwhile, it is the same block to the client."""
+    wire = play.wire()
+    number = play.item("old")
+    wait_until(lambda: wire.query(NAME) and rows(wire.query("SHOW pgfresh.last"))[0][0] == b"hit",
+               "a hit")
+    wire.query("BEGIN")
+    wire.query(NAME)
+    state = ("SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction' AND pid = "
+             f"{wire.key[0]}")
+    wait_until(lambda: play.sql(state), "PostgreSQL knows of the block", 5)
+    wire.query(NAME)
+    assert rows(wire.query("SHOW pgfresh.last"))[0][0] == b"hit"
+    assert wire.query(f"UPDATE item SET name = 'new' WHERE id = {number}")[-1].text == "T"
+    assert wire.query("ROLLBACK")[-1].text == "I"
+    assert play.sql(f"SELECT name FROM item WHERE id = {number}") == "old"
