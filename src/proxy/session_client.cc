@@ -135,13 +135,15 @@ void Session::materialize_all() {
 void Session::begin_part(Asked asked) {
   before_forward();
   materialize_all();
+  const uint64_t sequence = server_->sent(asked);
   if (asked == Asked::kParse || asked == Asked::kQuery) {
     prepared_.clear();
     server_->forget_all();
+    sql_prepared_ = sequence;  // which names are free, PostgreSQL alone knows
   }
   done_portal_.reset();
   portals_.clear();
-  note_sent(nullptr, server_->sent(asked));
+  note_sent(nullptr, sequence);
 }
 
 // ── Simple protocol ──────────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,7 @@ import pytest
 
 from pgfresh_proc import wait_until
 from pgwire import (CANCEL_REQUEST, Wire, bind, copy_data, copy_done, describe, execute, flush,
-                    packet, parse, query, rows, startup, sync, types)
+                    function_call, packet, parse, query, rows, startup, sync, types)
 from test_cache import turn_hot
 
 NAME = "SELECT name FROM item WHERE id = 1"
@@ -468,6 +468,19 @@ def test_statements_defined_here_are_seen(play, protocol):
         wire.send(parse(asked), bind(), execute(), sync())
         got = wire.until_ready()
     assert rows(got) == [[b"mine", sql.encode()]]
+
+
+@pytest.mark.parametrize("unseen", [function_call(1317, [b"abc"]), query(f"{NAME}{' ' * LONG}"),
+                                    parse(f"{NAME}{' ' * LONG}") + sync()],
+                         ids=["function call", "long query", "long parse"])
+def test_a_name_is_taken_behind_what_is_not_looked_into(play, unseen):
+    wire = awake(play)
+    ask(wire, parse(NAME, "mine"), sync())
+    ask(wire, unseen)
+    for sql in (NAME, "BEGIN"):
+        got = ask(wire, parse(sql, "mine"), sync())
+        assert [m.sqlstate for m in got if m.type == "E"] == ["42P05"]
+    assert types(ask(wire, bind("mine"), execute(), sync())) == "2DCZ"
 
 
 @pytest.mark.parametrize("then", ["describe", "execute", "pipelined"])
