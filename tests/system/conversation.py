@@ -9,13 +9,17 @@ so that a difference can be printed, made smaller by leaving out, and pasted int
 nobody's step: it asks the questions of the conversation through pgfresh alone, on a connection of
 its own, so that later reads find an answer in memory that somebody else has left there.
 
-Two clients write different rows and lock nothing else, or who waits for whom would decide; only
-one who is alone makes tables, takes locks and exclusive things. conversation_stage.py plays them.
+Two clients write different rows and lock nothing else, or who waits for whom would decide; unless
+nobody waits for longer than a lock_timeout (the family "locks"). Only one who is alone makes
+tables, takes locks and exclusive things. conversation_stage.py plays them.
+
+Each seed is of a family, which says what its conversations have more of than others.
 """
 import dataclasses
 import random
 
-from conversation_words import (BROKEN, COPY_IN, COPY_OUT, INT, READS, SETTINGS, WITH_PARAMETERS)
+from conversation_words import (BROKEN, COPY_IN, COPY_OUT, FOREIGN, FUNCTION_CALLS, INT, LONG, READS,
+                                SETTINGS, WITH_PARAMETERS)
 
 WARM = -1
 ROWS = {*READS, *(text for text, _ in WITH_PARAMETERS)}
@@ -26,6 +30,7 @@ class Step:
     client: int
     parts: list
     cuts: tuple = ()  # where the bytes are cut, in thousandths
+    cancelled: bool = False  # a cancel request comes while it is carried out
 
 
 @dataclasses.dataclass
@@ -42,8 +47,20 @@ class Conversation:
         for step in self.steps:
             who = "warm" if step.client == WARM else f"{step.client} "
             out.append(f"  {who}: {', '.join(step.parts)}"
-                       + (f"  cut at {step.cuts}" if step.cuts else ""))
+                       + (f"  cut at {step.cuts}" if step.cuts else "")
+                       + ("  cancelled" if step.cancelled else ""))
         return "\n".join(out)
+
+
+# What there is more of: the tastes of Maker, and its switches.
+FAMILIES = {"any": {}, "any too": {}, "blocks": {"block": 3, "set": 3},
+            "cancel": {"cancel": True}, "cancelled blocks": {"cancel": True, "block": 3},
+            "hurry": {"hurry": True, "block": 1}, "locks": {"locks": True, "write": 3, "block": 3},
+            "serializable": {"serializable": True, "write": 2, "block": 3},
+            "encodings": {"encodings": True}, "copy": {"copy": 3, "block": 1},
+            "cursors": {"cursor": 3, "block": 3}, "statements": {"sql_prepare": 3, "set": 1},
+            "calls": {"call": 3, "set": 1}, "notify": {"notify": 3, "block": 1},
+            "temp": {"temp": 2, "set": 1}, "odd": {"odd": 3, "broken": 1}}
 
 
 class Maker:
@@ -53,7 +70,15 @@ class Maker:
         self.seed = seed
         self.random = random.Random(seed)
         r = self.random
-        self.clients = 1 if r.random() < 0.55 else 2
+        self.family = sorted(FAMILIES)[seed % len(FAMILIES)]
+        more = FAMILIES[self.family]
+        self.cancel, self.hurry, self.locks, self.serializable, self.encodings = (
+            more.get(name, False)
+            for name in ("cancel", "hurry", "locks", "serializable", "encodings"))
+        self.timed = self.cancel or self.hurry or self.locks  # what is told depends on the time
+        # A Query that is not well-formed ends the unnamed statement or not; see the README.
+        self.encodings = self.encodings and r.choice(["latin1", "latin1", "sql_ascii", "SJIS"])
+        self.clients = 1 if r.random() < 0.55 and not (self.locks or self.serializable) else 2
         self.alone = self.clients == 1
         self.ddl = self.alone and r.random() < 0.25
         self.client = 0
@@ -64,13 +89,14 @@ class Maker:
         # What these are good for differs from conversation to conversation.
         self.taste = {name: r.choice([0, 1, 1, 3]) for name in
                       ("block", "set", "write", "cursor", "sql_prepare", "broken", "copy", "odd",
-                       "temp", "notify")}
+                       "temp", "notify", "call")}
         if r.random() < 0.5:  # calm: of two kinds only
             for name in r.sample(sorted(self.taste), len(self.taste) - 2):
                 self.taste[name] = 0
+        self.taste.update((name, much) for name, much in more.items() if name in self.taste)
         self.extended_share = r.choice([0.1, 0.5, 0.9])
         self.names = ["", "", "s1", "s2", "s3"]
-        self.portals = ["", "", "", "p1", "p2"]
+        self.portals = ["", "", "", "p1", "p2", r.choice(["p1", "c1"])]
         self.known = {}
 
     def parameterised(self):
@@ -93,6 +119,12 @@ class Maker:
         parameters = [{"options": "", **p} for p in parameters]
         for p in parameters:
             p["options"] = (p["options"] + " -c search_path=world,public").strip()
+            if self.hurry:
+                p["options"] += " -c statement_timeout=200ms"
+            if self.locks or self.serializable:
+                p["options"] += " -c lock_timeout=60ms"
+            if self.encodings:
+                p["client_encoding"] = self.encodings
         steps = []
         for text in self.reads:
             self.questions.append([f"query({text!r})"])
@@ -108,13 +140,36 @@ class Maker:
             cuts = ()
             if r.random() < 0.25:
                 cuts = tuple(sorted(r.randrange(1000) for _ in range(r.randint(1, 4))))
-            steps.append(Step(self.client, parts, cuts))
+            cancelled = self.cancel and r.random() < 0.25
+            if cancelled:
+                parts += self.long()
+            steps.append(Step(self.client, parts, cuts, cancelled))
         return Conversation(self.seed, users, parameters, self.questions, steps, self.ddl)
 
     # -- segments -----------------------------------------------------------------------------
 
+    def long(self):
+        """What takes so long that a cancel request meets it, and what is sent behind it."""
+        r = self.random
+        text = r.choice(LONG)
+        read = r.choice(self.reads)
+        behind = r.choice([[], [], self.segment()])
+        return r.choice([
+            [f"query({text!r})"], [f"query({read.rstrip(';') + '; ' + text!r})"],
+            [f"query({text + '; ' + read!r})"],
+            [f"parse({text!r})", "bind()", "execute()", "sync()"],
+            [f"parse({read!r}, 's3')", f"parse({text!r})", "bind()", "describe('P')", "execute()",
+             "sync()"],
+            [f"parse({read!r})", "bind()", "execute()", f"parse({text!r})", "bind()", "execute()",
+             f"parse({read!r})", "bind()", "execute()", "sync()"],
+            ["query('BEGIN')", f"query({read!r})", f"query({text!r})"]]) + behind
+
     def segment(self):
         r = self.random
+        if r.random() < 0.04 * self.taste["call"]:
+            return [r.choice(FUNCTION_CALLS)]
+        if self.encodings == "latin1" and r.random() < 0.2:
+            return [f"query({r.choice(FOREIGN)!r})"]
         if r.random() < 0.04 * self.taste["copy"]:
             return self.copy_in()
         if r.random() < 0.02 * self.taste["odd"]:
@@ -145,20 +200,27 @@ class Maker:
         if r.random() < self.read_share:
             return r.choice(self.reads)
         kinds = ["block", "set", "write", "cursor", "sql_prepare", "broken", "temp", "notify",
-                 "odd"]
+                 "odd", "call"]
         kind = r.choices(kinds, [self.taste[k] + 0.02 for k in kinds])[0]
         if self.ddl and r.random() < 0.12:
             kind = "ddl"
+        if self.hurry and r.random() < 0.15:
+            return r.choice(LONG)
         return getattr(self, "_" + kind)()
 
     def _block(self):
+        if self.serializable and self.random.random() < 0.4:
+            return self.random.choice(["BEGIN ISOLATION LEVEL SERIALIZABLE",
+                                       "BEGIN ISOLATION LEVEL SERIALIZABLE", "COMMIT",
+                                       "BEGIN ISOLATION LEVEL REPEATABLE READ"])
         return self.random.choice(["BEGIN", "BEGIN", "BEGIN", "START TRANSACTION", "COMMIT",
                                    "COMMIT", "COMMIT", "ROLLBACK", "ROLLBACK", "END", "ABORT",
                                    "SAVEPOINT a", "SAVEPOINT b", "ROLLBACK TO a", "ROLLBACK TO b",
                                    "RELEASE a", "RELEASE b", "COMMIT AND CHAIN",
                                    "ROLLBACK AND CHAIN", "BEGIN ISOLATION LEVEL REPEATABLE READ",
                                    "BEGIN READ ONLY",
-                                   "BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY, DEFERRABLE",
+                                   "BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY"
+                                   + (", DEFERRABLE" if self.alone else ""),
                                    "BEGIN READ WRITE", "BEGIN ISOLATION LEVEL READ COMMITTED",
                                    "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
                                    "SET TRANSACTION READ ONLY", "SHOW transaction_isolation",
@@ -169,7 +231,7 @@ class Maker:
     def _set(self):
         r = self.random
         name, values = r.choice(SETTINGS)
-        if name == "client_encoding" and r.random() < 0.7:
+        if name == "client_encoding" and (self.encodings or r.random() < 0.7):
             name, values = "app.tenant", ["'a'", "'b'"]
         value = r.choice(values)
         kind = r.random()
@@ -193,7 +255,15 @@ class Maker:
 
     def _write(self):
         r = self.random
-        mine = r.choice([1, 2, 3, 4]) + 4 * self.client
+        shared = self.locks or self.serializable
+        mine = r.choice([1, 2, 3, 4]) + 4 * (0 if shared else self.client)
+        if shared and r.random() < 0.2:
+            return r.choice(["SELECT pg_advisory_lock(9)", "SELECT pg_advisory_unlock(9)",
+                             "SELECT pg_try_advisory_lock(9)", "SELECT pg_advisory_xact_lock(9)",
+                             "LOCK TABLE thing IN EXCLUSIVE MODE", "LOCK TABLE plain NOWAIT",
+                             "SELECT name FROM thing WHERE id < 3 FOR UPDATE SKIP LOCKED",
+                             "SELECT name FROM thing WHERE id = 1 FOR UPDATE NOWAIT",
+                             "SELECT name FROM thing ORDER BY id FOR SHARE"])
         return r.choice([f"UPDATE thing SET name = 'new {r.randrange(9)}' WHERE id = {mine}",
                          f"UPDATE thing SET name = name WHERE id = {mine} RETURNING *",
                          f"UPDATE thing SET name = 'forbidden' WHERE id = {mine}",
@@ -230,7 +300,8 @@ class Maker:
             f"DECLARE {name} CURSOR WITH HOLD FOR SELECT id, name FROM thing ORDER BY id",
             f"DECLARE {name} SCROLL CURSOR FOR SELECT id FROM thing ORDER BY id",
             f"FETCH 2 FROM {name}", f"FETCH ALL FROM {name}", f"MOVE 1 IN {name}", f"CLOSE {name}",
-            f"FETCH BACKWARD 1 FROM {name}", "CLOSE ALL", f"FETCH {name}"])
+            f"FETCH BACKWARD 1 FROM {name}", "CLOSE ALL", f"FETCH {name}", "FETCH 1 FROM p1",
+            "MOVE 1 IN p1", "CLOSE p1", "FETCH ALL FROM p2"])
 
     def _sql_prepare(self):
         r = self.random
@@ -262,6 +333,17 @@ class Maker:
         return self.random.choice(["LISTEN ch", "NOTIFY ch, 'x'", "SELECT pg_notify('ch', 'y')",
                                    "UNLISTEN *", "NOTIFY ch", "SELECT pg_listening_channels()",
                                    "UNLISTEN ch"])
+
+    def _call(self):
+        return self.random.choice(["SELECT tells(3)", "SELECT rename(4 * 0 + 9, 'nine')",
+                                   "DO $$ BEGIN PERFORM 1; END $$",
+                                   "DO $$ BEGIN RAISE EXCEPTION 'done'; END $$",
+                                   "DO $$ BEGIN SET app.tenant = 'b'; END $$",
+                                   "DO $$ BEGIN PERFORM set_config('app.tenant', 'a', false); END $$",
+                                   "CALL sets('b')", "SELECT sets_locally('a')", "CALL commits(9)",
+                                   "SELECT tenant()", "CALL rolls_back(9)"]) if self.alone else (
+            self.random.choice(["SELECT tells(3)", "CALL sets('b')", "SELECT sets_locally('a')",
+                                "SELECT tenant()"]))
 
     def _odd(self):
         return self.random.choice(["", "-- only this", "SELECT 1 /* open",

@@ -18,6 +18,7 @@ from conversation_words import DATA, WORLD
 from pgwire import Wire
 
 WAIT_S = 0.3    # for a ReadyForQuery that may have been skipped
+CANCEL_S = 0.15  # what is cancelled has begun by then
 QUIET_S = 0.06  # PostgreSQL has said what it had to say to messages without a Sync
 PATIENCE_S = 2  # pgfresh has as much time for what PostgreSQL has said
 WRITES = re.compile("UPDATE|INSERT|DELETE|TRUNCATE|COPY|rename|nextval|commits|DO", re.I)
@@ -194,11 +195,19 @@ class Stage:
             return ready and sum(kind == "Z" for kind, _ in told[began:]) >= ready
 
         self.direct.send(step.client, data)
+        self.cancel(step, self.direct)
         self.direct.listen(step.client, answered, WAIT_S if ready else QUIET_S)
         self.through.send(step.client, data, step.cuts)
+        self.cancel(step, self.through)
         # Without a Sync or a Flush behind it even an error may come later.
         if ready or (step.parts and step.parts[-1].startswith("flush")):
             self.through.listen(step.client, lambda: len(heard) >= len(told), PATIENCE_S)
+
+    @staticmethod
+    def cancel(step, side):
+        if step.cancelled and step.client not in side.dead:
+            time.sleep(CANCEL_S)
+            side.wires[step.client].cancel()
 
     def difference(self, at_end=True):
         for client, (a, b) in enumerate(zip(self.direct.told, self.through.told)):

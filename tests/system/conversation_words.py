@@ -38,6 +38,15 @@ BEGIN RAISE NOTICE 'told %', n; RETURN n; END $$;
 CREATE FUNCTION doubled(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT n * 2';
 CREATE FUNCTION things() RETURNS SETOF thing LANGUAGE sql STABLE AS
   'SELECT * FROM world.thing ORDER BY id';
+CREATE FUNCTION tenant() RETURNS text LANGUAGE sql STABLE AS
+  $$ SELECT current_setting('app.tenant', true) $$;
+CREATE FUNCTION sets_locally(what text) RETURNS text LANGUAGE plpgsql SET app.tenant = 'inner' AS $$
+BEGIN RETURN tenant() || what; END $$;
+CREATE PROCEDURE sets(what text) LANGUAGE plpgsql AS $$
+BEGIN PERFORM set_config('app.tenant', what, false); SET LOCAL DateStyle = 'German'; END $$;
+CREATE PROCEDURE rolls_back(which int) LANGUAGE plpgsql AS $$
+BEGIN UPDATE world.thing SET name = 'gone' WHERE id = which; SET app.tenant = 'gone'; ROLLBACK;
+SET LOCAL app.tenant = 'local'; END $$;
 CREATE PROCEDURE commits(which int) LANGUAGE plpgsql AS $$
 BEGIN UPDATE world.thing SET name = 'one' WHERE id = which; COMMIT;
 UPDATE world.thing SET name = 'two' WHERE id = which; END $$;
@@ -150,10 +159,44 @@ SETTINGS = [("DateStyle", ["German", "'SQL, DMY'", "iso, mdy", "nonsense"]),
             ("default_transaction_read_only", ["on", "off"]),
             ("transaction_read_only", ["on", "off"]), ("work_mem", ["'1MB'", "nonsense"]),
             ("plan_cache_mode", ["force_generic_plan"]), ("nonsense", ["1"]),
-            ("row_security", ["off", "on"]), ("app.2 bad", ["1"])]
+            ("row_security", ["off", "on"]), ("app.2 bad", ["1"]),
+            ("statement_timeout", ["'1h'", "0", "DEFAULT", "'x'"]), ("lock_timeout", ["'60ms'"]),
+            ("idle_in_transaction_session_timeout", ["'1h'"]), ("xmlbinary", ["hex"]),
+            ("transaction_isolation", ["'serializable'", "'read committed'"]),
+            ("default_transaction_deferrable", ["on"]), ("enable_seqscan", ["off"]),
+            ("lc_monetary", ["'C'"]), ("quote_all_identifiers", ["on", "off"]),
+            ("backslash_quote", ["on", "off"]), ("array_nulls", ["off", "on"]),
+            ("transform_null_equals", ["on", "off"]), ("synchronous_commit", ["off"]),
+            ("timezone_abbreviations", ["'India'", "'Default'"]), ("geqo", ["off"]),
+            ("log_min_messages", ["panic"])]
 COPY_IN = ["COPY thing (id, name) FROM STDIN", "COPY plain FROM STDIN WITH (FORMAT csv)",
            "COPY missing FROM STDIN"]
 COPY_OUT = ["COPY thing TO STDOUT",
             "COPY (SELECT name FROM thing ORDER BY id) TO STDOUT (FORMAT csv)",
             "COPY (SELECT 10 / (id - 4) FROM thing ORDER BY id) TO STDOUT",
             "COPY kinds TO STDOUT (FORMAT binary)"]
+# Longer than the statement_timeout of those who are in a hurry, and than a cancel request takes.
+LONG = ["SELECT pg_sleep(0.6)", "SELECT pg_sleep(0.6) /* x */, name FROM thing WHERE id = 1",
+        "SELECT count(*) FROM generate_series(1, 9), pg_sleep(0.6)",
+        "UPDATE beyond.thing SET name = name WHERE id = 1 AND pg_sleep(0.6) IS NOT NULL",
+        "DO $$ BEGIN PERFORM pg_sleep(0.6); END $$", "COPY (SELECT pg_sleep(0.6)) TO STDOUT",
+        "DO $$ BEGIN PERFORM pg_sleep(0.6); EXCEPTION WHEN query_canceled THEN NULL; END $$",
+        "SELECT name, pg_sleep(0.3) FROM thing WHERE id IN (1, 2)"]
+# length(), lower(), set_config(), current_setting(), pg_notify(), int4eq(), one that is not there.
+FUNCTION_CALLS = ["function_call(1317, [b'abc'], (), 1)", "function_call(870, [b'ABC'], (0,), 0)",
+                  "function_call(2078, [b'app.tenant', b'b', b'f'], (), 0)",
+                  "function_call(2078, [b'app.tenant', b'a', b't'], (), 0)",
+                  "function_call(2078, [b'DateStyle', b'German', b'f'], (), 0)",
+                  "function_call(2077, [b'app.tenant'], (), 0)",
+                  "function_call(2077, [None], (), 0)", "function_call(2077, [b'no'], (), 0)",
+                  "function_call(3036, [b'ch', b'called'], (), 0)",
+                  "function_call(65, [b'\\0\\0\\0\\1', b'\\0\\0\\0\\1'], (1,), 1)",
+                  "function_call(65, [b'1', b'2'], (0, 0), 0)", "function_call(65, [b'1'], (), 0)",
+                  "function_call(99999, [], (), 0)", "function_call(1317, [b'x'], (0, 0, 0), 0)"]
+# In encodings of one byte for each.
+FOREIGN = [b"SELECT '\xe4', length('\xe4\xf6')", b"SELECT name FROM thing WHERE name <> '\xe4' "
+           b"ORDER BY id", b"SELECT id FROM thing WHERE name = '\xa4\x80' OR id = 1",
+           b"SELECT name AS \"\xc4\" FROM thing WHERE id = 1", b"SELECT \"w\xf6rt\" FROM missing",
+           b"UPDATE note SET words = '\xfc' WHERE id = 3", b"SELECT 1 -- \xff",
+           b"SELECT \"w\xf6rt\" FROM \"Gr\xf6\xdfe\x80\"", b"SET app.tenant = '\xe9'",
+           b"SELECT '\x83\x5c', name FROM thing WHERE id = 1"]
