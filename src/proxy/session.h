@@ -205,7 +205,8 @@ class Session {
   void count_query();
   [[nodiscard]] bool ends_portal_now() const;
   void take_part(const wire::Frame& frame);
-  void begin_part(Asked asked);
+  uint64_t begin_part(Asked asked);
+  void forget_names(uint64_t sequence);
   void take_query(const wire::Frame& frame);
   void take_parse(const wire::Frame& frame);
   void take_bind(const wire::Frame& frame);

@@ -104,11 +104,13 @@ void Session::take_part(const wire::Frame& frame) {
         server_->sent(Asked::kCopyEnd);
         break;
       case 'Q':
+        forget_names(begin_part(Asked::kQuery));
+        break;
       case 'F':
-        begin_part(Asked::kQuery);
+        sql_prepared_ = begin_part(Asked::kQuery);
         break;
       case 'P':
-        begin_part(Asked::kParse);
+        forget_names(begin_part(Asked::kParse));
         break;
       case 'B':
         begin_part(Asked::kBind);
@@ -131,19 +133,22 @@ void Session::materialize_all() {
 }
 
 // The first piece of a message that is not looked into. It may speak of any statement we know, so
-// PostgreSQL must know them all; and afterwards they may be others.
-void Session::begin_part(Asked asked) {
+// PostgreSQL must know them all.
+uint64_t Session::begin_part(Asked asked) {
   before_forward();
   materialize_all();
   const uint64_t sequence = server_->sent(asked);
-  if (asked == Asked::kParse || asked == Asked::kQuery) {
-    prepared_.clear();
-    server_->forget_all();
-    sql_prepared_ = sequence;  // which names are free, PostgreSQL alone knows
-  }
   done_portal_.reset();
   portals_.clear();
   note_sent(nullptr, sequence);
+  return sequence;
+}
+
+// Afterwards they may be others: which names are free, PostgreSQL alone knows.
+void Session::forget_names(uint64_t sequence) {
+  prepared_.clear();
+  server_->forget_all();
+  sql_prepared_ = sequence;
 }
 
 // ── Simple protocol ──────────────────────────────────────────────────────────────────────────────

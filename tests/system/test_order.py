@@ -483,6 +483,17 @@ def test_a_name_is_taken_behind_what_is_not_looked_into(play, unseen):
     assert types(ask(wire, bind("mine"), execute(), sync())) == "2DCZ"
 
 
+def test_the_unnamed_statement_outlives_a_function_call(play):
+    """… and what pgfresh says to PostgreSQL behind it."""
+    wire = awake(play)
+    wire.query("UPDATE item SET name = name WHERE id = 1")
+    ask(wire, parse(NAME), sync())
+    ask(wire, function_call(1317, [b"abc"]))
+    wire.send(parse("BEGIN", "begin"), bind("begin"), execute(), sync())
+    wire.until_ready()
+    assert types(ask(wire, bind(), execute(), sync())) == "2DCZ"
+
+
 @pytest.mark.parametrize("then", ["describe", "execute", "pipelined"])
 @pytest.mark.parametrize("where", ["segment", "block"])
 def test_portal_asked_about_behind_its_execute(play, where, then):
