@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -28,6 +29,13 @@ struct Writes {
 
   [[nodiscard]] bool empty() const { return slots.empty() && events.empty(); }
 };
+
+// Which PostgreSQL this is: when it was started, in microseconds. Behind a name that has moved on,
+// a connection may lead to another one than the connection before, which hears nothing of what is
+// written there, numbers its processes anew, and may have another catalog.
+inline constexpr std::string_view kServerStartedSql =
+    "(EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000)"
+    "::pg_catalog.int8";
 
 // Where they go when it has ended. Any thread; the control loop's feed answers (settle.h). Events
 // are published, and slots are closed once the transaction is settled (rules 4 and 14).
@@ -100,9 +108,7 @@ class Domain {
   }
   void bump_settings_epoch() { settings_epoch_.fetch_add(1, std::memory_order_acq_rel); }
 
-  // When the PostgreSQL that the feed listens to was started, in microseconds; 0: it has not said.
-  // Behind a name that has moved on, a session may have come to another one, of whose writes this
-  // feed hears nothing.
+  // Which PostgreSQL the feed listens to (kServerStartedSql); 0: it has not said.
   [[nodiscard]] uint64_t server_started() const {
     return server_started_.load(std::memory_order_acquire);
   }
@@ -113,13 +119,16 @@ class Domain {
   }
 
   // Rules 15 and 16: a transaction may be begun in a session that carries only while the carry
-  // lease holds: others follow this proxy then, and will act if it dies. True: it holds, and
-  // end_carrying() is owed when the transaction's events are with the settler. Any thread.
-  [[nodiscard]] bool begin_carrying(const Clock& clock) {
+  // lease holds: others follow this proxy then, and will act if it dies. Which server that is true
+  // of, 0: of none. Otherwise end_carrying() is owed when the transaction's events are with the
+  // settler. Any thread.
+  [[nodiscard]] uint64_t begin_carrying(const Clock& clock) {
     carriers_.fetch_add(1, std::memory_order_seq_cst);
-    if (clock.now_ns() < carry_until_ns_.load(std::memory_order_seq_cst)) return true;
+    const uint64_t server = server_started();
+    const bool holds = clock.now_ns() < carry_until_ns_.load(std::memory_order_seq_cst);
+    if (holds && server_started() == server) return server;
     end_carrying();
-    return false;
+    return 0;
   }
   void end_carrying() { carriers_.fetch_sub(1, std::memory_order_seq_cst); }
   // While a session that carries has sent what PostgreSQL may have committed unheard; word_came()

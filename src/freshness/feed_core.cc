@@ -15,9 +15,7 @@ namespace {
 constexpr std::string_view kChannel = "pgfresh";
 // NOTIFY, because for pg_notify() one needs a right.
 constexpr std::string_view kIntroduction =
-    "NOTIFY pgfresh, '2 n'; SELECT pg_catalog.pg_backend_pid(), "
-    "(EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000)"
-    "::pg_catalog.int8";
+    "NOTIFY pgfresh, '2 n'; SELECT pg_catalog.pg_backend_pid(), ";
 constexpr std::string_view kPooler =
     "a pooler answers in PostgreSQL's place: nothing can be fresh; name PostgreSQL in upstream";
 
@@ -162,18 +160,17 @@ void FeedCore::on_line_ready(Line& /*line*/) {
 // PostgreSQL only if it knows itself by the number it gave, and lets us hear ourselves.
 void FeedCore::introduce() {
   heard_ourselves_ = false;
-  line_.query(kIntroduction, [this](const SqlResult& result) {
+  const std::string sql = std::string(kIntroduction) + std::string(kServerStartedSql);
+  line_.query(sql, [this](const SqlResult& result) {
     const auto& rows = result.rows.rows;
-    const bool known =
-        rows.size() == 1 && !rows[0].empty() && rows[0][0] == std::to_string(line_.backend_pid());
     uint64_t started_us = 0;
-    if (known && rows[0].size() > 1 &&
-        read_number(rows[0][1].value_or(""), uint64_t{0}, UINT64_MAX, started_us)) {
-      domain_.set_server_started(started_us);
-    }
+    const bool known = rows.size() == 1 && rows[0].size() == 2 &&
+                       rows[0][0] == std::to_string(line_.backend_pid()) &&
+                       read_number(rows[0][1].value_or(""), uint64_t{1}, UINT64_MAX, started_us);
     if (!result.error.empty()) {
       line_.drop(result.error);
     } else if (known && heard_ourselves_) {
+      domain_.set_server_started(started_us);
       begin_session();
     } else {
       line_.drop(kPooler);

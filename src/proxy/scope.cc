@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "base/text.h"
+#include "freshness/domain.h"
 #include "query/policy.h"
 
 namespace pgfresh::proxy {
@@ -78,9 +79,7 @@ constexpr std::string_view kProbeHead =
     "EXISTS (SELECT 1 FROM pg_catalog.pg_class c WHERE c.relnamespace "
     "OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) OR "
     "EXISTS (SELECT 1 FROM pg_catalog.pg_type t WHERE t.typnamespace "
-    "OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) END, "
-    "(EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000)"
-    "::pg_catalog.int8, pg_catalog.current_setting('statement_timeout')";
+    "OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) END, ";
 
 void append_setting(std::string& sql, std::string_view name) {
   sql += ", pg_catalog.current_setting('";
@@ -163,6 +162,8 @@ int64_t read_timeout_ms(std::string_view text) { return read_duration_ms(text, "
 
 std::string probe_sql(const std::vector<std::string>& custom) {
   std::string sql(kProbeHead);
+  sql += freshness::kServerStartedSql;
+  append_setting(sql, "statement_timeout");
   for (const std::string_view name : kKeyed) append_setting(sql, name);
   for (const std::string& name : custom) append_setting(sql, name);
   return sql;

@@ -1,5 +1,7 @@
 #include "proxy/server_link.h"
 
+#include "freshness/domain.h"
+
 namespace pgfresh::proxy {
 
 ServerLink::ServerLink(std::unique_ptr<Stream> stream)
@@ -156,13 +158,26 @@ void ServerLink::inject_run(std::string_view bind) {
   replies_.push(Asked::kExecute, Purpose::kSetup);
 }
 
-void ServerLink::inject_inband(Inband wanted, Place place) {
-  inject_query(
-      wanted == Inband::kCarry ? "SET pgfresh.inband = 'carry'" : "SET pgfresh.inband = 'on'",
-      Purpose::kInband);
+void ServerLink::inject_carry(uint64_t server) {
+  std::string sql = "SELECT pg_catalog.set_config('pgfresh.inband', CASE WHEN ";
+  sql += freshness::kServerStartedSql;
+  sql +=
+      " OPERATOR(pg_catalog.=) " + std::to_string(server) + " THEN 'carry' ELSE 'on' END, false)";
+  inject_inband(sql, Inband::kCarry);
+  carries_for_ = server;
+}
+
+void ServerLink::inject_notify(Place place) {
+  inject_inband("SET pgfresh.inband = 'on'",
+                place == Place::kOutside ? Inband::kOn : Inband::kUnknown);
+}
+
+void ServerLink::inject_inband(std::string_view sql, Inband wanted) {
+  inject_query(sql, Purpose::kInband);
   inband_ = Inband::kUnknown;
-  inband_wanted_ = place == Place::kOutside ? wanted : Inband::kUnknown;
+  inband_wanted_ = wanted;
   inband_sequence_ = replies_.last_sequence();
+  carries_for_ = 0;
 }
 
 void ServerLink::inject_sync() {

@@ -94,10 +94,21 @@ class ServerLink {
   void doubt_inband() {
     if (inband_ == Inband::kCarry) inband_ = Inband::kUnknown;
   }
-  // Sends a SET. Outside a transaction block the setting is known when it has been answered.
+  // Which PostgreSQL the connection was told to carry for (Domain::server_started()); 0: none.
+  [[nodiscard]] uint64_t carries_for() const { return carries_for_; }
+  // From now on it carries, if it leads to this PostgreSQL: which it knows itself. Where it is
+  // another one it notifies, and what is published of its events as well can only remove. Outside a
+  // transaction block.
+  void inject_carry(uint64_t server);
+  // Outside a transaction block the setting is known when it has been answered.
   enum class Place : uint8_t { kOutside, kPerhapsInside };
-  void inject_inband(Inband wanted, Place place);
-  void inband_failed() { inband_wanted_ = Inband::kUnknown; }
+  void inject_notify(Place place);
+  void inband_failed() {
+    inband_wanted_ = Inband::kUnknown;
+    may_carry_ = carries_for_ == 0;
+  }
+  // PostgreSQL has not refused it: EXECUTE on set_config() may have been revoked.
+  [[nodiscard]] bool may_carry() const { return may_carry_; }
   // ReadyForQuery for an injected SET with this sequence number.
   void inband_answered(uint64_t sequence) {
     if (sequence == inband_sequence_) inband_ = inband_wanted_;
@@ -107,6 +118,7 @@ class ServerLink {
 
  private:
   void inject(std::string_view bytes);
+  void inject_inband(std::string_view sql, Inband wanted);
   [[nodiscard]] uint64_t held_id(std::string_view name) const;
 
   std::unique_ptr<Stream> stream_;
@@ -123,6 +135,8 @@ class ServerLink {
   Inband inband_ = Inband::kOn;  // as the startup packet says
   Inband inband_wanted_ = Inband::kOn;
   uint64_t inband_sequence_ = 0;
+  uint64_t carries_for_ = 0;
+  bool may_carry_ = true;
 };
 
 }  // namespace pgfresh::proxy

@@ -126,21 +126,23 @@ void Session::choose_inband(MemoText* text) {
   if (plain && (unmarked_ || !would_carry(text))) return;
   if (transaction_.server_status() == 'I' && server_->at_rest()) {
     stop_carrying();  // of a message that was not sent after all
-    const bool may_carry = !unmarked_ && (transaction_.deferred() || !may_commit_within(text));
-    if (may_carry && domain_->begin_carrying(worker_.loop().clock())) {
+    const bool may_carry =
+        !unmarked_ && server_->may_carry() && (transaction_.deferred() || !may_commit_within(text));
+    const uint64_t server = may_carry ? domain_->begin_carrying(worker_.loop().clock()) : 0;
+    if (server != 0) {
       carrying_ = true;
-      if (server_->inband() != Inband::kCarry) {
-        server_->inject_inband(Inband::kCarry, ServerLink::Place::kOutside);
+      if (server_->inband() != Inband::kCarry || server_->carries_for() != server) {
+        server_->inject_carry(server);
       }
       return;
     }
     if (may_carry) domain_->want_carrying();
-    if (!plain) server_->inject_inband(Inband::kOn, ServerLink::Place::kOutside);
+    if (!plain) server_->inject_notify(ServerLink::Place::kOutside);
     return;
   }
   if (plain || transaction_.server_status() == 'E') return;
   if (text != nullptr && effect_of(*text) == query::Effect::kPureRead) return;
-  server_->inject_inband(Inband::kOn, ServerLink::Place::kPerhapsInside);
+  server_->inject_notify(ServerLink::Place::kPerhapsInside);
 }
 
 // Worth a SET: it writes, or others will that follow in its block.

@@ -9,7 +9,9 @@ once. Stopping removes the data directory.
         server.psql("CREATE TABLE t (id int PRIMARY KEY)")
         connection = psycopg2.connect(server.dsn())
 
-Deliberately not done: replication, more than one version of PostgreSQL at a time.
+A Standby follows another server by streaming, until it is promoted.
+
+Deliberately not done: more than one version of PostgreSQL at a time.
 """
 import os
 import pwd
@@ -246,3 +248,37 @@ class PrivatePostgres:
                 return f.read()
         except FileNotFoundError:
             return ""
+
+
+class Standby(PrivatePostgres):
+    """A hot standby of `primary`, which runs."""
+
+    def __init__(self, primary):
+        self.primary = primary
+        super().__init__(hba=primary.hba, trust=primary.trust)
+
+    def _initdb(self):
+        if os.geteuid() == 0:
+            owner = pwd.getpwnam("postgres")
+            os.chown(self.base, owner.pw_uid, owner.pw_gid)
+        os.chmod(self.base, 0o755)
+        command = [f"{self.bin}/pg_basebackup", "-D", self.data, "-h", "127.0.0.1", "-p",
+                   str(self.primary.port), "-U", "postgres", "-R", "-X", "stream", "-c", "fast",
+                   "--no-sync"]
+        done = subprocess.run(self._as_owner(command), cwd="/", capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"pg_basebackup failed: {done.stderr}")
+        with open(f"{self.data}/postgresql.conf", "a", encoding="utf-8") as conf:
+            for name in ("port", "unix_socket_directories"):
+                conf.write(f"{name} = '{self.settings[name]}'\n")
+
+    def catch_up(self, seconds=10):
+        """Until it has replayed all that its primary has written."""
+        written = self.primary.psql("SELECT pg_current_wal_lsn()")
+        deadline = time.monotonic() + seconds
+        while self.psql(f"SELECT pg_last_wal_replay_lsn() >= '{written}'") != "t":
+            assert time.monotonic() < deadline, "the standby does not follow"
+            time.sleep(0.02)
+
+    def promote(self):
+        self._pg_ctl("promote")

@@ -65,6 +65,13 @@ std::optional<FakeOutcome> FakeBackend::run(
     const Continue& then) {
   if (settings_before_.empty()) settings_before_ = settings_;
   if (proxy::is_probe(sql)) return probe(sql);
+  if (sql.starts_with("SELECT pg_catalog.set_config('pgfresh.inband', CASE WHEN ")) {
+    change_setting("pgfresh.inband", "carry", false);
+    FakeOutcome outcome = done("SELECT 1");
+    outcome.columns = {{"set_config", 25}};
+    outcome.rows.push_back({"carry"});
+    return outcome;
+  }
   const std::vector<std::string> tokens = fake_tokens(sql);
   if (tokens.empty()) return FakeOutcome{};
   const bool ends = tokens[0] == "rollback" || tokens[0] == "commit" || tokens[0] == "end" ||

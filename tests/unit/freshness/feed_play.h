@@ -32,6 +32,7 @@ struct Play {
   std::vector<std::vector<std::optional<std::string>>> backends;  // pid, backend_start
   std::optional<std::string> listen_error;
   std::optional<std::string> publish_error;
+  uint64_t started = 1;    // when it was
   uint32_t pid_error = 0;  // a pooler has process numbers of its own
   bool hears_itself = true;
   bool fences_held = false;
@@ -120,7 +121,9 @@ struct Play {
     }
     if (sql.starts_with(kIntroduction)) {
       if (hears_itself) server.notify("pgfresh", "2 n", connection.pid());
-      return sim::sql_value(std::to_string(connection.pid() + pid_error));
+      return sim::sql_rows(
+          {{"pid", "started"},
+           {{std::to_string(connection.pid() + pid_error), std::to_string(started)}}});
     }
     if (sql == query::Catalog::fingerprint_sql()) {
       if (polls_held) return std::nullopt;

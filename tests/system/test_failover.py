@@ -1,0 +1,106 @@
+"""A standby that is promoted, behind a name that moves: with the old primary dead, alive, or alive
+with pgfresh's own connections still on it. Whoever reads, reads what the PostgreSQL of his own
+session would have said; what is written reaches all who read there."""
+import contextlib
+
+import pytest
+
+from conftest import HBA, set_the_stage
+from pgfresh_proc import Pgfresh, wait_until
+from pgserver import PrivatePostgres, Standby
+from play import STALENESS_S, Play, one
+from relay import Relay
+
+pytestmark = pytest.mark.seconds(120)
+NAME = "SELECT name FROM item WHERE id = {}"
+DATABASE = "moved"
+
+
+@pytest.fixture(scope="module")
+def primary():
+    with PrivatePostgres(hba=HBA) as postgres:
+        set_the_stage(postgres)
+        postgres.create_database(DATABASE, template="stage")
+        yield postgres
+
+
+@pytest.fixture
+def standby(primary):
+    """One that has all that the primary has."""
+    with Standby(primary) as postgres:
+        yield postgres
+
+
+@pytest.fixture
+def stages():
+    """A factory of pgfreshs before a relay, or before a server."""
+    with contextlib.ExitStack() as stack:
+        def make(server, port=None, **settings):
+            url = f"postgresql://postgres@127.0.0.1:{port or server.port}/{DATABASE}"
+            stage = Play(server, DATABASE, stack.enter_context(Pgfresh(url, settings)))
+            stack.callback(stage.send_home)
+            return stage
+
+        yield make
+
+
+def promoted(primary, standby):
+    standby.catch_up()
+    standby.promote()
+
+
+def write(server, row, name):
+    server.psql(f"UPDATE item SET name = '{name}' WHERE id = {row}", database=DATABASE)
+
+
+def carried(play):
+    return play.metrics().value("pgfresh_carried_total")
+
+
+def make_carry(play, app):
+    def once():
+        before = carried(play)
+        app.execute("UPDATE item SET name = name || '' WHERE id = 99")
+        return carried(play) > before
+
+    wait_until(once, "a session that carries")
+
+
+def test_a_write_on_the_new_primary_is_told_there(primary, standby, stages):
+    """The old one lives on, and with it the feed of a proxy whose new sessions come to the new one:
+    what they carried, it would publish where nobody reads."""
+    with Relay(primary.port) as relay:
+        moved = stages(primary, relay.port)
+        make_carry(moved, moved.app())
+        promoted(primary, standby)
+        other = stages(standby)
+        reader = other.app()
+        other.hot(reader, NAME.format(1), seconds=15)
+        relay.target_port = standby.port
+        writer = moved.app()
+        for turn in range(5):
+            writer.execute(f"UPDATE item SET name = 'turn {turn}' WHERE id = 1")
+            wait_until(lambda: one(reader, NAME.format(1)) == f"turn {turn}",  # noqa: B023
+                       "the answer of the other proxy", STALENESS_S)
+            other.hot(reader, NAME.format(1))
+
+
+def test_a_session_on_the_old_primary_tells_there(primary, standby, stages):
+    """It has carried, and carries no more when the feed has gone to the new one."""
+    with Relay(primary.port) as relay:
+        moved, other = stages(primary, relay.port), stages(primary)
+        writer, reader = moved.app(), other.app()
+        make_carry(moved, writer)
+        promoted(primary, standby)
+        relay.target_port = standby.port
+        for kind in ("feed", "catalog"):
+            relay.cut("rst", of=kind)
+        there = moved.app()
+        moved.hot(there, NAME.format(1), seconds=15)
+        make_carry(moved, there)
+        other.hot(reader, NAME.format(1), seconds=15)
+        for turn in range(5):
+            writer.execute(f"UPDATE item SET name = 'old {turn}' WHERE id = 1")
+            wait_until(lambda: one(reader, NAME.format(1)) == f"old {turn}",  # noqa: B023
+                       "the answer of the other proxy", STALENESS_S)
+            other.hot(reader, NAME.format(1))
