@@ -10,6 +10,7 @@
 #include <charconv>
 #include <utility>
 
+#include "base/text.h"
 #include "query/catalog.h"
 
 namespace pgfresh::freshness {
@@ -140,17 +141,30 @@ void CatalogWatch::look_for_backends() {
   pump();
 }
 
-void CatalogWatch::on_line_ready(Line& /*line*/) { pump(); }
+void CatalogWatch::on_line_ready(Line& /*line*/) {
+  line_.query("SELECT " + std::string(kServerStartedSql), [this](const SqlResult& result) {
+    uint64_t server = 0;
+    if (!read_number(single_value(result.rows), uint64_t{1}, UINT64_MAX, server)) {
+      line_.drop(result.error.empty() ? "not a PostgreSQL" : std::string_view(result.error));
+      return;
+    }
+    server_ = server;
+    owner_.on_watch_ready();
+    pump();
+  });
+}
 
 void CatalogWatch::on_line_notification(Line& /*line*/, std::string_view /*channel*/,
                                         std::string_view /*payload*/, uint32_t /*sender*/) {}
 
 void CatalogWatch::on_line_lost(Line& /*line*/, std::string_view why) {
+  server_ = 0;
   void_statement();
   owner_.on_watch_lost(why);
 }
 
 void CatalogWatch::stop() {
+  server_ = 0;
   void_statement();
   line_.stop();
   wake_.cancel();
@@ -175,7 +189,7 @@ void CatalogWatch::void_statement() {
 
 void CatalogWatch::pump() {
   const int64_t now_ns = loop_.clock().now_ns();
-  if (line_.idle()) {
+  if (line_.idle() && server_ != 0) {
     if (publish_wanted_) {
       send_publication();
     } else if (settlement_.backends_waited_for() && now_ns >= look_due_ns_) {

@@ -1,8 +1,8 @@
 // The second control connection of a database: everything the feed must not wait for. It reads the
 // catalog, polls its fingerprint, publishes schema events, looks for backends of lost connections
-// and at the transactions that are running.
-// One statement at a time, the most urgent first; each wish is a flag, so there is no queue to
-// grow.
+// and at the transactions that are running. It says first which PostgreSQL it has come to: nothing
+// is asked of one that is not the feed's. One statement at a time, the most urgent first; each wish
+// is a flag, so there is no queue to grow.
 //
 // Decides nothing about freshness: what it has read goes to its owner, with the token of schema(D)
 // in force when the reading began.
@@ -49,6 +49,8 @@ class CatalogWatch final : private Line::Owner {
     [[nodiscard]] virtual std::vector<uint32_t> own_backends() const = 0;
     // Those of them whose transactions the look that is begun now is to tell all the same.
     [[nodiscard]] virtual std::vector<uint32_t> backends_to_look_for(int64_t begun_ns) = 0;
+    // It has come to a PostgreSQL, server().
+    virtual void on_watch_ready() = 0;
     virtual void on_watch_lost(std::string_view why) = 0;
   };
 
@@ -59,6 +61,10 @@ class CatalogWatch final : private Line::Owner {
   // Until start(). What was to be published stays so; readings are no longer wanted.
   void stop();
   void set_backoff(const Line::Backoff& backoff) { line_.set_backoff(backoff); }
+  // Which PostgreSQL the connection leads to (kServerStartedSql); 0: it has not said.
+  [[nodiscard]] uint64_t server() const { return server_; }
+  // Ends this connection as if it were lost. REQUIRES: started.
+  void drop(std::string_view why) { line_.drop(why); }
   // Called every few hundred milliseconds: gives up on a silent server.
   void tick();
 
@@ -125,6 +131,7 @@ class CatalogWatch final : private Line::Owner {
   Owner& owner_;
   Line line_;
   Alarm wake_;
+  uint64_t server_ = 0;
 
   bool load_wanted_ = false;
   bool loading_ = false;

@@ -18,6 +18,7 @@ constexpr std::string_view kIntroduction =
     "NOTIFY pgfresh, '2 n'; SELECT pg_catalog.pg_backend_pid(), ";
 constexpr std::string_view kPooler =
     "a pooler answers in PostgreSQL's place: nothing can be fresh; name PostgreSQL in upstream";
+constexpr std::string_view kMoved = "the name leads to another PostgreSQL than before";
 
 // A fence takes along whatever ended before it. Begun one after the other under a steady stream of
 // writes, each would take along little, and cost PostgreSQL and us as much as any.
@@ -171,6 +172,7 @@ void FeedCore::introduce() {
       line_.drop(result.error);
     } else if (known && heard_ourselves_) {
       domain_.set_server_started(started_us);
+      if (watch_.server() != 0 && watch_.server() != started_us) watch_.drop(kMoved);
       begin_session();
     } else {
       line_.drop(kPooler);
@@ -488,6 +490,11 @@ void FeedCore::adopt_catalog(const SqlRows& rows, uint64_t token) {
 }
 
 void FeedCore::on_catalog_failed(std::string_view why) { note_trouble("catalog", why); }
+
+// Of two connections that lead to different servers, the younger shows where the name leads now.
+void FeedCore::on_watch_ready() {
+  if (listening_ && watch_.server() != domain_.server_started()) line_.drop(kMoved);
+}
 
 void FeedCore::on_watch_lost(std::string_view why) { note_trouble("catalog connection", why); }
 

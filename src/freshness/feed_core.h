@@ -87,6 +87,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   [[nodiscard]] std::vector<uint32_t> backends_to_look_for(int64_t begun_ns) override {
     return unheard_watch_.look_begins(begun_ns, domain_.waiters());
   }
+  void on_watch_ready() override;
   void on_watch_lost(std::string_view why) override;
 
   void tick();

@@ -2,6 +2,7 @@
 with pgfresh's own connections still on it. Whoever reads, reads what the PostgreSQL of his own
 session would have said; what is written reaches all who read there."""
 import contextlib
+import time
 
 import pytest
 
@@ -104,3 +105,25 @@ def test_a_session_on_the_old_primary_tells_there(primary, standby, stages):
             wait_until(lambda: one(reader, NAME.format(1)) == f"old {turn}",  # noqa: B023
                        "the answer of the other proxy", STALENESS_S)
             other.hot(reader, NAME.format(1))
+
+
+def test_the_catalog_comes_from_where_the_feed_listens(primary, standby, stages):
+    """The feed comes to the new primary; what pgfresh reads catalogs by has stayed on the old one,
+    where a view is another."""
+    view = "CREATE OR REPLACE VIEW item_name AS SELECT id, name FROM {}"
+    with Relay(primary.port) as relay:
+        moved = stages(primary, relay.port)
+        moved.hot(moved.app(), NAME.format(1), seconds=15)
+        primary.psql(view.format("item"), database=DATABASE)
+        promoted(primary, standby)
+        standby.psql(view.format("part"), database=DATABASE)
+        relay.target_port = standby.port
+        relay.cut("rst", of="feed")
+        there = moved.app()
+        name = "SELECT name FROM item_name WHERE id = 1"
+        moved.hot(there, name, seconds=15)
+        for turn in range(3):
+            standby.psql(f"UPDATE part SET name = 'turn {turn}' WHERE id = 1", database=DATABASE)
+            time.sleep(STALENESS_S)
+            assert one(there, name) == f"turn {turn}"
+            moved.hot(there, name)

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "freshness/domain.h"
 #include "freshness/event.h"
 #include "query/catalog.h"
 
@@ -278,6 +279,8 @@ SqlResult FakePostgres::answer_control(Control& control, std::string_view sql) {
   } else if (sql.starts_with("NOTIFY pgfresh, '2 n'; ")) {
     control.notifications.emplace_back("2 n", control.pid);  // also where events are lost
     result.rows = {{"pg_backend_pid", "started"}, {{std::to_string(control.pid), "1"}}};
+  } else if (sql == "SELECT " + std::string(freshness::kServerStartedSql)) {
+    result.rows = {{"started"}, {{"1"}}};
   } else if (sql == query::Catalog::load_sql()) {
     result.rows = database_.catalog_rows();
   } else if (sql == query::Catalog::fingerprint_sql()) {

@@ -125,6 +125,9 @@ struct Play {
           {{"pid", "started"},
            {{std::to_string(connection.pid() + pid_error), std::to_string(started)}}});
     }
+    if (sql == "SELECT " + std::string(kServerStartedSql)) {
+      return sim::sql_value(std::to_string(started));
+    }
     if (sql == query::Catalog::fingerprint_sql()) {
       if (polls_held) return std::nullopt;
       return sim::sql_value(fingerprint);

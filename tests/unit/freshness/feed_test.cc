@@ -419,6 +419,24 @@ TEST_CASE("a standby refuses LISTEN") {
   CHECK(play.lease());
 }
 
+TEST_CASE("a name that moves: feed and catalog come from one server") {
+  for (const bool feed_first : {true, false}) {
+    Play play;
+    play.start();
+    REQUIRE(play.domain.server_started() == 1);
+    play.started = 2;
+    const auto staying = feed_first ? play.server.other() : play.server.listener();
+    (feed_first ? play.server.listener() : play.server.other())->lose("moved");
+    play.time.settle();
+    CHECK(play.lease() == !feed_first);
+    play.time.advance_ms(1000);
+    CHECK(play.domain.server_started() == 2);
+    CHECK_FALSE(staying->open());
+    CHECK(play.lease());
+    CHECK(play.server.other()->count(query::Catalog::load_sql()) > 0);
+  }
+}
+
 TEST_CASE("a pooler in PostgreSQL's place: no lease, and the reason") {
   Play play;
   SUBCASE("its process numbers are its own") { play.pid_error = 1; }
