@@ -124,7 +124,7 @@ void RandomWorld::disturb_commits() {
     ++happened_["cut between COMMIT and its reply"];
   }
   if (commit_random_.one_in(60)) commit_late();
-  if (commit_random_.one_in(fault_ == Fault::kBlindLooks ? 8 : 40)) speak_late();
+  if (commit_random_.one_in(fault_ == Fault::kBlindLooks ? 2 : 40)) speak_late();
 }
 
 // What PostgreSQL says on one connection, that it has committed perhaps, is late by up to four
