@@ -418,8 +418,9 @@ bool Session::answer_statement(const wire::Frame& frame) {
 void Session::take_sync(const wire::Frame& frame) {
   if (answer_statement(frame)) return;
   forward_held();
+  // Where no block is begun or ended in front of it, a transaction ends here, and its portals do.
+  if (transaction_.is_implicit() && transaction_.allows_hits()) done_portal_.reset();
   if (!server_->segment_open() && server_->replies().empty() && !server_said_last_) {
-    if (transaction_.status() == 'I') done_portal_.reset();
     reply_ready();
     return;
   }

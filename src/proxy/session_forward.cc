@@ -278,10 +278,11 @@ void Session::materialize_accepted() {
 }
 
 // The unnamed portal was run here, and PostgreSQL is asked about it: it is made there, and run to
-// its end, as it would stand there. (Where its statement has gone since it stays unknown.)
+// its end, as it would stand there. (Where its statement has gone since it stays unknown. Behind
+// COMMIT or ROLLBACK it has gone itself.)
 void Session::materialize_portal() {
   if (!done_portal_ || done_bind_.empty() || server_->replies().skipping() ||
-      prepared_.find(done_statement_->name) != done_statement_) {
+      transaction_.end_sent() || prepared_.find(done_statement_->name) != done_statement_) {
     return;
   }
   done_portal_.reset();

@@ -211,6 +211,26 @@ TEST_CASE(
   CHECK(w.hits() == 1);
 }
 
+TEST_CASE("the portal of a hit ends with its transaction, whatever was sent behind it") {
+  World w;
+  WireClient& c = w.session();
+  c.parse("q", kTwo).sync();
+  w.run();
+  c.parse("", kOne).bind("", "").execute().sync();
+  w.run();
+  c.forget();
+  c.parse("", kOne).bind("", "").execute().bind("p", "q").execute("p").sync();
+  c.execute().sync();
+  w.run();
+  CHECK(c.take() == "1 2 D:10 C:SELECT 1 2 D:20 C:SELECT 1 Z:I E:34000 Z:I");
+  static_cast<void>(w.ask(c, "BEGIN"));
+  c.parse("", kOne).bind("", "").execute().parse("end", "COMMIT").bind("p", "end").execute("p");
+  c.execute().sync();
+  w.run();
+  CHECK(c.take() == "1 2 D:10 C:SELECT 1 1 2 C:COMMIT E:34000 Z:I");
+  CHECK(w.hits() == 2);
+}
+
 TEST_CASE("what is recorded as a description is the answer to the Describe that asked for it") {
   World w;
   WireClient& a = w.session();
