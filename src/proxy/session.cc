@@ -232,12 +232,11 @@ void Session::send_to_client(std::string_view bytes) {
 // ── The end ──────────────────────────────────────────────────────────────────────────────────────
 
 // As PostgreSQL does, what came before the end is carried out and answered. Then PostgreSQL is told
-// in the same way, and what it makes of it ends the session. Such a client takes no place any more:
-// whether it is still there shows when it is answered.
+// in the same way, and what it makes of it ends the session. Until then the client keeps its place:
+// one that is there and takes no answer stays, though PostgreSQL has gone.
 bool Session::on_client_half_close() {
   if (state_ != State::kReady || hearing_) return false;
   client_said_all_ = true;
-  leave();
   pass_on_end();
   return true;
 }

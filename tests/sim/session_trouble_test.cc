@@ -415,6 +415,26 @@ TEST_CASE("a login that takes too long, a session idle for too long, one client 
   CHECK(idle.take() == "E:57P05");
 }
 
+TEST_CASE("a client that has said all keeps its place until PostgreSQL has answered") {
+  NodeOptions options;
+  options.settings.clients_max = 1;
+  World w(options);
+  WireClient& a = w.session();
+  const auto backend = w.postgres.backend();
+  backend->stall();
+  a.query(kOne);
+  w.run();
+  a.disconnect();
+  w.run();
+  WireClient& second = w.client();
+  second.startup();
+  w.run();
+  CHECK(second.take() == "E:53300");
+  backend->go_on();
+  w.run();
+  CHECK(w.ask(w.session(), kOne) == kOld);
+}
+
 TEST_CASE("the daemon stops: idle sessions go at once, transactions may finish") {
   World w;
   WireClient& idle = w.session();
