@@ -463,11 +463,12 @@ void Session::check_time(int64_t now_ns) {
 }
 
 // PostgreSQL is busy with what we want to know, or have sent in front of the client's message, and
-// says when that is done. (Of a Parse or Bind of ours it may not, until the client's is done too.)
+// says when that is done. (Of a Parse or Bind of ours it may not, until the client's is done too. A
+// check waits for locks as the client's statement would, and its error is the client's.)
 bool Session::asks_for_itself() const {
   if (state_ != State::kReady || !server_ || server_->replies().empty()) return false;
   const ReplyItem& item = server_->replies().front();
-  return item.purpose == Purpose::kProbe || item.purpose == Purpose::kCheck ||
+  return item.purpose == Purpose::kProbe ||
          (item.purpose != Purpose::kClient && item.asked == Asked::kQuery);
 }
 

@@ -345,6 +345,33 @@ TEST_CASE("a cancel that meets the reading of the settings is kept for what come
   CHECK(w.hits() == 1);
 }
 
+TEST_CASE("a cancel that meets the check of a statement is passed on: what is checked may wait") {
+  World w;
+  Key key;
+  WireClient& other = w.session();
+  constexpr const char* kByParameter = "SELECT v FROM bench WHERE id = $1";
+  static_cast<void>(w.ask(other, kOne));
+  other.parse("p", kByParameter).describe('S', "p").sync();
+  w.run();
+  WireClient& a = session_with_key(w, key);
+  const auto backend = w.postgres.backends().back();
+  a.parse("q", kOne).bind("", "q").execute().sync();
+  w.run();
+  a.parse("p", kByParameter).describe('S', "p").sync();
+  w.run();
+  CHECK(w.count(Counter::kDescriptionHits) == 1);
+  a.forget();
+  backend->stall();
+  a.bind("", "p", {"2"}).execute().sync();
+  w.run();
+  send_cancel(w, key);
+  CHECK(w.postgres.cancels() == 1);
+  backend->go_on();
+  w.run();
+  CHECK(a.take() == "2 E:57014 Z:I");
+  CHECK(w.ask(a, kOne) == kOld);
+}
+
 TEST_CASE("a waiting reader that is cancelled leaves the fetch it waits for alone") {
   World w;
   WireClient& leader = w.session();
