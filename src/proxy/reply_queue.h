@@ -57,12 +57,13 @@ struct ReplyItem {
   std::optional<std::string> closes = {};  // kClose: this statement, and no portal
   // kQuery, kExecute: it may make a table, see query::Statement.
   bool makes_table = false;
+  bool is_call = false;  // kQuery: a FunctionCall, which leaves the unnamed statement as it is
 
   // It defines or ends the statement of this name.
   [[nodiscard]] bool concerns(std::string_view statement) const {
     switch (asked) {
       case Asked::kQuery:
-        return statement.empty();
+        return statement.empty() && !is_call;
       case Asked::kParse:
       case Asked::kParseAgain:
         return prepared != nullptr && prepared->name == statement;
@@ -141,6 +142,11 @@ class ReplyQueue {
   // What was sent last, with this sequence number, may make a table.
   void note_makes_table(uint64_t sequence) {
     if (!items_.empty() && items_.back().sequence == sequence) items_.back().makes_table = true;
+  }
+
+  // What was sent last, with this sequence number, is a FunctionCall.
+  void note_call(uint64_t sequence) {
+    if (!items_.empty() && items_.back().sequence == sequence) items_.back().is_call = true;
   }
 
   // The front item has had its answer.

@@ -108,6 +108,7 @@ void Session::take_part(const wire::Frame& frame) {
         break;
       case 'F':
         sql_prepared_ = begin_part(Asked::kQuery);
+        server_->replies().note_call(sql_prepared_);
         break;
       case 'P':
         forget_names(begin_part(Asked::kParse));

@@ -494,6 +494,19 @@ def test_the_unnamed_statement_outlives_a_function_call(play):
     assert types(ask(wire, bind(), execute(), sync())) == "2DCZ"
 
 
+def test_a_function_call_behind_a_skipped_parse(play):
+    """What was skipped is undone: the unnamed statement is the one before it."""
+    wire = awake(play)
+    play.hot(play.app(), NAME)
+    ask(wire, parse("SELECT 'other' FROM part WHERE id = 2"), sync())
+    assert rows(ask(wire, bind(), execute(), sync())) == [[b"other"]]
+    wire.send(parse("SELECT nothing FROM nowhere", "bad"), parse(NAME), sync(),
+              function_call(1317, [b"abc"]))
+    assert types(wire.until_ready()) == "EZ"
+    assert types(wire.until_ready()) == "VZ"
+    assert rows(ask(wire, bind(), execute(), sync())) == [[b"other"]]
+
+
 @pytest.mark.parametrize("then", ["describe", "execute", "pipelined"])
 @pytest.mark.parametrize("where", ["segment", "block"])
 def test_portal_asked_about_behind_its_execute(play, where, then):
