@@ -347,8 +347,7 @@ void Session::close(std::string_view why, std::string_view last_bytes) {
 // there is no telling when it would end.)
 bool Session::must_hear() const {
   return server_ && !server_gone_ && carrying_ && transaction_.outcome_unheard() &&
-         client_framer_.at_boundary() && !server_->segment_open() &&
-         !server_->replies().copying_in();
+         !client_framer_.in_parts() && !server_->segment_open() && !server_->replies().copying_in();
 }
 
 void Session::hear() {
@@ -407,10 +406,11 @@ void Session::settle(Transaction::Ended ended) {
   if (transaction_.server_status() == 'I' && server_->at_rest()) stop_carrying();
 }
 
-// A message that has not come whole is not carried out yet.
+// A message that has not come whole is not carried out yet. (One that has not been sent on in parts
+// is not there at all.)
 void Session::tell_whether_we_wait() {
   const bool waits = carrying_ && server_ && transaction_.outcome_unheard() &&
-                     (client_framer_.at_boundary() || server_->replies().size() > 1);
+                     (!client_framer_.in_parts() || server_->replies().size() > 1);
   if (!waits) {
     word_came();
     return;

@@ -386,6 +386,22 @@ TEST_CASE("rule 14: the word of a commit is late, on that connection alone: ever
   CHECK(play.publisher->feed().commits_late == 1);
 }
 
+TEST_CASE("rule 14: the word of a commit is late, and half a message lies behind it") {
+  Fleet f(proxies_publish());
+  LazyClient play(f);
+  f.pipes[0]->release(0);
+  static_cast<void>(f.ask(*play.lazy, "UPDATE bench SET v = 20 WHERE id = 2"));
+  CHECK(f.ask(*play.reader, kTwo) == kOldTwo);
+  const auto server = play.server;
+  server->hold(0);
+  play.lazy->query("UPDATE bench SET v = 21 WHERE id = 2").raw(std::string_view("Q\0\0", 3));
+  f.run();
+  f.time.advance_ms(1000);
+  CHECK(f.ask(*play.reader, kTwo) == "T:v D:21 C:SELECT 1 Z:I");
+  f.time.advance_ms(5000);
+  CHECK(play.publisher->feed().commits_late == 1);
+}
+
 TEST_CASE("announcements and questions that anybody makes up harm nobody") {
   Fleet f;
   ProxyNode& a = f.add();
