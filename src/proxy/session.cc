@@ -233,9 +233,13 @@ void Session::send_to_client(std::string_view bytes) {
 
 // As PostgreSQL does, what came before the end is carried out and answered. Then PostgreSQL is told
 // in the same way, and what it makes of it ends the session. Until then the client keeps its place:
-// one that is there and takes no answer stays, though PostgreSQL has gone.
+// one that is there and takes no answer stays, though PostgreSQL has gone. Where nothing is owed to
+// anybody it is the end of all, and no middlebox that loses half an end can keep the two apart.
 bool Session::on_client_half_close() {
-  if (state_ != State::kReady || hearing_) return false;
+  if (state_ != State::kReady || hearing_ || !server_) return false;
+  const bool owed = blocked() || !held_.empty() || !server_->at_rest() ||
+                    transaction_.server_status() != 'I' || client_->queued_bytes() != 0;
+  if (!owed) return false;
   client_said_all_ = true;
   pass_on_end();
   return true;

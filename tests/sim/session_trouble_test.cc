@@ -462,6 +462,16 @@ TEST_CASE("a client that has said all keeps its place until PostgreSQL has answe
   CHECK(w.ask(w.session(), kOne) == kOld);
 }
 
+TEST_CASE("the end of an idle client is the end of all, though PostgreSQL says nothing") {
+  World w;
+  WireClient& a = w.session();
+  static_cast<void>(w.ask(a, kOne));
+  w.postgres.backend()->stall();
+  a.disconnect();
+  w.run();
+  CHECK(w.proxy.worker().sessions().empty());
+}
+
 TEST_CASE("the daemon stops: idle sessions go at once, transactions may finish") {
   World w;
   WireClient& idle = w.session();
