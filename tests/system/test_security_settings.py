@@ -1,5 +1,7 @@
 """Answers are shared by sessions whose settings are the same, however they were given, and by no
 others. The stage is security_stage.py."""
+import time
+
 import pytest
 
 from play import one
@@ -84,8 +86,21 @@ def test_other_settings_never_share(play, name, how):
             play.sql(f"ALTER DATABASE secure RESET {name}")
 
 
+def settle(play):
+    """What has been put back at roles and databases is told by the poll, at once and again when
+    PostgreSQL has counted it a second later; each time the memory is emptied."""
+    def loads():
+        return play.metrics().value("pgfresh_catalog_loads_total")
+
+    before = None
+    while before != loads():
+        before = loads()
+        time.sleep(1.5)
+
+
 def test_the_same_settings_share_however_they_came(play):
     """One fill for all of them."""
+    settle(play)
     sql = "SELECT id, body, 'shared by' FROM note ORDER BY id"
     first = play.app("s_ann", options="-c app.tenant=red -c app.who=s_ann")
     play.hot(first, sql)
