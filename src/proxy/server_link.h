@@ -105,7 +105,7 @@ class ServerLink {
   void inject_notify(Place place);
   void inband_failed() {
     inband_wanted_ = Inband::kUnknown;
-    may_carry_ = carries_for_ == 0;
+    if (carries_for_ != 0) may_carry_ = false;
   }
   // PostgreSQL has not refused it: EXECUTE on set_config() may have been revoked.
   [[nodiscard]] bool may_carry() const { return may_carry_; }

@@ -455,8 +455,7 @@ void Session::check_time(int64_t now_ns) {
   // (idle_in_transaction_session_timeout).
   if (state_ == State::kReady && server_ && transaction_.deferred() && block_ == Block::kNone &&
       held_.empty() && !client_said_all_ && now_ns - active_ns_ > kDeferredNsMax) {
-    if (domain_ != nullptr) choose_inband(nullptr);
-    begin_deferred(nullptr);
+    before_forward();
     flush();
   }
   if (state_ == State::kReady && settings.idle_ms_max > 0 && server_ &&

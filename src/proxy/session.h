@@ -128,6 +128,13 @@ class Session {
     bool of_portal = false;                 // 'D': of the unnamed portal, not of a statement
     cache::EntryRef description = nullptr;  // 'D' of a statement: found; shown if the rows are, too
   };
+  // The unnamed portal was answered here and has no more rows.
+  struct DonePortal {
+    cache::EntryRef entry;
+    // What makes it at PostgreSQL; nothing where it ends at once.
+    PreparedRef statement;
+    std::string bind;
+  };
   // What the cache says to a SELECT.
   enum class Answer : uint8_t {
     kHit,      // hit_ is set
@@ -224,7 +231,6 @@ class Session {
   // `text`: of the statement that is, or may be, begun by what is sent now; null: not known.
   void before_forward(MemoText* text = nullptr);
   void choose_inband(MemoText* text);
-  void begin_deferred(MemoText* text);
   [[nodiscard]] bool would_carry(const MemoText* text) const;
   void ensure_on_server(const PreparedRef& prepared, std::string_view name);
   [[nodiscard]] bool concerns_prepared(const MemoText& text) const;
@@ -389,11 +395,9 @@ class Session {
   // Statements without rows that were parsed here alone since something was sent last; the last
   // few.
   std::vector<PreparedRef> accepted_;
-  uint64_t sql_prepared_ = 0;    // the last message that may have said PREPARE; 0: none in force
-  PortalTable portals_;          // on the server, until the block ends
-  cache::EntryRef done_portal_;  // the unnamed portal was answered here and has no more rows
-  PreparedRef done_statement_;   // … its statement
-  std::string done_bind_;        // … its Bind; empty: it ends at once
+  uint64_t sql_prepared_ = 0;  // the last message that may have said PREPARE; 0: none in force
+  PortalTable portals_;        // on the server, until the block ends
+  std::optional<DonePortal> done_portal_;
   std::vector<Held> held_;
   std::string held_bytes_;         // what held_ points to once the read buffer is gone
   cache::EntryRef hit_;            // between ask_cache and serve

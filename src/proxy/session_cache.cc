@@ -417,14 +417,14 @@ void Session::serve_extended() {
   const cache::EntryRef entry = std::move(hit_);
   note_hit(*entry);
   const std::string_view body = entry->body();
-  done_bind_.clear();
+  DonePortal& portal = done_portal_.emplace();
+  portal.entry = entry;
   if (const Held* bind = held_bind(); bind != nullptr && !ends_portal_now()) {
-    done_bind_.assign(bind->raw);
-    done_statement_ = bind->prepared;
+    portal.bind.assign(bind->raw);
+    portal.statement = bind->prepared;
   }
   reply_held(body.substr(0, entry->description_bytes), entry);
   client_out_.add(entry, body.substr(entry->description_bytes));
-  done_portal_ = entry;
 }
 
 void Session::serve_description() {

@@ -217,9 +217,10 @@ void Session::take_describe(const wire::Frame& frame) {
     hold({'D', frame.bytes, held_bind()->prepared, nullptr, true});
     return;
   }
-  if (of_portal && target->name.empty() && done_portal_ && done_portal_->has_description() &&
+  if (of_portal && target->name.empty() && done_portal_ && done_portal_->entry->has_description() &&
       held_.empty() && may_answer_here()) {
-    client_out_.add(done_portal_, done_portal_->body().substr(0, done_portal_->description_bytes));
+    const cache::EntryRef& entry = done_portal_->entry;
+    client_out_.add(entry, entry->body().substr(0, entry->description_bytes));
     return;
   }
   PreparedRef prepared = of_portal ? nullptr : prepared_.find(target->name);

@@ -101,19 +101,17 @@ void Session::before_forward(MemoText* text) {
   if (text != nullptr && !text->statement().vacant_database.empty()) {
     worker_.shared().vacate(text->statement().vacant_database);
   }
-  if (transaction_.deferred()) begin_deferred(text);
+  if (transaction_.deferred()) {
+    PGFRESH_CHECK(!server_->segment_open());
+    const bool queried = transaction_.read_deferred();
+    std::string begin = transaction_.take_deferred();
+    // Behind a query PostgreSQL refuses another isolation, so it must have seen one.
+    if (queried && (text == nullptr || may_change_block(text->statement()))) begin += "; SELECT";
+    server_->inject_query(begin, Purpose::kSetup);
+    transaction_.sent_begin(Transaction::Block::kReadCommitted, server_->replies().last_sequence());
+  }
   materialize_accepted();
   server_->close_outlived();
-}
-
-void Session::begin_deferred(MemoText* text) {
-  PGFRESH_CHECK(!server_->segment_open());
-  const bool queried = transaction_.read_deferred();
-  std::string begin = transaction_.take_deferred();
-  // Behind a query PostgreSQL refuses another isolation, so it must have seen one.
-  if (queried && (text == nullptr || may_change_block(text->statement()))) begin += "; SELECT";
-  server_->inject_query(begin, Purpose::kSetup);
-  transaction_.sent_begin(Transaction::Block::kReadCommitted, server_->replies().last_sequence());
 }
 
 // Rules 14 to 16. A transaction is begun in a session that carries only under a carry lease, and
@@ -281,15 +279,17 @@ void Session::materialize_accepted() {
 // its end, as it would stand there. (Where its statement has gone since it stays unknown. Behind
 // COMMIT or ROLLBACK it has gone itself.)
 void Session::materialize_portal() {
-  if (!done_portal_ || done_bind_.empty() || server_->replies().skipping() ||
-      transaction_.end_sent() || prepared_.find(done_statement_->name) != done_statement_) {
+  if (!done_portal_ || done_portal_->bind.empty() || server_->replies().skipping() ||
+      transaction_.end_sent()) {
     return;
   }
+  const PreparedRef& statement = done_portal_->statement;
+  if (prepared_.find(statement->name) != statement) return;
+  before_forward(statement->text.get());
+  ensure_on_server(statement, statement->name);
+  server_->inject_run(done_portal_->bind);
+  portals_.define({}, statement);
   done_portal_.reset();
-  before_forward(done_statement_->text.get());
-  ensure_on_server(done_statement_, done_statement_->name);
-  server_->inject_run(done_bind_);
-  portals_.define({}, done_statement_);
 }
 
 void Session::note_accepted(const PreparedRef& prepared) {

@@ -1,6 +1,6 @@
-"""A standby that is promoted, behind a name that moves: with the old primary dead, alive, or alive
-with pgfresh's own connections still on it. Whoever reads, reads what the PostgreSQL of his own
-session would have said; what is written reaches all who read there."""
+"""A standby that is promoted, behind a name that moves, while the old primary lives on. Whoever
+reads, reads what the PostgreSQL of his own session would have said; what is written reaches all
+who read there."""
 import contextlib
 import time
 
@@ -50,10 +50,6 @@ def promoted(primary, standby):
     standby.promote()
 
 
-def write(server, row, name):
-    server.psql(f"UPDATE item SET name = '{name}' WHERE id = {row}", database=DATABASE)
-
-
 def carried(play):
     return play.metrics().value("pgfresh_carried_total")
 
@@ -67,6 +63,16 @@ def make_carry(play, app):
     wait_until(once, "a session that carries")
 
 
+def told_of(writer, play, reader):
+    """What the one writes, the other reads within the bound, and from memory before and after."""
+    for turn in range(5):
+        name = f"turn {turn}"
+        writer.execute("UPDATE item SET name = %s WHERE id = 1", (name,))
+        wait_until(lambda: one(reader, NAME.format(1)) == name,  # noqa: B023
+                   "the answer of the other proxy", STALENESS_S)
+        play.hot(reader, NAME.format(1))
+
+
 def test_a_write_on_the_new_primary_is_told_there(primary, standby, stages):
     """The old one lives on, and with it the feed of a proxy whose new sessions come to the new one:
     what they carried, it would publish where nobody reads."""
@@ -78,12 +84,7 @@ def test_a_write_on_the_new_primary_is_told_there(primary, standby, stages):
         reader = other.app()
         other.hot(reader, NAME.format(1), seconds=15)
         relay.target_port = standby.port
-        writer = moved.app()
-        for turn in range(5):
-            writer.execute(f"UPDATE item SET name = 'turn {turn}' WHERE id = 1")
-            wait_until(lambda: one(reader, NAME.format(1)) == f"turn {turn}",  # noqa: B023
-                       "the answer of the other proxy", STALENESS_S)
-            other.hot(reader, NAME.format(1))
+        told_of(moved.app(), other, reader)
 
 
 def test_a_session_on_the_old_primary_tells_there(primary, standby, stages):
@@ -100,11 +101,7 @@ def test_a_session_on_the_old_primary_tells_there(primary, standby, stages):
         moved.hot(there, NAME.format(1), seconds=15)
         make_carry(moved, there)
         other.hot(reader, NAME.format(1), seconds=15)
-        for turn in range(5):
-            writer.execute(f"UPDATE item SET name = 'old {turn}' WHERE id = 1")
-            wait_until(lambda: one(reader, NAME.format(1)) == f"old {turn}",  # noqa: B023
-                       "the answer of the other proxy", STALENESS_S)
-            other.hot(reader, NAME.format(1))
+        told_of(writer, other, reader)
 
 
 def test_the_catalog_comes_from_where_the_feed_listens(primary, standby, stages):
