@@ -17,8 +17,8 @@ build="g++ cmake ninja-build pkg-config ccache libuv1-dev libssl-dev libpq-dev l
 run="postgresql-15 postgresql-client-15 postgresql-15-postgis-3 postgresql-15-postgis-3-scripts
   python3 python3-psycopg2 util-linux"
 test="git faketime clang clang-format clang-tidy libclang-rt-dev openssl procps python3-pytest
-  python3-psycopg python3-asyncpg python3-sqlalchemy python3-fastapi python3-uvicorn python3-httpx
-  libpostgresql-jdbc-java redis-server"
+  python3-pytest-xdist python3-psycopg python3-asyncpg python3-sqlalchemy python3-fastapi
+  python3-uvicorn python3-httpx libpostgresql-jdbc-java redis-server"
 bench="pgbouncer pgpool2 procps"
 
 wanted=""

@@ -3,12 +3,30 @@
 # in the background while other tests wait for servers and clocks; the kernel gives it what those
 # leave over.
 #
-#   setsid sh tests/background.sh FOLDER      FOLDER: for logs, and at the end `counts`
+#   setsid sh tests/background.sh FOLDER MODE      FOLDER: for logs, and at the end `counts`
+#                                                  MODE: as of run.sh
 set -u
 cd "$(dirname "$0")/.." || exit 2
 logs=$1
+mode=$2
 . tests/checks.sh
 chrt --idle --pid 0 $$ 2>/dev/null || renice -n 19 $$ >/dev/null
+# Where the kernel divides the processor among sessions first, that counts within this one only.
+{ echo 19 >/proc/self/autogroup; } 2>/dev/null || true
+
+build build all
+# Conversation 1477 meets what is known to differ (src/README.md).
+export PGFRESH_SIM_WORLDS=300 PGFRESH_SIM_SCRIPTS=1400
+echo "the simulation"
+doctest build/tests/sim_tests
+if [ "$mode" != full ]; then
+  echo "$passed $failed" >"$logs/counts"
+  exit
+fi
+echo "with hashes of four bits, where everything collides"
+# The plays expect hits that such hashes lose.
+doctest build/tests/sim_tests_weak_hash -tc='random *'
+unset PGFRESH_SIM_WORLDS PGFRESH_SIM_SCRIPTS
 
 build build-tsan unit_tests -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_SANITIZE=thread -DPGFRESH_UNITY=ON
 build build-fuzz "unit_tests sim_tests fuzz_targets" -DCMAKE_BUILD_TYPE=Sanitize -DPGFRESH_FUZZ=ON \

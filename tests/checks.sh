@@ -3,7 +3,11 @@ jobs=$(nproc)
 passed=0
 failed=0
 
-say() { printf '\n── %s ──\n' "$*"; }
+began=$(date +%s)
+say() {
+  seconds=$(($(date +%s) - began))
+  printf '\n── %s ── %d:%02d\n' "$*" $((seconds / 60)) $((seconds % 60))
+}
 
 # check NAME COMMAND…: one test, whose exit status decides.
 check() {

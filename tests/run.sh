@@ -19,33 +19,15 @@ say "packages"
 must "install packages" sh packaging/install-deps.sh build test bench
 
 say "build"
-build build all -DCMAKE_BUILD_TYPE=Release
-
-if [ "$mode" = full ]; then
-  echo "in the background: sanitizers, fuzzing, clang-tidy"
-  mkdir "$logs/background"
-  setsid sh tests/background.sh "$logs/background" >"$logs/background/log" 2>&1 &
-  background=$!
-fi
+build build "pgfresh bench_echo" -DCMAKE_BUILD_TYPE=Release
+echo "in the background: all that needs no server"
+mkdir "$logs/background"
+setsid sh tests/background.sh "$logs/background" "$mode" >"$logs/background/log" 2>&1 &
+background=$!
 
 say "rules of the house"
 check "arrows between folders" sh tests/check_arrows.sh
 check "clang-format" sh -c 'clang-format --dry-run --Werror $(git ls-files "*.cc" "*.h")'
-
-say "unit tests and simulation"
-doctest build/tests/unit_tests
-# Conversation 1477 meets what is known to differ (src/README.md).
-export PGFRESH_SIM_WORLDS=300 PGFRESH_SIM_SCRIPTS=1400
-doctest build/tests/sim_tests
-unset PGFRESH_SIM_WORLDS PGFRESH_SIM_SCRIPTS
-if [ "$mode" = full ]; then
-  say "with hashes of four bits, where everything collides"
-  # The plays expect hits that such hashes lose.
-  doctest build/tests/sim_tests_weak_hash -tc='random *'
-  check "the judge, with hashes of four bits" env PGFRESH_BIN="$root/build/tests/pgfresh_weak_hash" \
-    PGFRESH_WEAK_HASH=1 JUDGE_SECONDS=8 /usr/bin/python3 -m pytest -q -p no:cacheprovider \
-    tests/system/test_judge.py -k peace
-fi
 
 say "system tests: real PostgreSQL, real drivers"
 if [ ! -d tests/system/node/node_modules/postgres ]; then
@@ -71,9 +53,9 @@ pytest_run() {
   [ -n "$line" ] || bad=1
 }
 
-# system ARGUMENTS…: adds the tests of a pytest run.
+# system ARGUMENTS…: adds the tests of a pytest run, several files at a time: most of them wait.
 system() {
-  pytest_run "$logs/pytest" "$@"
+  pytest_run "$logs/pytest" -n 3 --dist loadfile "$@"
   passed=$((passed + ${ok:-0}))
   skipped=$((skipped + ${left:-0}))
   if [ "$bad" -gt 0 ] && [ "$bad" -le 10 ]; then
@@ -97,16 +79,27 @@ if [ "$mode" = full ]; then
     echo "skipped: $valkey"
     skipped=$((skipped + 1))
   fi
-  say "what went on in the background"
-  wait "$background"
-  background=
-  cat "$logs/background/log"
-  must "the background" test -s "$logs/background/counts"
-  read -r ok bad <"$logs/background/counts"
-  passed=$((passed + ok))
-  failed=$((failed + bad))
+fi
+
+say "what went on in the background"
+wait "$background"
+background=
+cat "$logs/background/log"
+must "the background" test -s "$logs/background/counts"
+read -r ok bad <"$logs/background/counts"
+passed=$((passed + ok))
+failed=$((failed + bad))
+
+say "unit tests"
+doctest build/tests/unit_tests
+if [ "$mode" = full ]; then
+  say "the judge, with hashes of four bits, where everything collides"
+  check "the judge, with hashes of four bits" env PGFRESH_BIN="$root/build/tests/pgfresh_weak_hash" \
+    PGFRESH_WEAK_HASH=1 JUDGE_SECONDS=8 /usr/bin/python3 -m pytest -q -p no:cacheprovider \
+    tests/system/test_judge.py -k peace
   say "threaded parts under ThreadSanitizer"
-  export TSAN_OPTIONS="suppressions=$root/tests/tsan.supp"
+  TSAN_OPTIONS="suppressions=$root/tests/tsan.supp"
+  export TSAN_OPTIONS
   doctest build-tsan/tests/unit_tests -sf='*/cache/*,*/freshness/*,*/net/*,*/app/*'
   say "under AddressSanitizer and UndefinedBehaviorSanitizer"
   doctest build-fuzz/tests/unit_tests

@@ -113,9 +113,12 @@ class Pgfresh:
     # -- life ---------------------------------------------------------------------------------
 
     def start(self, seconds=15):
+        # A session of its own, as its service manager gives it and as the servers it is compared with
+        # have: the kernel divides the processor among sessions first (autogroups).
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, env=self.environment, cwd="/")
+                                            stderr=log, env=self.environment, cwd="/",
+                                            start_new_session=True)
         ALIVE.add(self)
         wait_until(self._listening, f"pgfresh listening\n{self.log_tail()}", seconds)
         return self

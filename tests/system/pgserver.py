@@ -15,6 +15,7 @@ Deliberately not done: more than one version of PostgreSQL at a time.
 """
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -41,14 +42,23 @@ def bin_directory():
 
 
 def free_port():
-    """A TCP port of 127.0.0.1 that was free a moment ago, and that nobody here was given before."""
-    while True:
+    """A TCP port of 127.0.0.1 that was free a moment ago, and that nobody here was given before.
+
+    It lies below those that the kernel gives to clients, which take one from a server that is
+    being restarted; and it is a random one, as several processes may look for ports at a time.
+    """
+    for _ in range(10_000):
+        port = random.randrange(10_000, 32_768)
+        if port in GIVEN:
+            continue
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        if port not in GIVEN:
-            GIVEN.add(port)
-            return port
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        GIVEN.add(port)
+        return port
+    raise RuntimeError("no free port between 10000 and 32768")
 
 
 class PsqlError(RuntimeError):

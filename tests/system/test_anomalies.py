@@ -87,7 +87,9 @@ def test_4_feed_lost(another, how):
     elif how != "mute":  # events still come then, fences do not go
         assert (after.bypasses - before.bypasses)["no_lease"]
     if how not in ("fin", "rst"):
-        with play.expect(hits=0, reason="no_lease"):
+        # no_catalog: a proxy of the test before, whose feed was cut, has been given up meanwhile, and
+        # what follows from that needs the feed.
+        with play.expect(hits=0, reason=("no_lease", "no_catalog")):
             assert one(app, sql) == "new"
     relay.refuse(False)
     relay.speak()
