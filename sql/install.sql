@@ -187,8 +187,10 @@ $$;
 -- Built for the write of one row that leaves the key columns as they are, none of them NULL: one
 -- query without aggregates fetches the values, INTO STRICT says whether it was one row (LIMIT 2 is
 -- for the planner: the product of two large tables would cost enough to be compiled), and what
--- follows are two expressions that PL/pgSQL computes without a query (so pg_notify stands in an IF,
--- not in a PERFORM). Everything else takes a second query, that looks at 1000 rows at most.
+-- follows are one expression or two that PL/pgSQL computes without a query (so pg_notify stands in
+-- an IF, not in a PERFORM). PL/pgSQL prepares each expression anew in each transaction, whether or
+-- not all of it is needed: so they are few, and a writer behind a proxy that publishes comes first.
+-- Everything else takes a second query, that looks at 1000 rows at most.
 --
 -- It is declared STABLE, which a function that notifies is not: to a trigger that says nothing but
 -- that its expressions need no new snapshot each.
@@ -210,11 +212,10 @@ DECLARE
   names text;       -- the same, for INTO
   kept text;        -- SQL for the values that an UPDATE of one row left as they are
   inserted text;    -- for the values of pgfresh_new
-  deleted text;     -- and of pgfresh_old
+  deleted text;     -- and of pgfresh_old; all three NULL where a value does not fit an event
   rows_ text;       -- the columns of a transition table called r, as k1, k2 ...
-  tellable text;    -- the variables are not NULL and fit an event
-  one_value text;   -- the event's columns with one value each, for format()
-  told text;        -- and what it formats
+  known text;       -- the variables are not NULL
+  told text;        -- the event of these values
   all_values text;  -- and from k1, k2 ...
   most text;        -- number of values of the column that has most
   any_text boolean;
@@ -226,31 +227,30 @@ BEGIN
     (array_agg(c.attnum ORDER BY c.place) FILTER (WHERE c.truth))::text,
     string_agg(format(E'\n  value%s_ pg_catalog.text;', c.place), '' ORDER BY c.place),
     string_agg(format('value%s_', c.place), ', ' ORDER BY c.place),
-    string_agg(format('CASE WHEN %s OPERATOR(pg_catalog.=) %s THEN %s END',
+    string_agg(format('CASE WHEN %s OPERATOR(pg_catalog.=) %s%s THEN %s END',
       coalesce(c.old || c.comparable, format('pgfresh_old.%I', c.attname)),
-      coalesce(c.new || c.comparable, format('pgfresh_new.%I', c.attname)), c.new),
-      E',\n        ' ORDER BY c.place),
-    string_agg(c.new, ', ' ORDER BY c.place),
-    string_agg(c.old, ', ' ORDER BY c.place),
+      coalesce(c.new || c.comparable, format('pgfresh_new.%I', c.attname)),
+      ' AND ' || format(c.fitting, c.new), c.new), E',\n        ' ORDER BY c.place),
+    string_agg(coalesce(format('CASE WHEN ' || c.fitting || ' THEN %1$s END', c.new), c.new), ', '
+      ORDER BY c.place),
+    string_agg(coalesce(format('CASE WHEN ' || c.fitting || ' THEN %1$s END', c.old), c.old), ', '
+      ORDER BY c.place),
     string_agg(format('(%s) COLLATE pg_catalog."C" AS k%s', c.expression, c.place), ', '
       ORDER BY c.place),
-    string_agg(format('value%s_ IS NOT NULL', c.place)
-      || CASE WHEN c.ascii THEN '' ELSE format(
-        ' AND pg_catalog.octet_length(value%s_) OPERATOR(pg_catalog.<=) 400', c.place) END
-      || CASE WHEN c.ascii OR utf8 THEN '' ELSE
-        format(' AND NOT value%s_%s', c.place, not_ascii) END,
-      ' AND ' ORDER BY c.place),
-    string_agg(format(' %s 1 %%s:%%s', c.attnum), '' ORDER BY c.place),
-    string_agg(format('pg_catalog.octet_length(value%1$s_), value%1$s_', c.place), ', '
-      ORDER BY c.place),
+    string_agg(format('value%s_ IS NOT NULL', c.place), ' AND ' ORDER BY c.place),
+    format($$pg_catalog.format('1 %%s r %%s %s%s',
+      pg_catalog.pg_current_xact_id(), TG_RELID, %s)$$, cardinality(columns),
+      string_agg(format(' %s 1 %%s:%%s', c.attnum), '' ORDER BY c.place),
+      string_agg(format('pg_catalog.octet_length(value%1$s_), value%1$s_', c.place), ', '
+        ORDER BY c.place)),
     string_agg(format($$, ' %s ', pg_catalog.count(DISTINCT k%2$s),
               pg_catalog.string_agg(DISTINCT
                 pg_catalog.concat(' ', pg_catalog.octet_length(k%2$s), ':', k%2$s), '')
                 FILTER (WHERE k%2$s IS NOT NULL)$$, c.attnum, c.place), '' ORDER BY c.place),
     format('GREATEST(%s)', string_agg(format('pg_catalog.count(DISTINCT k%s)', c.place), ', ')),
     coalesce(bool_or(NOT c.ascii), false)
-  INTO numbers, truths, variables, names, kept, inserted, deleted, rows_, tellable, one_value,
-    told, all_values, most, any_text
+  INTO numbers, truths, variables, names, kept, inserted, deleted, rows_, known, told, all_values,
+    most, any_text
   FROM (
     SELECT a.attname, a.attnum, a.atttypid = 'bool'::regtype AS truth, e.expression, e.ascii,
       (pgfresh.key_expression(a.atttypid, a.attcollation, a.attname, 'pgfresh_old')).expression
@@ -258,6 +258,9 @@ BEGIN
       (pgfresh.key_expression(a.atttypid, a.attcollation, a.attname, 'pgfresh_new')).expression
         AS new,
       CASE WHEN NOT e.ascii THEN ' COLLATE pg_catalog."C"' END AS comparable,
+      CASE WHEN NOT e.ascii THEN 'pg_catalog.octet_length(%1$s) OPERATOR(pg_catalog.<=) 400'
+        || CASE WHEN utf8 THEN '' ELSE ' AND NOT (%1$s)' || not_ascii END END
+        AS fitting,
       row_number() OVER (ORDER BY n.place) AS place
     FROM unnest(columns) WITH ORDINALITY AS n(name, place)
     JOIN pg_attribute a ON a.attrelid = root AND a.attname = n.name AND NOT a.attisdropped
@@ -282,11 +285,11 @@ BEGIN
       coalesce(kind.picked, 'true'), coalesce(names, 'hopeless_'),
       CASE WHEN numbers IS NULL THEN kind.changed || ' LIMIT 1' ELSE kind.tables || ' LIMIT 2' END);
     slow := slow || format($$
-        %s TG_OP OPERATOR(pg_catalog.=) '%s' THEN
-          SELECT CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) 1000 AND
-              %s OPERATOR(pg_catalog.<=) 64 THEN
-            pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' r ', TG_RELID, ' %s'%s) END
-          INTO event_ FROM (%s LIMIT 1001) AS changed;$$, kind.if_, kind.op, most,
+      %s TG_OP OPERATOR(pg_catalog.=) '%s' THEN
+        SELECT CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.<=) 1000 AND
+            %s OPERATOR(pg_catalog.<=) 64 THEN
+          pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' r ', TG_RELID, ' %s'%s) END
+        INTO event_ FROM (%s LIMIT 1001) AS changed;$$, kind.if_, kind.op, most,
       cardinality(columns), all_values, kind.source);
   END LOOP;
 
@@ -303,13 +306,7 @@ BEGIN
   BEGIN%s
     ELSE
       hopeless_ := true;
-    END IF;$$, columns, coalesce(numbers, '{}'), coalesce(truths, '{}'),
-    variables, fast)
-  || CASE WHEN numbers IS NULL THEN '' ELSE format($$
-    event_ := CASE WHEN %s THEN pg_catalog.format('1 %%s r %%s %s%s',
-      pg_catalog.pg_current_xact_id(), TG_RELID, %s) END;$$, tellable, cardinality(columns),
-    one_value, told) END
-  || $$
+    END IF;
   EXCEPTION
     WHEN no_data_found THEN
       IF TG_OP OPERATOR(pg_catalog.<>) 'UPDATE' THEN
@@ -321,40 +318,47 @@ BEGIN
       NULL;
     WHEN undefined_column OR undefined_table OR undefined_function OR datatype_mismatch THEN
       hopeless_ := true;
-  END;
-  IF (CASE WHEN event_ IS NULL THEN false
-           WHEN pg_catalog.current_setting('pgfresh.inband', true) OPERATOR(pg_catalog.<>) '' THEN
-             false
-           ELSE pg_catalog.pg_notify('pgfresh', event_) IS NOT NULL END) THEN
+  END;$$, columns, coalesce(numbers, '{}'), coalesce(truths, '{}'), variables, fast)
+  || CASE WHEN numbers IS NULL THEN '' ELSE format($$
+  IF (%1$s%2$s
+      AND pg_catalog.current_setting('pgfresh.inband', true) OPERATOR(pg_catalog.=) 'carry') THEN
+    RAISE INFO SQLSTATE 'PF001' USING MESSAGE = %3$s;
     RETURN NULL;
   END IF;
-  IF event_ IS NULL THEN$$
-  || CASE WHEN numbers IS NULL THEN '' ELSE format($$
-    IF hopeless_ IS NULL THEN
-      BEGIN%s
-        END IF;
-      EXCEPTION WHEN undefined_column OR undefined_table OR datatype_mismatch THEN
-        NULL;
-      END;
-    END IF;
-    IF pg_catalog.octet_length(event_) OPERATOR(pg_catalog.>=) 8000%s THEN
+  IF (CASE WHEN NOT (%1$s) THEN false
+           WHEN pg_catalog.current_setting('pgfresh.inband', true) OPERATOR(pg_catalog.<>) '' THEN
+             false
+           ELSE pg_catalog.pg_notify('pgfresh', %3$s) IS NOT NULL END) THEN
+    RETURN NULL;
+  END IF;
+  IF (%1$s) THEN
+    event_ := %3$s;
+  ELSIF hopeless_ IS NULL THEN
+    BEGIN%4$s
+      END IF;
+    EXCEPTION WHEN undefined_column OR undefined_table OR datatype_mismatch THEN
+      NULL;
+    END;
+    IF pg_catalog.octet_length(event_) OPERATOR(pg_catalog.>=) 8000%5$s THEN
       event_ := NULL;
-    END IF;$$, slow, CASE WHEN any_text AND NOT utf8 THEN ' OR event_' || not_ascii END) END
-  || $$
-    IF event_ IS NULL THEN
-      event_ := pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' w ', TG_RELID);
     END IF;
+  END IF;$$, known, CASE WHEN any_text AND utf8 THEN $$
+      AND pg_catalog.pg_client_encoding() OPERATOR(pg_catalog.=) 'UTF8'$$ END, told, slow,
+    CASE WHEN any_text AND NOT utf8 THEN ' OR event_' || not_ascii END) END
+  || $$
+  IF event_ IS NULL THEN
+    event_ := pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' w ', TG_RELID);
   END IF;
   IF pg_catalog.current_setting('pgfresh.inband', true) OPERATOR(pg_catalog.=)
       ANY (ARRAY['on', 'carry']) THEN$$
   || CASE WHEN any_text AND utf8 THEN format($$
     IF pg_catalog.pg_client_encoding() OPERATOR(pg_catalog.<>) 'UTF8' AND event_%s THEN
-      RAISE INFO USING ERRCODE = 'PF001', MESSAGE =
+      RAISE INFO SQLSTATE 'PF001' USING MESSAGE =
         pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' w ', TG_RELID);
     ELSE
-      RAISE INFO USING ERRCODE = 'PF001', MESSAGE = event_;
+      RAISE INFO SQLSTATE 'PF001' USING MESSAGE = event_;
     END IF;$$, not_ascii) ELSE $$
-    RAISE INFO USING ERRCODE = 'PF001', MESSAGE = event_;$$ END
+    RAISE INFO SQLSTATE 'PF001' USING MESSAGE = event_;$$ END
   || $$
     IF pg_catalog.current_setting('pgfresh.inband') OPERATOR(pg_catalog.=) 'carry' THEN
       RETURN NULL;
