@@ -170,9 +170,39 @@ CREATE FUNCTION bare_notify() RETURNS trigger LANGUAGE plpgsql AS
 CREATE TRIGGER bare_notify AFTER UPDATE ON w_notify FOR EACH STATEMENT
   EXECUTE FUNCTION bare_notify();
 SELECT pgfresh.watch('w_ours');
+-- The least that tells which row it was: to everybody, and in-band to the proxy before it. No
+-- trigger that says as much can be cheaper; what ours do more is for rows that are several, keys
+-- that change or are NULL, columns that are gone, and settings.
+CREATE TABLE w_row (LIKE w_none INCLUDING ALL) WITH (fillfactor = 50);
+INSERT INTO w_row SELECT * FROM w_none;
+CREATE TABLE w_told (LIKE w_none INCLUDING ALL) WITH (fillfactor = 50);
+INSERT INTO w_told SELECT * FROM w_none;
+CREATE FUNCTION least_row() RETURNS trigger LANGUAGE plpgsql STABLE AS $$
+  DECLARE key text;
+  BEGIN
+    SELECT o.id INTO key FROM o, n WHERE o.id = n.id;
+    IF pg_notify('bare', format('1 %s r %s 1 1 1 %s:%s', pg_current_xact_id(), TG_RELID,
+                                octet_length(key), key)) IS NULL THEN
+      RETURN NULL;
+    END IF;
+    RETURN NULL;
+  END $$;
+CREATE FUNCTION least_told() RETURNS trigger LANGUAGE plpgsql STABLE AS $$
+  DECLARE key text;
+  BEGIN
+    SELECT o.id INTO key FROM o, n WHERE o.id = n.id;
+    RAISE INFO SQLSTATE 'PF001' USING MESSAGE = format('1 %s r %s 1 1 1 %s:%s',
+      pg_current_xact_id(), TG_RELID, octet_length(key), key);
+    RETURN NULL;
+  END $$;
+CREATE TRIGGER least AFTER UPDATE ON w_row REFERENCING OLD TABLE AS o NEW TABLE AS n
+  FOR EACH STATEMENT EXECUTE FUNCTION least_row();
+CREATE TRIGGER least AFTER UPDATE ON w_told REFERENCING OLD TABLE AS o NEW TABLE AS n
+  FOR EACH STATEMENT EXECUTE FUNCTION least_told();
 VACUUM ANALYZE;
 """
-TABLES = {"w_none": "no trigger", "w_notify": "a bare pg_notify", "w_ours": "ours"}
+TABLES = {"w_none": "no trigger", "w_notify": "a bare pg_notify",
+          "w_row": "the least that names the row", "w_ours": "ours"}
 
 
 def trigger_cost(postgres, database, seconds, rounds):
@@ -195,6 +225,7 @@ def trigger_cost(postgres, database, seconds, rounds):
 
 PUBLISHERS = {"unwatched table": ("w_none", "proxy"),
               "a bare pg_notify": ("w_notify", "proxy"),
+              "the least that names the row": ("w_told", "proxy"),
               "watched, the proxy publishes": ("w_ours", "proxy"),
               "watched, the trigger publishes": ("w_ours", "trigger")}
 
