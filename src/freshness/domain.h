@@ -37,6 +37,10 @@ inline constexpr std::string_view kServerStartedSql =
     "(EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000)"
     "::pg_catalog.int8";
 
+// When the configuration was read that a session's process goes by: another one after a reload,
+// which reaches all of a server's processes at about the same time, and tells no client.
+inline constexpr std::string_view kConfiguredSql = "pg_catalog.pg_conf_load_time()";
+
 // Where they go when it has ended. Any thread; the control loop's feed answers (settle.h). Events
 // are published, and slots are closed once the transaction is settled (rules 4 and 14).
 class Settler {

@@ -92,6 +92,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
 
   void tick();
   void set_pace();
+  void watch_configuration(const SqlRows& rows);
   void watch_publishers();
   void watch_waiters();
   void introduce();
@@ -195,6 +196,8 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   int64_t session_ns_ = 0;     // when it began
   int64_t prepared_looked_ns_ = 0;
   bool prepared_seen_ = false;  // the last look has found prepared transactions
+  std::string configured_;      // as of the last fence, also of a session before; empty: none
+  int64_t reloaded_ns_ = 0;     // the configuration has changed; to be told once more
   Pace fence_pace_;
   Alarm fence_pause_;  // set: none but the idle cadence begins one
 

@@ -12,6 +12,9 @@ constexpr int64_t kPreparedLookShare = 4;
 // … and how old the last one may be for us to vouch for what they carried.
 constexpr int64_t kUnseenShare = 2;
 
+// A reload that the feed's process has heard of has reached all others by then.
+constexpr int64_t kReloadNs = 100 * kNsPerMs;
+
 }  // namespace
 
 // ---- fences ----
@@ -43,6 +46,8 @@ void FeedCore::begin_fence() {
                                                       : Publisher::Others::kNone);
     said = sql.empty() ? Said::kNothing : Said::kPublication;
   }
+  sql += sql.empty() ? "SELECT " : ", ";
+  sql += kConfiguredSql;  // the last column, see watch_configuration()
   line_.query(sql, [this, said](const SqlResult& result) { on_fence(result, said); });
 }
 
@@ -82,6 +87,7 @@ void FeedCore::on_fence(const SqlResult& result, Said said) {
     fence_pause_.set(now_ns() + period_ms_ * kNsPerMs);
     return;
   }
+  watch_configuration(result.rows);
   ++counts_.fences;
   counts_.fence_us_last = (now_ns() - fence_begun_ns_) / 1000;
   lease_from_ns_ = fence_begun_ns_;
@@ -102,6 +108,25 @@ void FeedCore::on_fence(const SqlResult& result, Said said) {
   } else {
     end_pause();
   }
+}
+
+// Sessions of clients do not say that they go by another configuration now: their settings are read
+// again, and whatever was recorded meanwhile under those of before goes with the schema's token, in
+// other proxies too. Twice, since some may have heard of it a moment after the feed.
+void FeedCore::watch_configuration(const SqlRows& rows) {
+  if (rows.rows.empty() || rows.rows.back().empty() || !rows.rows.back().back()) return;
+  const std::string& now = *rows.rows.back().back();
+  const std::string before = std::exchange(configured_, now);
+  if (!before.empty() && before != now) {
+    reloaded_ns_ = fence_begun_ns_;
+  } else if (reloaded_ns_ != 0 && fence_begun_ns_ - reloaded_ns_ >= kReloadNs) {
+    reloaded_ns_ = 0;
+  } else {
+    return;
+  }
+  domain_.bump_settings_epoch();
+  SlotBatch none;
+  watch_.publish(none);
 }
 
 // Rule 15: who is silent for too long is given up, and what he may have left is looked for.

@@ -159,3 +159,31 @@ def test_a_setting_that_is_written_to_pg_settings(play, write):
             twins.say(sql)
     finally:
         play.sql("DROP VIEW my_settings; DROP TABLE setter; DROP FUNCTION set_there")
+
+
+def test_a_reload_is_seen_within_the_bound(own_server, own_play):
+    """Sessions that are connected go by the server's new settings from their next statement on, and
+    most settings change without a word to the client. What they fetch before pgfresh knows belongs
+    to nobody who has the settings of before."""
+    play = own_play(postgres=own_server)
+    play.sql("CREATE TABLE measured (id int PRIMARY KEY, f float8, b bytea); INSERT INTO measured "
+             "SELECT n, 0.1::float8 + 0.2, '\\x00ff' FROM generate_series(1, 3) n; "
+             "SELECT pgfresh.watch('measured')")
+    sql = "SELECT f::text, b::text FROM measured WHERE id = {}"
+    before, now = ("0.30000000000000004", "\\x00ff"), ("0.3", "\\000\\377")
+    app, other = play.app(), play.app()
+    for setting in ("extra_float_digits = 1", "bytea_output = 'hex'"):
+        other.execute(f"SET {setting}")
+    assert play.hot(app, sql.format(1), seconds=15) == [before]
+    for setting in ("extra_float_digits = -10", "bytea_output = 'escape'"):
+        own_server.psql(f"ALTER SYSTEM SET {setting}")
+    own_server.psql("SELECT pg_reload_conf()")
+    bound = time.monotonic() + 1
+    while time.monotonic() < bound:  # never in memory before, so PostgreSQL's answer
+        assert app.execute(sql.format(2)).fetchall()[0] in (before, now)
+    assert app.execute(sql.format(1)).fetchall() == [now]
+    assert app.execute(sql.format(3)).fetchall() == [now]
+    for row in (1, 2, 3):
+        assert other.execute(sql.format(row)).fetchall() == [before]
+    assert play.hot(app, sql.format(1)) == [now]
+    assert play.hot(other, sql.format(1)) == [before]

@@ -239,6 +239,39 @@ TEST_CASE("poll: a change that an event explains is not published") {
   }
 }
 
+TEST_CASE("a reload: settings are read again, and what was recorded goes; twice") {
+  Play play;
+  play.start();
+  const Stamp stamp = play.stamp_on(100);
+  const uint64_t epoch = play.domain.settings_epoch();
+  REQUIRE(play.servable(stamp));
+  play.configured = "c2";
+  play.time.advance_ms(260);  // the next fence
+  CHECK(play.domain.settings_epoch() == epoch + 1);
+  CHECK(play.publications() == 1);
+  CHECK_FALSE(play.servable(stamp));
+  CHECK(play.lease());
+  const Stamp later = play.stamp_on(100);
+  play.time.advance_ms(400);
+  CHECK(play.domain.settings_epoch() == epoch + 2);
+  CHECK(play.publications() == 2);
+  CHECK_FALSE(play.servable(later));
+  play.time.advance_ms(20'000);
+  CHECK(play.domain.settings_epoch() == epoch + 2);
+  CHECK(play.publications() == 2);
+}
+
+TEST_CASE("a reload while there was no feed") {
+  Play play;
+  play.start();
+  const uint64_t epoch = play.domain.settings_epoch();
+  play.configured = "c2";
+  play.server.listener()->lose("reset");
+  play.time.advance_ms(1000);
+  CHECK(play.domain.settings_epoch() == epoch + 2);
+  CHECK(play.publications() == 2);
+}
+
 TEST_CASE("an audit that finds nothing new disturbs nobody") {
   Play play;
   play.start();

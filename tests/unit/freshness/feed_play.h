@@ -29,6 +29,7 @@ struct Play {
   // PostgreSQL's state.
   SmallDatabase database;
   std::string fingerprint = "f1";
+  std::string configured = "c1";                                  // when its configuration was read
   std::vector<std::vector<std::optional<std::string>>> backends;  // pid, backend_start
   std::optional<std::string> listen_error;
   std::optional<std::string> publish_error;
@@ -115,7 +116,9 @@ struct Play {
 
   std::optional<SqlResult> respond(const sim::ScriptedSql::Connection& connection,
                                    const std::string& sql) {
-    if (sql.empty()) return fences_held ? std::nullopt : std::optional(SqlResult{});
+    if (sql == "SELECT " + std::string(kConfiguredSql)) {
+      return fences_held ? std::nullopt : std::optional(sim::sql_value(configured));
+    }
     if (sql.starts_with("LISTEN")) {
       return listen_error ? sim::sql_error(*listen_error, "25006") : SqlResult{};
     }
@@ -140,7 +143,7 @@ struct Play {
       if (beats_held) return std::nullopt;
       if (publish_error) return sim::sql_error(*publish_error);
       say_all(connection, sql);
-      return SqlResult{};
+      return sim::sql_value(configured);
     }
     if (sql.find("pg_notify") != std::string::npos) {
       if (publications_held) return std::nullopt;

@@ -224,7 +224,7 @@ TEST_CASE("a publication whose outcome is unknown is made again") {
   Play play;
   play.start();
   play.server.set_responder([&](sim::ScriptedSql::Connection&, const std::string& sql) {
-    return sql.empty() ? std::optional(SqlResult{}) : std::nullopt;
+    return sql.ends_with(kConfiguredSql) ? std::optional(SqlResult{}) : std::nullopt;
   });
   play.open({0});
   play.feed->ddl_ended({{0}});
