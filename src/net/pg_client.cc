@@ -131,6 +131,7 @@ class Session final : public std::enable_shared_from_this<Session> {
   void resolved(const std::vector<sockaddr_storage>& addresses, const std::string& error);
   void step();
   void login();
+  void ready();
   void work(int events);
   void read_results();
   void take(Result result);
@@ -260,13 +261,28 @@ void Session::step() {
 }
 
 void Session::login() {
-  timeout_.reset();
   if (PQsetnonblocking(connection_.get(), 1) != 0) {
     lost(PQerrorMessage(connection_.get()));
     return;
   }
   state_ = State::kIdle;
   watch(UV_READABLE);
+  const char* quoting = PQparameterStatus(connection_.get(), "standard_conforming_strings");
+  if (quoting == nullptr || std::string_view(quoting) != "off") {
+    ready();
+    return;
+  }
+  query("SET standard_conforming_strings = on", [this](const SqlResult& result) {
+    if (result.error.empty()) {
+      ready();
+    } else {
+      lost(result.error);
+    }
+  });
+}
+
+void Session::ready() {
+  timeout_.reset();
   if (events_ != nullptr && state_ == State::kIdle) events_->on_ready();
 }
 

@@ -1,6 +1,7 @@
 // SqlClient over asynchronous libpq, on the control loop.
 //
 // Logs in as the upstream URL says (user, password, certificates), into the database asked for.
+// Backslashes in its statements mean what they mean by default, whatever the role's settings say.
 // The name is resolved before libpq is called, which would block. Deliberately not done: COPY,
 // several statements in flight, reconnecting (the feed decides when).
 #pragma once

@@ -310,3 +310,21 @@ def test_a_name_that_leads_to_another_server(server, database):
                 wait_until(hits, "a hit there", 15)
                 assert one(here, sql) == old
                 play.send_home()
+
+
+@pytest.mark.parametrize("setting", ["statement_timeout = '30ms'",
+                                     "standard_conforming_strings = off",
+                                     "default_transaction_read_only = on"])
+def test_settings_of_the_control_role(own_server, setting):
+    """Settings that are given to roles, databases or the server for what applications ask do not
+    keep the feed and the catalog from working."""
+    own_server.psql("CREATE ROLE control SUPERUSER LOGIN")
+    own_server.psql(f"ALTER ROLE control SET {setting}")
+    own_server.create_database("controlled", template="stage")
+    with Pgfresh(own_server.url(user="control")) as proxy:
+        play = Play(own_server, "controlled", proxy)
+        app, sql = play.app(), "SELECT name FROM part WHERE id = 1"
+        play.hot(app, sql, seconds=15)
+        play.direct().execute("UPDATE part SET name = 'seen' WHERE id = 1")
+        wait_until(lambda: one(app, sql) == "seen", "the write is seen")
+        play.send_home()
