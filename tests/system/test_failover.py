@@ -6,10 +6,13 @@ import time
 
 import pytest
 
+import judge_load
 from conftest import HBA, set_the_stage
+from judge import Judge
 from pgfresh_proc import Pgfresh, wait_until
 from pgserver import PrivatePostgres, Standby
 from play import STALENESS_S, Play, one
+from redis_server import Door
 from relay import Relay
 
 pytestmark = pytest.mark.seconds(120)
@@ -124,3 +127,36 @@ def test_the_catalog_comes_from_where_the_feed_listens(primary, standby, stages)
             time.sleep(STALENESS_S)
             assert one(there, name) == f"turn {turn}"
             moved.hot(there, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("publish", ["trigger", "proxy"])
+def test_promoted_under_load(stages, tmp_path, publish):
+    """The primary dies among writers and readers. It has waited for its standby with each commit,
+    so whatever was acknowledged is what the new one holds."""
+    with contextlib.ExitStack() as stack:
+        primary = stack.enter_context(PrivatePostgres(hba=HBA))
+        set_the_stage(primary)
+        primary.create_database(DATABASE, template="stage")
+        primary.psql(judge_load.schema(), database=DATABASE)
+        standby = stack.enter_context(Standby(primary))
+        primary.psql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        primary.reload()
+        door = stack.enter_context(Door(primary.port))
+        play = stages(primary, door.port, **{"freshness.publish": publish})
+        direct = f"postgresql://postgres@127.0.0.1:{door.port}/{DATABASE}"
+        play.hot(play.app(), "SELECT version FROM judged_0 WHERE id = 1", seconds=15)
+        with judge_load.running(judge_load.Load(play.url(), direct, str(tmp_path))) as logs:
+            time.sleep(1)
+            primary.stop("immediate")
+            standby.promote()
+            door.lead_to(standby.port)
+            before = play.metrics().hits
+            wait_until(lambda: play.metrics().hits > before + 500, "hits again", 20)
+        judge = Judge(logs.writes, STALENESS_S)
+        violations = judge.reads(logs.reads)
+        time.sleep(STALENESS_S)
+        violations += judge.final(judge_load.final_values(play.url()))
+        play.send_home()
+        assert not violations, "\n".join(found.text for found in violations[:10])
+        assert logs.hidden == []
