@@ -96,9 +96,11 @@ def proportional_bytes(pid):
 class Contestant:
     """`port` to connect to; `script` for pgbench; `pids` of the processes whose time counts, none
     for PostgreSQL itself. `proxy`: the Pgfresh behind it, to check that it did what its name
-    says."""
+    says. `warm_seconds`: until every text of the script has been seen; a text that is new is
+    measured by itself."""
 
     def __init__(self, name, port, script, pids=(), proxy=None, hits=None, modes=None):
+        self.warm_seconds = 4 if script is MISS else 1
         self.name = name
         self.port = port
         self.script = script

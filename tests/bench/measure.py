@@ -58,7 +58,7 @@ def cell(contestant, database, mode, clients, seconds, quick):
     for _ in range(20):  # the feed of a database begins with its first client
         cold = _metrics(contestant)
         warm = pgbench(contestant.port, database, contestant.script, mode, clients,
-                       0 if quick else 1, 1)
+                       0 if quick else contestant.warm_seconds, 1)
         if "error" in warm:
             return warm
         if not contestant.hits or _metrics(contestant) > cold + warm["transactions"] // 2:
