@@ -34,7 +34,7 @@ def pgbench(port, database, script, mode, clients, seconds, sampling):
                    f"--sampling-rate={sampling}", database]
         try:
             done = subprocess.run(command, capture_output=True, text=True, cwd=folder,
-                                  env=ENVIRONMENT, timeout=seconds + 30)
+                                  env=ENVIRONMENT, timeout=seconds + 120)
         except subprocess.TimeoutExpired:
             return {"error": "pgbench did not end"}
         tps, count, failed = (found.search(done.stdout) for found in (TPS, DONE, FAILED))

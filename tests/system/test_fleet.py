@@ -24,6 +24,7 @@ from redis_server import Door, PrivateRedis
 SECONDS = os.environ.get("JUDGE_SECONDS", "30")
 PEACE_SECONDS = float(os.environ.get("JUDGE_FLEET_SECONDS", SECONDS))
 TROUBLE_SECONDS = float(os.environ.get("JUDGE_TROUBLE_SECONDS", SECONDS))
+WRITE_PAUSE_S = 0.1  # each writer's; a machine that reads little between two writes has few hits
 NAMES = itertools.count(1)
 POINT = "SELECT name FROM item WHERE id = {}"
 IDS = range(1, 31)
@@ -337,7 +338,8 @@ def crew(fleet, directory, seconds):
     size = len(fleet.proxies)
     writers = size + 1
     loads = [judge_load.Load(fleet.url(place), fleet.direct_url(), directory, writers=writers,
-                             seconds=seconds) for place in range(size)]
+                             seconds=seconds, write_pause_s=WRITE_PAUSE_S)
+             for place in range(size)]
 
     kinds = itertools.cycle(judge_load.READERS)
     makers = [functools.partial(fleet_writer, loads[index % size], index % size, index)
