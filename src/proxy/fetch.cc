@@ -1,5 +1,6 @@
 #include "proxy/fetch.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/hash.h"
@@ -37,6 +38,19 @@ uint64_t row_shape(std::string_view message) {
   }
   if (at < message.size()) shape = mix(shape, message.substr(at));
   return shape == 0 ? 1 : shape;
+}
+
+uint64_t ShapeMemo::of(std::string_view message) {
+  constexpr size_t kLooked = 48;  // at each end
+  if (message.size() > kBytesMax) return row_shape(message);
+  const std::string_view tail = message.substr(message.size() - std::min(message.size(), kLooked));
+  const uint64_t hash = mix(mix(message.size(), message.substr(0, kLooked)), tail);
+  Place& place = places_[hash / (UINT64_MAX / kPlaces + 1)];
+  if (place.shape == 0 || place.message != message) {
+    place.message.assign(message);
+    place.shape = row_shape(message);
+  }
+  return place.shape;
 }
 
 void Fetch::forget() {

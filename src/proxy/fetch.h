@@ -6,6 +6,7 @@
 // miss allocates nothing but the entry it leaves behind.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -25,6 +26,24 @@ namespace pgfresh::proxy {
 // asked for anew at each Bind, nor their origin, which may change (a table replaced by another)
 // without PostgreSQL refusing the statement. `message`: a whole RowDescription. Never 0.
 [[nodiscard]] uint64_t row_shape(std::string_view message);
+
+// The shapes of the descriptions that came last, since an application is shown the same few again
+// and again. Worker thread only.
+class ShapeMemo {
+ public:
+  // row_shape() of `message`.
+  [[nodiscard]] uint64_t of(std::string_view message);
+
+ private:
+  struct Place {
+    std::string message;
+    uint64_t shape = 0;
+  };
+  static constexpr size_t kPlaces = 64;
+  static constexpr size_t kBytesMax = 4096;  // of a message: 256 KB of all
+
+  std::array<Place, kPlaces> places_;
+};
 
 struct Fetch {
   std::string key;

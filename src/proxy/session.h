@@ -285,6 +285,7 @@ class Session {
   void take_notice(const wire::Frame& frame);
   void take_notice_part(const wire::Frame& frame);
   void take_check_reply(const wire::Frame& frame);
+  void take_row_description(const wire::Frame& frame, const ReplyItem& item);
   void open_slots_of(std::string_view payload);
   void open_slot(uint32_t slot);
   void keep_open_what_is_meant_now();
@@ -320,6 +321,7 @@ class Session {
   void serve_extended();
   void serve_description();
   void note_hit(const cache::Entry& entry);
+  [[nodiscard]] bool records(uint64_t sequence) const;
   void record(const wire::Frame& frame, uint64_t sequence);
   void finish_fetch();
   void drop_fetch(Reason reason);

@@ -435,13 +435,12 @@ void Session::serve_description() {
 
 // ── Recording an answer ──────────────────────────────────────────────────────────────────────────
 
+bool Session::records(uint64_t sequence) const {
+  return fetch_ && (sequence == fetch_->answer_sequence || sequence == fetch_->describe_sequence);
+}
+
 void Session::record(const wire::Frame& frame, uint64_t sequence) {
-  if (!fetch_) return;
-  if (sequence != fetch_->answer_sequence && sequence != fetch_->describe_sequence) return;
-  if (frame.type == 'T') {
-    fetch_->description_bytes = frame.size;
-    fetch_->shape = row_shape(frame.bytes);
-  }
+  if (!records(sequence)) return;
   const bool last = fetch_->of_description && (frame.type == 'T' || frame.type == 'n');
   if (!fetch_->append(frame.bytes, worker_.settings().entry_bytes_max)) {
     drop_fetch(Reason::kTooLarge);
@@ -467,7 +466,9 @@ void Session::finish_fetch() {
   }
   int64_t ttl_ns = fetch->ttl_ms * kNsPerMs;
   if (settings.ttl_jitter_percent > 0) {
-    const int64_t share = static_cast<int64_t>(worker_.shared().random64() % 1000);
+    // From key to key the hash differs, from fill to fill the time.
+    const uint64_t noise = fetch->hash.high ^ static_cast<uint64_t>(now_ns);
+    const int64_t share = static_cast<int64_t>(noise % 1000);
     ttl_ns -= ttl_ns / 100 * settings.ttl_jitter_percent * share / 1000;
   }
   const QueryStatRef stat = fetch->stat;

@@ -148,12 +148,7 @@ void Session::take_reply(const wire::Frame& frame) {
       break;
     case 'T':
       if (frame.whole()) {
-        if (item.prepared) {
-          item.prepared->shape = row_shape(frame.bytes);
-          // Rows of a statement that is described in front of them have these columns.
-          if (fetch_ && fetch_->prepared == item.prepared) fetch_->shape = item.prepared->shape;
-        }
-        record(frame, sequence);
+        take_row_description(frame, item);
       } else {
         drop_fetch(Reason::kTooLarge);
       }
@@ -211,6 +206,19 @@ void Session::take_reply(const wire::Frame& frame) {
   if (shown) forward_to_client(frame);
 }
 
+void Session::take_row_description(const wire::Frame& frame, const ReplyItem& item) {
+  const bool recorded = records(item.sequence);
+  if (!item.prepared && !recorded) return;
+  const uint64_t shape = worker_.shapes().of(frame.bytes);
+  if (item.prepared) item.prepared->shape = shape;
+  // Rows of a statement that is described in front of them have these columns.
+  if (fetch_ && item.prepared && fetch_->prepared == item.prepared) fetch_->shape = shape;
+  if (!recorded) return;
+  fetch_->description_bytes = frame.size;
+  fetch_->shape = shape;
+  record(frame, item.sequence);
+}
+
 // Nothing is owed: PostgreSQL is ending the session, or a Sync that COPY seemed to ignore was read
 // after all.
 void Session::take_uncounted(const wire::Frame& frame) {
@@ -241,8 +249,8 @@ void Session::take_check_reply(const wire::Frame& frame) {
       return;
     case 'T':
     case 'n':
-      prepared->outdated =
-          frame.type == 'n' || !frame.whole() || row_shape(frame.bytes) != prepared->shape;
+      prepared->outdated = frame.type == 'n' || !frame.whole() ||
+                           worker_.shapes().of(frame.bytes) != prepared->shape;
       if (!frame.whole() && !frame.last) return;
       replies.pop();
       unblock(Block::kCheck);
@@ -313,28 +321,29 @@ void Session::take_error(const wire::Frame& frame) {
   drop_fetch(Reason::kNotQuiet);
   scope_.error_seen();
   ReplyQueue& replies = server_->replies();
-  const ReplyItem item = replies.front();
+  const uint64_t sequence = replies.front().sequence;
+  const Purpose purpose = replies.front().purpose;
+  const Asked asked = replies.front().asked;
   note_last_words(frame);
-  if (item.purpose == Purpose::kRefuse && !server_said_last_) {
+  if (purpose == Purpose::kRefuse && !server_said_last_) {
     std::string message;
     wire::write_error(message, wire::Severity::kError, "0A000",
                       "cached plan must not change result type");
     send_to_client(message);
-  } else if (item.purpose == Purpose::kInband) {
+  } else if (purpose == Purpose::kInband) {
     server_->inband_failed();
-  } else if (item.purpose != Purpose::kQuiet) {
+  } else if (purpose != Purpose::kQuiet) {
     forward_to_client(frame);
   }
-  if (item.asked == Asked::kQuery || item.asked == Asked::kSync) {
-    if (item.purpose == Purpose::kSetup) {
+  if (asked == Asked::kQuery || asked == Asked::kSync) {
+    if (purpose == Purpose::kSetup) {
       // BEGIN itself was refused: the client has been told that it is in a block, and it is not.
       flush();
       close("a deferred BEGIN was refused");
     }
     return;
   }
-  replies.skip_to_sync(
-      [&](const ReplyItem& other) { undo(other, other.sequence == item.sequence); });
+  replies.skip_to_sync([&](const ReplyItem& other) { undo(other, other.sequence == sequence); });
   if (!replies.owes(Purpose::kCheck)) unblock(Block::kCheck);
 }
 

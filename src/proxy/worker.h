@@ -119,6 +119,7 @@ class Worker {
   [[nodiscard]] Memo& memo() { return memo_; }
   [[nodiscard]] QueryStats& query_stats() { return query_stats_; }
   [[nodiscard]] FetchPool& fetches() { return fetches_; }
+  [[nodiscard]] ShapeMemo& shapes() { return shapes_; }
   [[nodiscard]] const Remote& remote() const { return remote_; }
   [[nodiscard]] bool draining() const { return draining_; }
   // The session is closed and will be destroyed at the end of this turn.
@@ -146,6 +147,7 @@ class Worker {
   Counters counters_;
   Memo memo_;
   QueryStats query_stats_;
+  ShapeMemo shapes_;
   FetchPool fetches_;
   std::unordered_map<uint64_t, std::unique_ptr<Session>> sessions_;
   std::unordered_map<const freshness::Domain*, std::shared_ptr<const query::Catalog>> catalogs_;

@@ -54,6 +54,24 @@ TEST_CASE("row shape: garbage is no crash") {
   }
 }
 
+TEST_CASE("row shape: those seen before are remembered, and no other is taken for them") {
+  ShapeMemo memo;
+  const std::string ends(100, 'e');
+  for (int round = 0; round < 3; ++round) {
+    CHECK(memo.of("") == row_shape(""));
+    for (int i = 0; i < 200; ++i) {
+      // Of one length, and with the same beginning and end.
+      const std::string middle = std::to_string(1000 + i);
+      const std::string message = description({{ends}, {middle}, {ends}});
+      CHECK(memo.of(message) == row_shape(message));
+      const std::string alone = description({{middle}});
+      CHECK(memo.of(alone) == row_shape(alone));
+    }
+    const std::string large = description({{std::string(10'000, 'l')}});
+    CHECK(memo.of(large) == row_shape(large));
+  }
+}
+
 TEST_CASE("fetch: what was recorded becomes the entry") {
   Fetch fetch;
   fetch.key = "key";
