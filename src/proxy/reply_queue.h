@@ -8,11 +8,12 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <deque>
 #include <memory>
-#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/check.h"
 #include "base/limits.h"
@@ -44,6 +45,7 @@ enum class Purpose : uint8_t {
   kInband,  // setting pgfresh.inband: nothing is shown
 };
 
+// One line of the processor's cache.
 struct ReplyItem {
   uint64_t sequence = 0;
   Asked asked = Asked::kQuery;
@@ -54,7 +56,7 @@ struct ReplyItem {
   // PostgreSQL (0: nothing). It stands there again if the message is skipped.
   std::shared_ptr<PreparedStatement> before = nullptr;
   uint64_t held_before = 0;
-  std::optional<std::string> closes = {};  // kClose: this statement, and no portal
+  std::unique_ptr<std::string> closes = nullptr;  // kClose: this statement; null: a portal
   // kQuery, kExecute: it may make a table, see query::Statement.
   bool makes_table = false;
   bool is_call = false;  // kQuery: a FunctionCall, which leaves the unnamed statement as it is
@@ -68,7 +70,7 @@ struct ReplyItem {
       case Asked::kParseAgain:
         return prepared != nullptr && prepared->name == statement;
       case Asked::kClose:
-        return closes == statement;
+        return closes != nullptr && *closes == statement;
       case Asked::kBind:
       case Asked::kDescribe:
       case Asked::kExecute:
@@ -82,14 +84,14 @@ struct ReplyItem {
 
 class ReplyQueue {
  public:
-  [[nodiscard]] bool empty() const { return items_.empty(); }
-  [[nodiscard]] size_t size() const { return items_.size(); }
-  [[nodiscard]] bool full() const { return items_.size() >= limits::kOutstandingMax; }
-  [[nodiscard]] const ReplyItem& front() const { return items_.front(); }
+  [[nodiscard]] bool empty() const { return first_ == items_.size(); }
+  [[nodiscard]] size_t size() const { return items_.size() - first_; }
+  [[nodiscard]] bool full() const { return size() >= limits::kOutstandingMax; }
+  [[nodiscard]] const ReplyItem& front() const { return items_[first_]; }
   [[nodiscard]] const ReplyItem& back() const { return items_.back(); }
   // Some message of the client's in front of `sequence` has still to be carried out.
   [[nodiscard]] bool owes_results_before(uint64_t sequence) const {
-    for (const ReplyItem& item : items_) {
+    for (const ReplyItem& item : owed()) {
       if (item.sequence >= sequence) break;
       const bool runs = item.asked == Asked::kQuery || item.asked == Asked::kExecute ||
                         item.asked == Asked::kSync;
@@ -100,7 +102,7 @@ class ReplyQueue {
   // Something is to be carried out behind `sequence`, or behind the first end of a segment where
   // that comes before.
   [[nodiscard]] bool goes_on_behind(uint64_t sequence, bool or_segment) const {
-    for (const ReplyItem& item : items_) {
+    for (const ReplyItem& item : owed()) {
       const bool ends = item.asked == Asked::kQuery || item.asked == Asked::kSync;
       if (item.sequence > sequence &&
           (ends ? item.asked == Asked::kQuery : item.asked == Asked::kExecute)) {
@@ -111,7 +113,7 @@ class ReplyQueue {
     return false;
   }
   [[nodiscard]] bool owes(Purpose purpose) const {
-    return std::any_of(items_.begin(), items_.end(),
+    return std::any_of(owed().begin(), owed().end(),
                        [&](const ReplyItem& item) { return item.purpose == purpose; });
   }
   [[nodiscard]] uint64_t last_sequence() const { return next_sequence_ - 1; }
@@ -120,14 +122,14 @@ class ReplyQueue {
   // nothing but a Sync is answered, and only that is noted.
   uint64_t push(Asked asked, Purpose purpose, std::shared_ptr<PreparedStatement> prepared = nullptr,
                 std::shared_ptr<PreparedStatement> before = nullptr, uint64_t held_before = 0,
-                std::optional<std::string> closes = {}) {
+                std::unique_ptr<std::string> closes = nullptr) {
     const uint64_t sequence = next_sequence_++;
     if (asked == Asked::kCopyEnd) {
       if (copy_in_) {
         copy_in_ = false;
         return sequence;
       }
-      if (items_.empty()) return sequence;
+      if (empty()) return sequence;
     }
     if (asked == Asked::kSync && copy_in_) return sequence;
     if (skipping_) {
@@ -141,27 +143,28 @@ class ReplyQueue {
 
   // What was sent last, with this sequence number, may make a table.
   void note_makes_table(uint64_t sequence) {
-    if (!items_.empty() && items_.back().sequence == sequence) items_.back().makes_table = true;
+    if (!empty() && items_.back().sequence == sequence) items_.back().makes_table = true;
   }
 
   // What was sent last, with this sequence number, is a FunctionCall.
   void note_call(uint64_t sequence) {
-    if (!items_.empty() && items_.back().sequence == sequence) items_.back().is_call = true;
+    if (!empty() && items_.back().sequence == sequence) items_.back().is_call = true;
   }
 
   // The front item has had its answer.
   void pop() {
-    PGFRESH_CHECK(!items_.empty());
-    if (items_.front().asked == Asked::kQuery) copy_in_ = false;
-    items_.pop_front();
-    drop_copy_marks();
+    PGFRESH_CHECK(!empty());
+    if (front().asked == Asked::kQuery) copy_in_ = false;
+    do {
+      drop(1);
+    } while (!empty() && front().asked == Asked::kCopyEnd);
   }
 
   // CopyInResponse for the front item. The server ignores Syncs until the copy has ended: those
   // sent before it, and those sent before CopyDone or CopyFail.
   void copy_in_started() {
-    if (items_.empty()) return;
-    for (size_t i = 1; i < items_.size();) {
+    if (empty()) return;
+    for (size_t i = first_ + 1; i < items_.size();) {
       if (items_[i].asked == Asked::kCopyEnd) return;
       if (items_[i].asked == Asked::kSync) {
         items_.erase(items_.begin() + static_cast<std::ptrdiff_t>(i));
@@ -178,12 +181,11 @@ class ReplyQueue {
   template <typename Undo>
   void skip_to_sync(Undo undo) {
     copy_in_ = false;
-    const auto sync = std::find_if(items_.begin(), items_.end(), [](const ReplyItem& item) {
-      return item.asked == Asked::kSync;
-    });
-    for (auto item = sync; item != items_.begin();) undo(*--item);
-    items_.erase(items_.begin(), sync);
-    if (items_.empty()) skipping_ = true;
+    size_t sync = first_;
+    while (sync < items_.size() && items_[sync].asked != Asked::kSync) ++sync;
+    for (size_t i = sync; i > first_; --i) undo(items_[i - 1]);
+    drop(sync - first_);
+    if (empty()) skipping_ = true;
   }
 
   // The first message behind the next Sync that concerns this statement and fulfils `condition`;
@@ -191,7 +193,7 @@ class ReplyQueue {
   template <typename Condition>
   [[nodiscard]] ReplyItem* later(std::string_view statement, Condition condition) {
     bool behind = false;
-    for (ReplyItem& item : items_) {
+    for (ReplyItem& item : owed()) {
       if (behind && item.concerns(statement) && condition(item)) return &item;
       behind = behind || item.asked == Asked::kSync;
     }
@@ -201,7 +203,7 @@ class ReplyQueue {
   // ReadyForQuery though no Sync was counted: one that COPY seemed to ignore was read after all,
   // because the copy had failed by then. Everything sent has been answered.
   void resync() {
-    items_.clear();
+    drop(size());
     skipping_ = false;
     copy_in_ = false;
   }
@@ -210,11 +212,28 @@ class ReplyQueue {
   [[nodiscard]] bool copying_in() const { return copy_in_; }
 
  private:
-  void drop_copy_marks() {
-    while (!items_.empty() && items_.front().asked == Asked::kCopyEnd) items_.pop_front();
+  // Memory for so many is kept while nothing is owed, which is nearly always: 1 KB.
+  static constexpr size_t kKept = 16;
+
+  [[nodiscard]] std::span<ReplyItem> owed() { return std::span(items_).subspan(first_); }
+  [[nodiscard]] std::span<const ReplyItem> owed() const {
+    return std::span(items_).subspan(first_);
+  }
+  // The first `count` items. They are destroyed when all have been answered, or most.
+  void drop(size_t count) {
+    first_ += count;
+    if (empty()) {
+      items_.clear();
+      if (items_.capacity() > kKept) items_.shrink_to_fit();
+      first_ = 0;
+    } else if (first_ >= kKept && 2 * first_ >= items_.size()) {
+      items_.erase(items_.begin(), items_.begin() + static_cast<std::ptrdiff_t>(first_));
+      first_ = 0;
+    }
   }
 
-  std::deque<ReplyItem> items_;
+  std::vector<ReplyItem> items_;  // owed: from first_ on
+  size_t first_ = 0;
   uint64_t next_sequence_ = 1;
   bool skipping_ = false;  // an error came, and no Sync has been sent since
   bool copy_in_ = false;   // COPY FROM STDIN, CopyDone not yet sent

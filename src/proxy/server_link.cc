@@ -53,8 +53,9 @@ void ServerLink::sent_close(std::string_view name, PreparedRef before) {
   const uint64_t held_before = before || name.empty() ? held_id(name) : 0;
   const bool differed = held_before != (before ? before->id : 0);
   segment_open_ = true;
-  const uint64_t sequence = replies_.push(Asked::kClose, Purpose::kClient, nullptr,
-                                          std::move(before), held_before, std::string(name));
+  const uint64_t sequence =
+      replies_.push(Asked::kClose, Purpose::kClient, nullptr, std::move(before), held_before,
+                    std::make_unique<std::string>(name));
   if (differed) doubtful_ = sequence;
   if (!replies_.skipping()) forget(name);
 }
@@ -115,7 +116,8 @@ void ServerLink::inject_close_unnamed() {
   if (replies_.skipping()) return;
   inject(std::string_view("C\0\0\0\6S\0", 7));
   segment_open_ = true;
-  doubtful_ = replies_.push(Asked::kClose, Purpose::kSetup, nullptr, nullptr, unnamed_id_, "");
+  doubtful_ = replies_.push(Asked::kClose, Purpose::kSetup, nullptr, nullptr, unnamed_id_,
+                            std::make_unique<std::string>());
   forget("");
 }
 
@@ -124,7 +126,8 @@ void ServerLink::close_outlived() {
   if (!std::exchange(outlived_, false)) return;
   inject(std::string_view("C\0\0\0\6S\0C\0\0\0\6P\0", 14));
   segment_open_ = true;
-  replies_.push(Asked::kClose, Purpose::kSetup, nullptr, nullptr, 0, "");
+  replies_.push(Asked::kClose, Purpose::kSetup, nullptr, nullptr, 0,
+                std::make_unique<std::string>());
   replies_.push(Asked::kClose, Purpose::kSetup);
   forget("");
 }

@@ -100,9 +100,9 @@ void Session::take_probe_reply(const wire::Frame& frame) {
       scope_.doubt();
       return;
     case 'Z': {
-      const ReplyItem item = server_->replies().front();
+      const uint64_t sequence = server_->replies().front().sequence;
       server_->replies().pop();
-      settle(transaction_.ready(wire::read_ready(frame.body()).value_or('I'), item.sequence));
+      settle(transaction_.ready(wire::read_ready(frame.body()).value_or('I'), sequence));
       if (probe_answer_ && probe_answer_->unmarked) unmarked_ = true;
       if (probe_answer_) had_statement_timeout(probe_answer_->statement_timeout_ms);
       // Another PostgreSQL's sessions are neither served nor believed.

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -30,6 +32,30 @@ TEST_CASE("reply queue: answers come in the order of asking") {
   CHECK(replies.front().purpose == Purpose::kQuiet);
   replies.pop();
   CHECK(replies.empty());
+}
+
+TEST_CASE(
+    "reply queue: a pipeline that never rests keeps its order, and lets go what is answered") {
+  ReplyQueue replies;
+  std::mt19937 random(3);
+  const PreparedRef prepared = statement("s");
+  uint64_t next = 1;
+  size_t most = 0;
+  for (int i = 0; i < 20'000; ++i) {
+    const bool grows = i % 4000 < 2000;
+    if (replies.empty() || random() % 5 < (grows ? 3 : 2)) {
+      replies.push(Asked::kBind, Purpose::kClient, prepared);
+    } else {
+      CHECK(replies.front().sequence == next++);
+      replies.pop();
+    }
+    CHECK(replies.size() == replies.last_sequence() + 1 - next);
+    CHECK(static_cast<size_t>(prepared.use_count()) <= 1 + 2 * replies.size() + 32);
+    most = std::max(most, replies.size());
+  }
+  CHECK(most > 200);
+  while (!replies.empty()) replies.pop();
+  CHECK(prepared.use_count() == 1);
 }
 
 TEST_CASE("reply queue: an error skips to the Sync that was sent, and undoes what lies between") {
