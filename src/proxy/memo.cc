@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <iterator>
 #include <utility>
 
 #include "base/hash.h"
@@ -91,20 +90,39 @@ MemoRef Memo::find_or_analyze(std::string_view text, uint32_t text_bytes_max,
 MemoRef Memo::find_or_analyze_as_is(std::string_view text, uint32_t text_bytes_max,
                                     uint32_t entries_max) {
   const uint64_t hash = hash64(text);
-  const auto found = texts_.find(hash);
-  if (found != texts_.end() && found->second->text->statement().text == text) {
-    found->second->visited = true;
+  Place& place = place_of(hash);
+  if (place.text && place.text->statement().text == text) {
+    place.visited = true;
     counters_.add(Counter::kMemoHits);
-    return found->second->text;
+    return place.text;
   }
   counters_.add(Counter::kMemoMisses);
+  const bool taken = place.text != nullptr;
   auto made = std::make_shared<MemoText>(analyze(text, text_bytes_max), hash);
-  if (found != texts_.end() || text.size() > text_bytes_max) return made;
+  if (taken || text.size() > text_bytes_max) return made;
   make_room(entries_max);
+  if (4 * (count_ + 1) > 3 * texts_.size()) grow();
   bytes_ += charge(*made);
-  order_.push_front({made, false});
-  texts_.emplace(hash, order_.begin());
+  ++count_;
+  place_of(hash) = {hash, made, false};
   return made;
+}
+
+// The text with this hash, or where it would stand.
+Memo::Place& Memo::place_of(uint64_t hash) {
+  size_t at = home_of(hash);
+  while (texts_[at].text && texts_[at].hash != hash) at = (at + 1) & (texts_.size() - 1);
+  return texts_[at];
+}
+
+void Memo::grow() {
+  std::vector<Place> old(2 * texts_.size());
+  old.swap(texts_);
+  --shift_;
+  hand_ = 0;
+  for (Place& place : old) {
+    if (place.text) place_of(place.hash) = std::move(place);
+  }
 }
 
 std::shared_ptr<const query::Statement> Memo::analyze(std::string_view text,
@@ -142,19 +160,28 @@ void Memo::learn(uint64_t hash, const std::shared_ptr<const query::Statement>& s
 }
 
 void Memo::make_room(uint32_t entries_max) {
-  while (!order_.empty() && (texts_.size() >= entries_max || bytes_ > kMemoBytesMax)) {
-    if (hand_ == order_.end()) hand_ = std::prev(order_.end());
-    if (hand_->visited) {
-      hand_->visited = false;
-      hand_ = hand_ == order_.begin() ? order_.end() : std::prev(hand_);
-      continue;
+  while (count_ > 0 && (count_ >= entries_max || bytes_ > kMemoBytesMax)) {
+    Place& place = texts_[hand_];
+    if (place.text && !std::exchange(place.visited, false)) {
+      empty(hand_);  // another may stand here now
+    } else {
+      hand_ = (hand_ + 1) & (texts_.size() - 1);
     }
-    const auto victim = hand_;
-    hand_ = victim == order_.begin() ? order_.end() : std::prev(victim);
-    bytes_ -= charge(*victim->text);
-    texts_.erase(victim->text->hash());
-    order_.erase(victim);
   }
+}
+
+// Whoever would not be found behind an empty place moves into it.
+void Memo::empty(size_t at) {
+  bytes_ -= charge(*texts_[at].text);
+  --count_;
+  const size_t mask = texts_.size() - 1;
+  for (size_t next = (at + 1) & mask; texts_[next].text; next = (next + 1) & mask) {
+    const size_t home = home_of(texts_[next].hash);
+    if (((next - home) & mask) < ((next - at) & mask)) continue;
+    texts_[at] = std::move(texts_[next]);
+    at = next;
+  }
+  texts_[at] = {};
 }
 
 }  // namespace pgfresh::proxy

@@ -1,6 +1,6 @@
 // What one worker remembers about query texts, so that a repeated text costs one hash and one
-// comparison. Worker thread only. Bounded in entries and bytes; the texts asked for least recently
-// and not since the hand passed go first (SIEVE), so that unique texts do not push out the others.
+// comparison. Worker thread only. Bounded in entries and bytes; a hand goes round, and the texts
+// that were not asked for since it passed go (CLOCK), so that unique texts do not push out others.
 //
 // Texts that were never seen, but differ from others in their constants only, are filled into a
 // pattern (query/pattern.h) instead of being parsed. A pattern is learnt when a second text of its
@@ -9,7 +9,6 @@
 
 #include <array>
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -83,7 +82,7 @@ class Memo {
   // Never null. Its text lacks the comment at the end, where that says nothing.
   [[nodiscard]] MemoRef find_or_analyze(std::string_view text, uint32_t text_bytes_max,
                                         uint32_t entries_max);
-  [[nodiscard]] size_t size() const { return texts_.size(); }
+  [[nodiscard]] size_t size() const { return count_; }
   [[nodiscard]] size_t patterns() const { return patterns_.size(); }
 
  private:
@@ -92,22 +91,31 @@ class Memo {
     std::shared_ptr<const query::Pattern> pattern;  // null: its texts are parsed one by one
   };
   static constexpr size_t kSeen = 1024;
+  static constexpr int kPlacesBitsMin = 6;
 
   [[nodiscard]] MemoRef find_or_analyze_as_is(std::string_view text, uint32_t text_bytes_max,
                                               uint32_t entries_max);
   [[nodiscard]] std::shared_ptr<const query::Statement> analyze(std::string_view text,
                                                                 uint32_t text_bytes_max);
   void learn(uint64_t hash, const std::shared_ptr<const query::Statement>& statement);
-  struct Slot {
-    MemoRef text;
+  struct Place {
+    uint64_t hash = 0;
+    MemoRef text;  // null: nobody is here
     bool visited = false;
   };
+  [[nodiscard]] size_t home_of(uint64_t hash) const { return hash >> shift_; }
+  [[nodiscard]] Place& place_of(uint64_t hash);
+  void grow();
   void make_room(uint32_t entries_max);
+  void empty(size_t at);
 
   Counters& counters_;
-  std::list<Slot> order_;  // newest first
-  std::list<Slot>::iterator hand_ = order_.end();
-  std::unordered_map<uint64_t, std::list<Slot>::iterator> texts_;
+  // By hash, each at its home or in the next place that was free: one look finds nearly every text.
+  // One text a hash. A power of two, of which three quarters are taken at most.
+  std::vector<Place> texts_ = std::vector<Place>(size_t{1} << kPlacesBitsMin);
+  int shift_ = 64 - kPlacesBitsMin;
+  size_t count_ = 0;
+  size_t hand_ = 0;
   size_t bytes_ = 0;
 
   query::Skeleton skeleton_;            // of the text in hand

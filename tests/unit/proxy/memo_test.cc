@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <random>
 #include <string>
 
 namespace pgfresh::proxy {
@@ -30,6 +31,23 @@ TEST_CASE("memo: bounded in entries; what was asked for again stays") {
     CHECK(memo.find_or_analyze("SELECT 'kept'", kTextMax, kEntries) == kept);
     CHECK(memo.size() <= kEntries);
   }
+}
+
+TEST_CASE("memo: whatever comes and goes, a text is what it says, and is found while it is there") {
+  Counters counters;
+  Memo memo(counters);
+  std::mt19937 random(7);
+  for (int i = 0; i < 20'000; ++i) {
+    const uint32_t entries = i % 5000 < 2500 ? 100 : 30;  // the bound may change
+    const std::string text = "SELECT " + std::to_string(random() % 200);
+    const MemoRef made = memo.find_or_analyze(text, kTextMax, entries);
+    CHECK(made->statement().text == text);
+    CHECK(memo.find_or_analyze(text, kTextMax, entries) == made);
+    CHECK(memo.size() <= 100);
+  }
+  const uint64_t hits = counters.get(Counter::kMemoHits);
+  CHECK(hits > 20'000 + 3'000);
+  CHECK(hits < 40'000 - 3'000);
 }
 
 TEST_CASE("memo: a text that is too long is not remembered, and not parsed") {
