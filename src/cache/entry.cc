@@ -51,16 +51,16 @@ EntryRef Entry::make(const EntryDraft& draft) {
 
 Entry::Entry(const EntryDraft& draft)
     : hash(draft.key.hash),
+      key_bytes_(static_cast<uint32_t>(draft.key.bytes.size())),
+      body_bytes_(static_cast<uint32_t>(draft.body.size())),
+      pairs_(static_cast<uint32_t>(draft.stamp.size())),
+      description_bytes(draft.description_bytes),
       table(draft.table),
       shape(draft.shape),
       query_id(draft.query_id),
       stored_ns(draft.stored_ns),
       expires_ns(draft.expires_ns),
-      upstream_ns(draft.upstream_ns),
-      description_bytes(draft.description_bytes),
-      key_bytes_(static_cast<uint32_t>(draft.key.bytes.size())),
-      body_bytes_(static_cast<uint32_t>(draft.body.size())),
-      pairs_(static_cast<uint32_t>(draft.stamp.size())) {}
+      upstream_ns(draft.upstream_ns) {}
 
 size_t Entry::charge() const {
   const size_t block = alignof(std::max_align_t) + total_bytes(pairs_, key_bytes_, body_bytes_);

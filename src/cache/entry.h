@@ -81,6 +81,15 @@ struct EntryDraft {
 };
 
 class Entry {
+  // The store's, under its shard's lock.
+  struct Place {
+    const Entry* next = nullptr;  // in the same bucket, or in a graveyard
+    const Entry* younger = nullptr;
+    const Entry* older = nullptr;
+    uint8_t marks = 0;
+    bool in_main = false;  // of the two queues
+  };
+
  public:
   // REQUIRES: key and body below 4 GB.
   [[nodiscard]] static EntryRef make(const EntryDraft& draft);
@@ -96,30 +105,29 @@ class Entry {
   // What the entry is charged for: its memory, malloc's share of it, and its places in the tables.
   [[nodiscard]] size_t charge() const;
 
-  // Constant; see EntryDraft.
+  // Constant; see EntryDraft. In front what finds an entry.
   const Hash128 hash;
+
+ private:
+  mutable Place place_;
+  const uint32_t key_bytes_;
+  const uint32_t body_bytes_;
+  const uint32_t pairs_;
+
+ public:
+  const uint32_t description_bytes;
   const freshness::TokenTable* const table;
   const uint64_t shape;
   const uint64_t query_id;
   const int64_t stored_ns;
   const int64_t expires_ns;
   const int64_t upstream_ns;
-  const uint32_t description_bytes;
 
   // Any thread.
   mutable std::atomic<uint64_t> hits{0};
 
  private:
   friend class MemoryStore;
-
-  // The store's, under its shard's lock.
-  struct Place {
-    const Entry* next = nullptr;  // in the same bucket, or in a graveyard
-    const Entry* younger = nullptr;
-    const Entry* older = nullptr;
-    uint8_t marks = 0;
-    bool in_main = false;  // of the two queues
-  };
 
   explicit Entry(const EntryDraft& draft);
   [[nodiscard]] std::span<RingLink> links() const {
@@ -130,11 +138,6 @@ class Entry {
     return reinterpret_cast<const char*>(this + 1) +
            pairs_ * (sizeof(freshness::SlotToken) + sizeof(RingLink));
   }
-
-  const uint32_t key_bytes_;
-  const uint32_t body_bytes_;
-  const uint32_t pairs_;
-  mutable Place place_;
 };
 
 // Freed as bytes, without a destructor.

@@ -132,6 +132,7 @@ class Transaction {
   // What all that has been seen so far leaves behind: the transaction ended in the middle of a
   // message (COMMIT; …), or the server connection is gone.
   [[nodiscard]] Ended take_ended() {
+    if (open_slots_.empty() && carried_.empty() && !ddl_) return {};
     const std::unordered_set<uint32_t> slots = std::exchange(open_slots_, {});
     return {{{slots.begin(), slots.end()}, std::exchange(carried_, {})},
             std::exchange(ddl_, false)};

@@ -223,6 +223,8 @@ std::optional<std::string> canonicalize(std::string_view text) {
 }
 
 bool is_time_word(std::string_view value) {
+  // Most values are numbers, and asked about at each execution.
+  if (std::none_of(value.begin(), value.end(), is_letter)) return false;
   if (has_time_word(value, Escapes::kKeep)) return true;
   if (value.find_first_of("\\\"") == std::string_view::npos) return false;
   return has_time_word(value, Escapes::kSkip);

@@ -57,26 +57,27 @@ struct Statement {
   Statement(const Statement&) = delete;
   Statement& operator=(const Statement&) = delete;
 
+  // What is asked at every execution first: it lies together.
   Kind kind = Kind::kUnknown;
+  bool hint_off = false;                      // /* pgfresh: off */
   Isolation isolation = Isolation::kDefault;  // kBegin
   bool deferrable_begin = false;  // kBegin: nothing but isolation READ COMMITTED, READ WRITE,
                                   // READ ONLY or [NOT] DEFERRABLE is asked for
   bool deallocates_all = false;   // kDeallocate: DEALLOCATE ALL, DISCARD ALL; kMany: some statement
                                   // deallocates something, so that no name is known any more
-  std::string deallocated_name;   // kDeallocate: DEALLOCATE name
-  bool makes_table = false;     // CREATE … AS or SELECT … INTO is, or is among, what it carries
-                                // out: its command tag, SELECT n, does not tell
-  std::string vacant_database;  // must be without connections for it: DROP, RENAME … DATABASE
-  std::string text;             // as it came
-  std::string canonical;        // see canonicalize(); the text itself where that gave nothing
-  std::string grouped;          // see grouped_form(); cut to kGroupedBytesMax
-  uint64_t query_id = 0;        // of all texts with this grouped form; 63 bits
+  bool makes_table = false;  // CREATE … AS or SELECT … INTO is, or is among, what it carries
+                             // out: its command tag, SELECT n, does not tell
+  std::string text;          // as it came
   std::vector<SettingChange> setting_changes;  // all it does, unless that is more or unknown
-  bool hint_off = false;                       // /* pgfresh: off */
-  std::optional<int64_t> hint_ttl_ms;          // /* pgfresh: ttl=30s */
   std::vector<Reason> reasons;                 // what the text alone says against caching
-  std::string parse_error;                     // kUnparsable: PostgreSQL's message, if it gave one
-  std::shared_ptr<const SelectShape> shape;    // null when the text was not parsed; see pattern.h
+  std::optional<int64_t> hint_ttl_ms;          // /* pgfresh: ttl=30s */
+  uint64_t query_id = 0;                       // of all texts with this grouped form; 63 bits
+  std::string vacant_database;   // must be without connections for it: DROP, RENAME … DATABASE
+  std::string deallocated_name;  // kDeallocate: DEALLOCATE name
+  std::string canonical;         // see canonicalize(); the text itself where that gave nothing
+  std::string grouped;           // see grouped_form(); cut to kGroupedBytesMax
+  std::string parse_error;       // kUnparsable: PostgreSQL's message, if it gave one
+  std::shared_ptr<const SelectShape> shape;  // null when the text was not parsed; see pattern.h
 };
 
 // Why a result depends on every change of a table (any(R)), not on some keys of it alone.
