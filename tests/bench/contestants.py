@@ -100,7 +100,7 @@ class Contestant:
     measured by itself."""
 
     def __init__(self, name, port, script, pids=(), proxy=None, hits=None, modes=None):
-        self.warm_seconds = 4 if script is MISS else 1
+        self.warm_seconds = 4 if script is MISS and proxy else 1
         self.name = name
         self.port = port
         self.script = script
@@ -171,10 +171,12 @@ class Arena:
     def direct(self):
         return Contestant("PostgreSQL, direct", self.postgres.port, HIT)
 
-    def pgbouncer(self, pool_mode, processes=1):
+    def pgbouncer(self, pool_mode, processes=1, script=HIT):
         """More than one process: each has one thread, and the kernel divides the clients among
         them (so_reuseport), which is how PgBouncer is made to use more than one core."""
-        folder, port = self._own_folder(f"pgbouncer-{pool_mode}-{processes}"), free_port()
+        name = f"PgBouncer, {pool_mode}" + (f", {processes} processes" if processes > 1 else "") + \
+            (", keys in turn" if script is MISS else "")
+        folder, port = self._own_folder(name.replace(" ", "")), free_port()
         with open(f"{folder}/users", "w", encoding="utf-8") as users:
             users.write('"postgres" ""\n')
         with open(f"{folder}/ini", "w", encoding="utf-8") as ini:
@@ -188,8 +190,7 @@ class Arena:
                             "pgbouncer") for _ in range(processes)]
         # 1.18 knows no prepared statements in transaction pooling.
         modes = ("simple", "extended") if pool_mode == "transaction" else None
-        name = f"PgBouncer, {pool_mode}" + (f", {processes} processes" if processes > 1 else "")
-        return Contestant(name, port, HIT, pids, modes=modes)
+        return Contestant(name, port, script, pids, modes=modes)
 
     def pgpool(self):
         folder, port = self._own_folder("pgpool"), free_port()
@@ -255,6 +256,7 @@ class Arena:
         hot = {"cache.ttl": "1h"}
         alone, cores = {"workers": "1"}, os.cpu_count() or 1
         others = [self.pgbouncer("session"), self.pgbouncer("session", cores),
+                  self.pgbouncer("session", 1, MISS), self.pgbouncer("session", cores, MISS),
                   self.pgbouncer("transaction")] if installed("pgbouncer") else []
         others += [self.pgpool()] if installed("pgpool") else []
         return [
