@@ -87,6 +87,18 @@ def test_ddl_in_replica_role_is_told(ddl):
     assert "s" in sent_by(ddl, "SET session_replication_role = replica; CREATE TABLE x (a int)")
 
 
+def test_ddl_compiles_nothing(db):
+    """The planner deems some queries of the catalog worth compiling, which takes far longer."""
+    db.query("SET jit = on")
+    for statement in ("CREATE TABLE quick (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+                      "SELECT pgfresh.watch('quick')",
+                      "CREATE TABLE quick_1 PARTITION OF quick FOR VALUES FROM (0) TO (10)",
+                      "ALTER TABLE quick ADD COLUMN name text",
+                      "SELECT pgfresh.unwatch('quick')", "DROP TABLE quick"):
+        db.query(statement)
+    assert not db.value("SELECT pg_read_file(format('/proc/%s/maps', pg_backend_pid())) ~ 'llvmjit'")
+
+
 # -- watch() -------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("prepare, table, says", [
