@@ -10,6 +10,8 @@ namespace {
 
 // A BEGIN that was answered here is sent when the client has been silent for so long.
 constexpr int64_t kDeferredNsMax = 1000 * kNsPerMs;
+// A cancel request waits so long for what is ours to end by itself.
+constexpr int64_t kCancelKeptNsMax = 1000 * kNsPerMs;
 
 }  // namespace
 
@@ -451,6 +453,7 @@ void Session::check_time(int64_t now_ns) {
     end("08P01", "login took longer than limits.login_time");
     return;
   }
+  cancel_what_is_ours(now_ns);
   // PostgreSQL is told of a block that stays open: it shows it, and may end it
   // (idle_in_transaction_session_timeout).
   if (state_ == State::kReady && server_ && transaction_.deferred() && block_ == Block::kNone &&
@@ -477,8 +480,29 @@ bool Session::asks_for_itself() const {
 
 bool Session::keep_cancel(std::function<void()>& done) {
   if (!asks_for_itself()) return false;
+  if (kept_cancel_ == nullptr) cancel_kept_ns_ = worker_.now_ns();
   if (const auto before = std::exchange(kept_cancel_, std::move(done))) before();
   return true;
+}
+
+// What reads system catalogs waits for locks on them as long as somebody holds these. It is ended
+// then, and the request made once more: for the client's statement, which comes behind it. If ours
+// has ended by itself meanwhile, the client's is what was ended; one that has heard so, and asked
+// for more, does not want this to be ended, too. (Without its BEGIN the client's block is lost.)
+void Session::cancel_what_is_ours(int64_t now_ns) {
+  if (kept_cancel_ == nullptr || now_ns - cancel_kept_ns_ < kCancelKeptNsMax ||
+      !asks_for_itself() || server_->replies().front().purpose == Purpose::kSetup) {
+    return;
+  }
+  worker_.send_cancel(server_->key, [&worker = worker_, id = id_, kept_ns = cancel_kept_ns_,
+                                     done = std::exchange(kept_cancel_, nullptr)] {
+    const Session* session = worker.find(id);
+    if (session != nullptr && session->active_ns_ <= kept_ns) {
+      worker.cancel(id, done);
+    } else {
+      done();
+    }
+  });
 }
 
 void Session::pass_on_cancel() {

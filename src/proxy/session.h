@@ -195,6 +195,7 @@ class Session {
   void word_came();
   [[nodiscard]] bool asks_for_itself() const;
   void pass_on_cancel();
+  void cancel_what_is_ours(int64_t now_ns);
 
   // session_login.cc
   void take_startup(std::string_view bytes);
@@ -273,6 +274,7 @@ class Session {
   void take_server_frame(const wire::Frame& frame);
   void take_reply(const wire::Frame& frame);
   void take_error(const wire::Frame& frame);
+  [[nodiscard]] bool tell_probe_error(const wire::Frame& frame);
   void undo(const ReplyItem& item, bool failed);
   void stands_again(std::string_view name, uint64_t held);
   void stands_again(std::string_view name, const PreparedRef& instead, const PreparedRef& before);
@@ -440,7 +442,9 @@ class Session {
   std::optional<ProbeAnswer> probe_answer_;
   std::vector<std::string> probe_names_;  // the custom settings a probe under way asks for
   LastVerdict last_;
+  std::string probe_error_;  // a probe has failed the block that the message in hand is in
   std::function<void()> kept_cancel_;  // of a cancel request that waits; null: there is none
+  int64_t cancel_kept_ns_ = 0;         // since when
 
   int64_t connected_ns_ = 0;
   int64_t active_ns_ = 0;     // the client was heard last

@@ -10,6 +10,7 @@ namespace pgfresh::proxy {
 namespace {
 
 constexpr std::string_view kInbandCode = "PF001";
+constexpr std::string_view kBlockHasFailed = "25P02";
 // The head of a notice: severities and code, and a payload of less than 8000 bytes.
 constexpr size_t kNoticeHeadBytes = 16 * 1024;
 // Slots one transaction holds open by themselves; beyond, schema(D) stands for all.
@@ -332,7 +333,7 @@ void Session::take_error(const wire::Frame& frame) {
     send_to_client(message);
   } else if (purpose == Purpose::kInband) {
     server_->inband_failed();
-  } else if (purpose != Purpose::kQuiet) {
+  } else if (purpose != Purpose::kQuiet && !tell_probe_error(frame)) {
     forward_to_client(frame);
   }
   if (asked == Asked::kQuery || asked == Asked::kSync) {
@@ -345,6 +346,16 @@ void Session::take_error(const wire::Frame& frame) {
   }
   replies.skip_to_sync([&](const ReplyItem& other) { undo(other, other.sequence == sequence); });
   if (!replies.owes(Purpose::kCheck)) unblock(Block::kCheck);
+}
+
+// The client is told what has failed its block, and not that it had failed before.
+bool Session::tell_probe_error(const wire::Frame& frame) {
+  const std::string error = std::exchange(probe_error_, {});
+  if (error.empty() || !frame.whole()) return false;
+  const auto notice = wire::read_notice(frame.body());
+  if (!notice || notice->sqlstate != kBlockHasFailed) return false;
+  send_to_client(error);
+  return true;
 }
 
 // A message has `failed`, or was skipped because of one before it: the statement of its name is the
@@ -437,7 +448,10 @@ void Session::take_ready(const wire::Frame& frame) {
     portals_.clear();
     done_portal_.reset();
   }
-  if (purpose == Purpose::kClient) forward_to_client(frame);
+  if (purpose == Purpose::kClient) {
+    probe_error_.clear();
+    forward_to_client(frame);
+  }
 }
 
 void Session::forward_to_client(const wire::Frame& frame) { client_out_.add(frame.bytes); }

@@ -200,12 +200,20 @@ void Worker::cancel(uint64_t session, std::function<void()> done) {
   Session* found = find(session);
   if (found != nullptr && found->keep_cancel(done)) return;
   const std::optional<wire::BackendKey> key = found ? found->cancel_target() : std::nullopt;
-  if (!key || cancels_.size() >= kCancelsMax) {
+  if (key) {
+    send_cancel(*key, std::move(done));
+  } else {
+    done();
+  }
+}
+
+void Worker::send_cancel(const wire::BackendKey& key, std::function<void()> done) {
+  if (cancels_.size() >= kCancelsMax) {
     done();
     return;
   }
   const uint64_t id = next_number_++;
-  cancels_[id] = std::make_unique<CancelCourier>(*this, *key, [this, id, done = std::move(done)] {
+  cancels_[id] = std::make_unique<CancelCourier>(*this, key, [this, id, done = std::move(done)] {
     done();
     auto gone = std::make_shared<std::unique_ptr<PendingConnect>>(std::move(cancels_[id]));
     cancels_.erase(id);

@@ -106,6 +106,8 @@ class Worker {
   // Passes a cancel request on to the session; `done` is called, on this loop, when PostgreSQL has
   // taken it or it has come to nothing.
   void cancel(uint64_t session, std::function<void()> done);
+  // Asks PostgreSQL to cancel what the process with this key is at; `done` as above.
+  void send_cancel(const wire::BackendKey& key, std::function<void()> done);
   [[nodiscard]] std::vector<SessionInfo> sessions() const;
 
   // For sessions.

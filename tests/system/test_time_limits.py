@@ -51,6 +51,37 @@ def test_cancel_request_that_meets_a_probe(behind_relay, place, protocol):
     assert got[-1].text == ("E" if place == "block" else "I")
 
 
+@pytest.mark.parametrize("place, protocol", [("outside", "simple"), ("block", "extended")])
+def test_cancel_request_that_meets_a_probe_behind_a_lock(play, place, protocol):
+    """The probe waits as long as somebody holds the lock; the client does not."""
+    wire, holder = play.wire(), play.direct(autocommit=False)
+    if place == "block":
+        wire.query("BEGIN")
+        wire.query("UPDATE item SET name = name WHERE id = 1")
+        wire.query("SET LOCAL DateStyle = 'German'")
+    before = play.metrics().value("pgfresh_settings_probes_total")
+    holder.execute("LOCK TABLE pg_type IN ACCESS EXCLUSIVE MODE")
+    wire.send(*([query(NAME)] if protocol == "simple"
+                else [parse(NAME), bind(), execute(), sync()]))
+    waits = f"SELECT 1 FROM pg_locks WHERE NOT granted AND pid = {wire.key[0]}"
+    wait_until(lambda: holder.execute(waits).fetchone(), "a probe that waits", 5)
+    assert play.metrics().value("pgfresh_settings_probes_total") == before + 1
+    release = threading.Timer(6, holder.rollback)
+    release.start()
+    cancel = threading.Thread(target=wire.cancel)
+    cancel.start()
+    got = wire.until_ready()
+    in_time = release.is_alive()
+    release.cancel(), release.join(), holder.rollback()
+    cancel.join()
+    assert in_time
+    assert [m.sqlstate for m in got if m.type == "E"] == ["57014"]
+    assert [m.type for m in got].count("Z") == 1
+    assert got[-1].text == ("E" if place == "block" else "I")
+    assert wire.query("ROLLBACK")[-1].text == "I"
+    assert rows(wire.query(NAME)) == [[b"part 1"]]
+
+
 def test_statement_timeout_of_one_who_waits(own_play):
     """Waiting for another's fetch is the statement's time, too."""
     play = own_play({"cache.single_flight_wait": "3s"})
