@@ -103,11 +103,12 @@ class ServerLink {
   // Outside a transaction block the setting is known when it has been answered.
   enum class Place : uint8_t { kOutside, kPerhapsInside };
   void inject_notify(Place place);
-  void inband_failed() {
+  // An injected SET was refused. Who may not EXECUTE set_config() is not asked again; what else
+  // stood in its way (a time limit, a lack of memory) passes.
+  void inband_failed(std::string_view sqlstate) {
     inband_wanted_ = Inband::kUnknown;
-    if (carries_for_ != 0) may_carry_ = false;
+    if (sqlstate == kPermissionDenied) may_carry_ = false;
   }
-  // PostgreSQL has not refused it: EXECUTE on set_config() may have been revoked.
   [[nodiscard]] bool may_carry() const { return may_carry_; }
   // ReadyForQuery for an injected SET with this sequence number.
   void inband_answered(uint64_t sequence) {
@@ -117,6 +118,8 @@ class ServerLink {
   wire::BackendKey key;  // PostgreSQL's own, for cancel requests
 
  private:
+  static constexpr std::string_view kPermissionDenied = "42501";
+
   void inject(std::string_view bytes);
   void inject_inband(std::string_view sql, Inband wanted);
   [[nodiscard]] uint64_t held_id(std::string_view name) const;

@@ -332,7 +332,8 @@ void Session::take_error(const wire::Frame& frame) {
                       "cached plan must not change result type");
     send_to_client(message);
   } else if (purpose == Purpose::kInband) {
-    server_->inband_failed();
+    const auto error = wire::read_notice(frame.body());
+    server_->inband_failed(error ? error->sqlstate : std::string_view());
   } else if (purpose != Purpose::kQuiet && !tell_probe_error(frame)) {
     forward_to_client(frame);
   }

@@ -1,5 +1,6 @@
 """Publishing by the proxy (freshness.md, rules 14 to 16): what sessions carry reaches everybody, and
 a publisher that dies, freezes or loses its feed leaves nobody with an old answer (anomaly 19)."""
+import concurrent.futures
 import contextlib
 import signal
 import time
@@ -122,6 +123,49 @@ def test_reset_while_carrying(play, reset):
         app.execute(f"UPDATE item SET name = '{name}' WHERE id = {row}")
         assert one(reader, NAME.format(row)) == name
     make_carry(play, app)
+
+
+def test_a_role_that_may_not_execute_set_config(play):
+    """It is asked for once in a session; its triggers notify, and everybody sees what it writes."""
+    play.sql("REVOKE EXECUTE ON FUNCTION set_config(text, text, boolean) FROM PUBLIC; "
+             "GRANT SELECT, UPDATE ON item TO anna")
+    row = play.item("old")
+    make_carry(play, play.app())
+    refused = "permission denied for function set_config"
+    before = play.server.log_text().count(refused)
+    with second_proxy(play) as other:
+        writer, reader, far = play.app("anna"), play.app("anna"), other.app("anna")
+        for name in ("first", "second", "third"):
+            play.hot(reader, NAME.format(row))
+            other.hot(far, NAME.format(row))
+            with writer.transaction():
+                writer.execute(f"UPDATE item SET name = '{name}' WHERE id = {row}")
+            assert one(reader, NAME.format(row)) == name
+            wait_until(lambda: one(far, NAME.format(row)) == name, "the other sees it", STALENESS_S)
+    assert play.server.log_text().count(refused) == before + 1
+
+
+@pytest.mark.parametrize("by", ["PostgreSQL", "the client"])
+def test_an_error_that_passes_leaves_a_session_to_carry(play, by):
+    """set_config() is cancelled while it waits for a lock; the client's request is for its own
+    statement, too."""
+    row = play.item("old")
+    make_carry(play, play.app())
+    writer, holder = play.app(), play.direct(autocommit=False)
+    holder.execute("LOCK TABLE pg_proc IN ACCESS EXCLUSIVE MODE")
+    pid = writer.info.backend_pid
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        written = threads.submit(writer.execute, f"UPDATE item SET name = 'new' WHERE id = {row}")
+        waits = f"SELECT 1 FROM pg_locks WHERE NOT granted AND pid = {pid}"
+        wait_until(lambda: holder.execute(waits).fetchone(), "a setting that waits", 5)
+        if by == "the client":
+            writer.cancel()
+            assert isinstance(written.exception(5), psycopg.errors.QueryCanceled)
+        else:
+            holder.execute(f"SELECT pg_cancel_backend({pid})")
+        holder.rollback()
+        wait_until(written.done, "the client's statement", 5)
+    make_carry(play, writer)
 
 
 def test_rolled_back_savepoints_and_blocks(play):
