@@ -158,7 +158,9 @@ std::optional<int64_t> read_duration_ms(std::string_view text, std::string_view 
 
 }  // namespace
 
-int64_t read_timeout_ms(std::string_view text) { return read_duration_ms(text, "ms").value_or(1); }
+std::optional<int64_t> read_timeout_ms(std::string_view text) {
+  return read_duration_ms(text, "ms");
+}
 
 std::string probe_sql(const std::vector<std::string>& custom) {
   std::string sql(kProbeHead);
@@ -194,7 +196,7 @@ std::optional<ProbeAnswer> read_probe(std::string_view database,
   answer.opaque = row[kTemporary] != "f";
   const std::string_view started = row[kServer].value_or("");
   std::from_chars(started.data(), started.data() + started.size(), answer.server_started);
-  answer.statement_timeout_ms = read_timeout_ms(row[kStatementTimeout].value_or("0"));
+  answer.statement_timeout_ms = read_timeout_ms(row[kStatementTimeout].value_or("0")).value_or(1);
   for (size_t i = 0; i < kKeyed.size(); ++i) {
     const std::string_view name = kKeyed[i];
     const std::string_view value = row[kFixedColumns + i].value_or(value_before_loading(name));

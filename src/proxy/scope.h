@@ -57,9 +57,9 @@ struct ProbeAnswer {
   int64_t statement_timeout_ms = 0;
   Scope scope;  // ids 0
 };
-// A value of statement_timeout, as PostgreSQL shows it or a client sets it; 1 when it is not
+// A value of statement_timeout, as PostgreSQL shows it or a client sets it; nullopt when it is not
 // understood.
-[[nodiscard]] int64_t read_timeout_ms(std::string_view text);
+[[nodiscard]] std::optional<int64_t> read_timeout_ms(std::string_view text);
 [[nodiscard]] std::string probe_sql(const std::vector<std::string>& custom);
 [[nodiscard]] bool is_probe(std::string_view sql);
 [[nodiscard]] std::optional<ProbeAnswer> read_probe(

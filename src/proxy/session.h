@@ -353,8 +353,9 @@ class Session {
   void take_probe_reply(const wire::Frame& frame);
   void take_probe_row();
   void note_startup_settings();
-  void note_statement_timeout(const query::Statement& statement);
-  void had_statement_timeout(int64_t ms);
+  void note_statement_timeout(const query::Statement& statement, std::string_view oids,
+                              const wire::BindMessage* bind);
+  void set_statement_timeout(std::optional<int64_t> ms);
   [[nodiscard]] std::optional<std::vector<FollowedChange>> understood_changes(
       const query::Statement& statement, const query::Catalog& catalog, std::string_view oids,
       const wire::BindMessage* bind);
@@ -417,7 +418,7 @@ class Session {
   cache::EntryRef remote_entry_;
   std::unique_ptr<cache::Flights::Wait> wait_;
   std::unique_ptr<Timer> wait_timer_;
-  // The shortest statement_timeout that this session is known to have had, 0: none.
+  // The shortest statement_timeout that this session may have had since the last probe, 0: none.
   int64_t statement_timeout_ms_ = 0;
   bool waited_ = false;        // the message in hand has waited once; it does not wait again
   bool probed_ = false;        // … has caused one probe; it does not cause another

@@ -315,11 +315,11 @@ void Session::note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bo
   }
   const query::Statement& statement = text->statement();
   if (may_prepare(statement)) sql_prepared_ = sequence;
-  note_statement_timeout(statement);
   if (statement.makes_table) server_->replies().note_makes_table(sequence);
   if (may_reset_settings(statement)) server_->doubt_inband();
   const std::string_view oids =
       bound ? std::string_view(bound->parameter_oids) : std::string_view();
+  note_statement_timeout(statement, oids, bind);
   if (follow_settings(statement, oids, bind, sequence)) return;
   if (statement.kind != query::Kind::kSelect) scope_.sent_more_than_reads();
   if (statement.kind == query::Kind::kBegin) {

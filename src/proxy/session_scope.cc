@@ -37,6 +37,19 @@ bool is_verbatim(std::string_view oids, size_t index) {
          std::end(kVerbatimOids);
 }
 
+// What the setting is given; nullopt: that is not known.
+std::optional<std::string> value_of(const query::SettingChange& change, std::string_view oids,
+                                    const wire::BindMessage* bind) {
+  using To = query::SettingChange::To;
+  if (change.to == To::kValue) return change.value;
+  if (change.to != To::kParameter || bind == nullptr) return std::nullopt;
+  const auto index = static_cast<size_t>(change.parameter - 1);
+  if (index >= bind->parameter_count || !is_verbatim(oids, index)) return std::nullopt;
+  const std::vector<wire::BindParameter> parameters = wire::bind_parameters(*bind);
+  if (index >= parameters.size() || !parameters[index].value) return std::nullopt;
+  return std::string(*parameters[index].value);
+}
+
 bool may_change_settings(query::Kind kind) {
   return kind == query::Kind::kSession || kind == query::Kind::kMany ||
          kind == query::Kind::kUnknown;
@@ -105,7 +118,7 @@ void Session::take_probe_reply(const wire::Frame& frame) {
       server_->replies().pop();
       settle(transaction_.ready(wire::read_ready(frame.body()).value_or('I'), sequence));
       if (probe_answer_ && probe_answer_->unmarked) unmarked_ = true;
-      if (probe_answer_) had_statement_timeout(probe_answer_->statement_timeout_ms);
+      if (probe_answer_) statement_timeout_ms_ = probe_answer_->statement_timeout_ms;
       // Another PostgreSQL's sessions are neither served nor believed.
       if (probe_answer_ && probe_answer_->server_started != domain_->server_started()) {
         probe_answer_->opaque = true;
@@ -125,25 +138,31 @@ void Session::take_probe_reply(const wire::Frame& frame) {
   }
 }
 
-void Session::had_statement_timeout(int64_t ms) {
-  if (ms == 0) return;
-  statement_timeout_ms_ = statement_timeout_ms_ == 0 ? ms : std::min(statement_timeout_ms_, ms);
-}
-
-// SET statement_timeout is not followed: it is enough to know how short one may be.
-void Session::note_statement_timeout(const query::Statement& statement) {
-  using To = query::SettingChange::To;
+// SET statement_timeout is not followed: between two probes it is enough to know how short one may
+// be. What cannot be told from the statement the next probe tells; what a rollback or the end of a
+// block brings back is not shorter than what the probe before has told, or is probed anew.
+void Session::note_statement_timeout(const query::Statement& statement, std::string_view oids,
+                                     const wire::BindMessage* bind) {
   constexpr std::string_view kName = "statement_timeout";
   if (statement.setting_changes.empty()) {
     if (may_change_settings(statement.kind) && query::contains_word(statement.text, kName)) {
-      had_statement_timeout(1);
+      set_statement_timeout(std::nullopt);
     }
     return;
   }
   for (const query::SettingChange& change : statement.setting_changes) {
-    if (change.name != kName || change.to == To::kDefault) continue;
-    had_statement_timeout(change.to == To::kValue ? read_timeout_ms(change.value) : 1);
+    if (change.name != kName) continue;
+    const std::optional<std::string> value = value_of(change, oids, bind);
+    set_statement_timeout(value ? read_timeout_ms(*value) : std::nullopt);
   }
+}
+
+void Session::set_statement_timeout(std::optional<int64_t> ms) {
+  if (!ms) scope_.doubt();
+  const int64_t least_ms = ms.value_or(1);
+  if (least_ms == 0) return;
+  statement_timeout_ms_ =
+      statement_timeout_ms_ == 0 ? least_ms : std::min(statement_timeout_ms_, least_ms);
 }
 
 // Custom settings that came with the login.
@@ -164,7 +183,6 @@ void Session::note_startup_settings() {
 std::optional<std::vector<Session::FollowedChange>> Session::understood_changes(
     const query::Statement& statement, const query::Catalog& catalog, std::string_view oids,
     const wire::BindMessage* bind) {
-  using To = query::SettingChange::To;
   const query::PolicyBook& policies = catalog.policies();
   std::vector<FollowedChange> changes;
   for (const query::SettingChange& change : statement.setting_changes) {
@@ -178,20 +196,9 @@ std::optional<std::vector<Session::FollowedChange>> Session::understood_changes(
       if (custom && !is_keyed_setting(change.name)) scope_.speak_of(change.name);
       return std::nullopt;
     }
-    std::string value = change.value;
-    if (change.to == To::kParameter) {
-      const auto index = static_cast<size_t>(change.parameter - 1);
-      if (bind == nullptr || index >= bind->parameter_count || !is_verbatim(oids, index)) {
-        return std::nullopt;
-      }
-      const std::vector<wire::BindParameter> parameters = wire::bind_parameters(*bind);
-      if (index >= parameters.size() || !parameters[index].value) return std::nullopt;
-      value = *parameters[index].value;
-    } else if (change.to != To::kValue) {
-      return std::nullopt;
-    }
-    if (value.size() > kFollowedBytesMax) return std::nullopt;
-    changes.push_back({change.name, std::move(value), change.local});
+    std::optional<std::string> value = value_of(change, oids, bind);
+    if (!value || value->size() > kFollowedBytesMax) return std::nullopt;
+    changes.push_back({change.name, std::move(*value), change.local});
   }
   return changes;
 }

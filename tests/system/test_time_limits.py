@@ -102,6 +102,40 @@ def test_statement_timeout_of_one_who_waits(own_play):
     assert play.metrics().value("pgfresh_flights_joined_total") == joined + 1
 
 
+LONG = {
+    "a parameter": [parse("SELECT set_config('statement_timeout', $1, false)") +
+                    bind(parameters=[b"60s"]) + execute() + sync()],
+    "a form of its own": [query("SET statement_timeout = '60 s'")],
+    "among others": [query("SET statement_timeout = '60s'; SELECT 1")],
+    "what it was": [query("SET statement_timeout = '20ms'"), query("RESET statement_timeout")]}
+
+
+@pytest.mark.parametrize("long", LONG)
+def test_statement_timeout_that_is_long_however_it_is_said(play, long):
+    """Who has one waits for another's fetch as others do."""
+    leader, waiter = play.wire(), play.wire(statement_timeout="60s")
+    holder = play.direct(autocommit=False)
+    leader.query(NAME)
+    for said in LONG[long]:
+        waiter.send(said)
+        waiter.until_ready()
+    waiter.query(NAME)
+    joined = play.metrics().value("pgfresh_flights_joined_total")
+    holder.execute("LOCK TABLE item IN ACCESS EXCLUSIVE MODE")
+    sql = f"SELECT count(*) FROM item WHERE name <> '{long}'"
+    leader.send(query(sql))
+    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'item'::regclass"
+    wait_until(lambda: holder.execute(waits).fetchone() == (1,), "the leader", 5)
+    waiter.send(query(sql))
+    wait_until(lambda: play.metrics().value("pgfresh_flights_joined_total") > joined, "the other")
+    time.sleep(0.05)
+    alone = holder.execute(waits).fetchone() == (1,)
+    holder.rollback()
+    assert rows(leader.until_ready()) == rows(waiter.until_ready())
+    assert alone
+    assert rows(waiter.query("SHOW pgfresh.last"))[0][0] == b"hit"
+
+
 def test_a_block_that_stays_open_is_ended(play):
     """Its BEGIN was answered by pgfresh, but PostgreSQL hears of it."""
     wire = play.wire()
