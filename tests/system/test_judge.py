@@ -2,7 +2,9 @@
 pgfresh frozen. JUDGE_SECONDS (default 30) sets how long, JUDGE_TROUBLE_SECONDS (the same) how
 long with faults. The judge itself is judged first."""
 import contextlib
+import itertools
 import os
+import signal
 import threading
 import time
 
@@ -10,6 +12,7 @@ import pytest
 
 import judge_load
 from judge import ABORTED, COMMITTED, INFINITE, UNKNOWN, Judge, Read, Write
+from pgserver import free_port
 from play import STALENESS_S
 
 SECONDS = float(os.environ.get("JUDGE_SECONDS", "30"))
@@ -230,6 +233,37 @@ def test_no_stale_read_while_postgresql_restarts(own_play, own_server, settings,
     assert logs.errors, "no restart was noticed by any client"
     assert judge.coverage.empty() == []
     assert asked["hits"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.seconds(SECONDS + 90)
+def test_no_stale_read_while_both_are_reloaded(own_play, own_server, settings, tmp_path):
+    """PostgreSQL's configuration and pgfresh's, by turns."""
+    port, http_port = free_port(), free_port()
+    turns = itertools.count()
+
+    def config(turn):
+        return (f"listen: {{tcp: ['127.0.0.1:{port}'], unix: none, http: '127.0.0.1:{http_port}'}}\n"
+                f"upstream: {{url: '{own_server.url()}'}}\n"
+                f"freshness: {{publish: {settings['freshness.publish']}}}\n"
+                f"cache: {{ttl: {'1s' if turn % 4 else '5min'}, bytes: {64 + turn % 3}MB}}\n")
+
+    play = own_play(postgres=own_server, config=config(0), port=port, http_port=http_port)
+
+    def reload():
+        turn = next(turns)
+        if turn % 2:
+            own_server.psql(f"ALTER SYSTEM SET extra_float_digits = {turn % 3}")
+            own_server.psql("SELECT pg_reload_conf()")
+        else:
+            play.proxy.write_config(config(turn))
+            play.proxy.signal(signal.SIGHUP)
+
+    judge, logs, asked, *_ = run_judge(play, tmp_path, reload, every_s=0.3)
+    assert logs.errors == []
+    assert judge.coverage.empty() == []
+    assert asked["hits"] > 0
+    assert play.proxy.log_text().count(" reloaded") > 2 and next(turns) > 4
 
 
 @pytest.mark.slow
