@@ -260,7 +260,8 @@ bool Session::follow_settings(const query::Statement& statement, std::string_vie
 
 // SET LOCAL, or set_config(…, true), in a block that PostgreSQL has not been told of: answered here
 // and sent with the BEGIN, if that is ever sent. Only what PostgreSQL is certain to take: settings
-// that a policy reads and no extension defines, given plain values. True: it has been answered.
+// that a policy reads and no extension defines, given plain values, by who may EXECUTE
+// set_config(), which is what they are sent as. True: it has been answered.
 bool Session::answer_setting(const query::Statement& statement, bool extended) {
   if (!transaction_.deferred() || !caching() || !server_->at_rest()) return false;
   const Held* held = extended ? held_bind() : nullptr;
@@ -276,7 +277,7 @@ bool Session::answer_setting(const query::Statement& statement, bool extended) {
   }
   const std::optional<Following> found = following(statement, oids, bind ? &*bind : nullptr);
   const query::Catalog* catalog = worker_.catalog(*domain_);  // following() may have renewed it
-  if (catalog == nullptr || !found || !found->now) return false;
+  if (catalog == nullptr || !catalog->set_config_is_public() || !found || !found->now) return false;
   const auto is_plain = [](char c) { return c >= ' ' && c <= '~'; };
   for (const FollowedChange& change : found->changes) {
     if (!change.local || !catalog->policies().setting_is_free(change.name) ||

@@ -125,6 +125,8 @@ class Catalog {
   // The schema pgfresh is installed in this database, in a version we know.
   [[nodiscard]] bool installed() const { return installed_; }
   [[nodiscard]] bool event_triggers() const { return event_triggers_; }
+  // Everybody may EXECUTE set_config().
+  [[nodiscard]] bool set_config_is_public() const { return set_config_is_public_; }
   // Some user-declared function that a write can reach (by a trigger, rule, default, constraint or
   // policy) may change session settings or create temporary objects: then a write, too, may leave
   // the session changed. Judged by the words in the functions' bodies.
@@ -179,6 +181,7 @@ class Catalog {
   uint64_t content_hash_ = 0;
   bool installed_ = false;
   bool event_triggers_ = false;
+  bool set_config_is_public_ = true;
   bool writes_may_change_session_ = false;
   std::unordered_map<Oid, Relation> relations_;
   std::unordered_map<Oid, View> views_;

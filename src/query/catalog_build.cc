@@ -188,6 +188,7 @@ bool CatalogBuilder::take_meta(const Row& row) {
   catalog_->installed_ = version == "1" || version.starts_with("1.");
   catalog_->event_triggers_ = text(row, 2) == "2";
   catalog_->writes_may_change_session_ = text(row, 3) != "false";
+  catalog_->set_config_is_public_ = text(row, 4) != "false";
   meta_seen_ = true;
   return true;
 }

@@ -3,7 +3,8 @@
 // a reviewed list is left to CatalogBuilder. Rows are (kind, a … h), all text; lists travel as
 // JSON, because names may hold any character. Kinds:
 //   m  installed version (read from pgfresh.version()'s body: one statement cannot call a function
-//      that may not exist) | enabled event triggers of ours | writes_may_change_session
+//      that may not exist) | enabled event triggers of ours | writes_may_change_session |
+//      set_config_is_public
 //   r  oid, schema, name, relkind, relpersistence, row security, own triggers complete, subscribed,
 //      attributes [[number, type, name, its collation is deterministic] …]
 //   k  oid, columns, numbers, [number …]: what the triggers of the relation tell, as it stands in
@@ -237,7 +238,11 @@ SELECT 'm' AS kind,
   (SELECT count(*)::text FROM pg_catalog.pg_event_trigger
    WHERE evtname IN ('pgfresh_ddl_end', 'pgfresh_drop') AND evtenabled = 'A') AS b,
   (SELECT yes::text FROM exposed) AS c,
-  NULL::text AS d, NULL::text AS e, NULL::text AS f, NULL::text AS g, NULL::text AS h,
+  (SELECT p.proacl IS NULL OR EXISTS (SELECT FROM pg_catalog.aclexplode(p.proacl) a
+                                      WHERE a.grantee = 0 AND a.privilege_type = 'EXECUTE')
+   FROM pg_catalog.pg_proc p
+   WHERE p.oid = 'pg_catalog.set_config(text,text,boolean)'::regprocedure)::text AS d,
+  NULL::text AS e, NULL::text AS f, NULL::text AS g, NULL::text AS h,
   NULL::text AS i
 UNION ALL
 SELECT 'r', r.oid::text, r.nspname, r.relname, r.relkind::text, r.relpersistence::text,

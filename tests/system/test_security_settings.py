@@ -2,6 +2,7 @@
 others. The stage is security_stage.py."""
 import time
 
+import psycopg
 import pytest
 
 from play import one
@@ -187,3 +188,29 @@ def test_a_reload_is_seen_within_the_bound(own_server, own_play):
         assert other.execute(sql.format(row)).fetchall() == [before]
     assert play.hot(app, sql.format(1)) == [now]
     assert play.hot(other, sql.format(1)) == [before]
+
+
+def test_a_role_that_may_not_execute_set_config(own_play):
+    """Where it is not everybody's, PostgreSQL decides: nothing is set for anybody on its behalf."""
+    play = own_play()
+    play.sql("CREATE TABLE secret (id int PRIMARY KEY, who text); "
+             "INSERT INTO secret VALUES (1, 'a'), (2, 'b'); "
+             "ALTER TABLE secret ENABLE ROW LEVEL SECURITY; "
+             "CREATE POLICY own ON secret USING (who = current_setting('app.who', true)); "
+             "GRANT SELECT ON secret TO anna; SELECT pgfresh.watch('secret')")
+    app, sql = play.app("anna"), "SELECT id FROM secret"
+    by_function = "SELECT set_config('app.who', 'b', true)"
+    play.hot(app, sql, seconds=15)
+    with app.transaction():
+        app.execute(by_function)
+        assert app.execute(sql).fetchall() == [(2,)]
+    play.sql("REVOKE EXECUTE ON FUNCTION set_config(text, text, boolean) FROM PUBLIC")
+    play.hot(app, sql)
+    for _ in range(2):  # the second time there is an answer in memory
+        with app.transaction():
+            app.execute("SET LOCAL app.who = 'a'")
+            assert app.execute(sql).fetchall() == [(1,)]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), app.transaction():
+            app.execute(by_function)
+            app.execute(sql)
+    assert app.execute(sql).fetchall() == []
