@@ -46,7 +46,10 @@ ulimit -s 65536 # libpg_query recurses; the daemon's threads have more
   echo "$passed $failed" >"$logs/smoke-counts"
 ) >"$logs/smoke" 2>&1 &
 echo "the simulation under AddressSanitizer and UndefinedBehaviorSanitizer"
-doctest build-fuzz/tests/sim_tests # 60 worlds: instrumented code is slow
+# Instrumented code is slow. That the judge finds what is broken on purpose has been seen above: the
+# seeds are the same, and so is every step.
+export PGFRESH_SIM_WORLDS=40
+doctest build-fuzz/tests/sim_tests -tce='the judge finds *'
 echo "fuzzing, a smoke run of each target"
 wait
 cat "$logs/smoke"
