@@ -29,7 +29,7 @@ def pgbench(port, database, script, mode, clients, seconds, sampling):
             file.write(script)
         command = ["pgbench", "-n", "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", "-M",
                    mode, "-c", str(clients), "-j", str(min(clients, 2)),
-                   *(["-T", str(seconds)] if seconds else ["-t", "400"]),
+                   *(["-T", str(seconds)] if seconds else ["-t", str(max(1, 400 // clients))]),
                    "-f", f"{folder}/script", "--log", f"--log-prefix={folder}/log",
                    f"--sampling-rate={sampling}", database]
         try:
