@@ -91,6 +91,7 @@ class PrivatePostgres:
             "shared_buffers": "64MB",
             "wal_level": "logical",
             "autovacuum": "off",
+            "jit": "off",  # compiling costs a tenth of a second and more, in each session anew
             "log_line_prefix": "%m [%p] %u@%d ",
             "password_encryption": "scram-sha-256",
         }

@@ -79,6 +79,7 @@ def clinics(server):
             server.psql(file=healthcare / "watch.sql", database="clinic_template")
             made.append("clinic_template")
         server.create_database(name, template="clinic_template")
+        server.psql(f"ALTER DATABASE {name} SET jit = on")  # as PostgreSQL has it by default
         made.append(name)
         return name
 

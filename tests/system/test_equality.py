@@ -30,7 +30,7 @@ BATCH = 25
 UNLIKE = ["SET application_name = 'somebody else'", "SET work_mem = '1MB'",
           "SET enable_seqscan = off", "SET enable_hashagg = off", "SET enable_sort = off",
           "SET statement_timeout = '50s'", "SET client_min_messages = error",
-          "SET random_page_cost = 1", "SET lock_timeout = '40s'", "SET jit = off"]
+          "SET random_page_cost = 1", "SET lock_timeout = '40s'", "SET jit = on"]
 # What is in the key: (setting, value).
 SETTINGS = [("DateStyle", "German"), ("DateStyle", "SQL, DMY"), ("IntervalStyle", "iso_8601"),
             ("TimeZone", "Asia/Kolkata"), ("TimeZone", "America/New_York"),
