@@ -81,6 +81,33 @@ if [ "$mode" = full ]; then
   fi
 fi
 
+# await NAME: until that much of the background is done, or all of it has ended.
+await() {
+  until [ -e "$logs/background/$1" ] || [ -e "$logs/background/ended" ]; do
+    sleep 1
+  done
+}
+
+if [ "$mode" = full ]; then
+  await built
+  say "the judge, with hashes of four bits, where everything collides"
+  check "the judge, with hashes of four bits" env PGFRESH_BIN="$root/build/tests/pgfresh_weak_hash" \
+    PGFRESH_WEAK_HASH=1 JUDGE_SECONDS=8 /usr/bin/python3 -m pytest -q -p no:cacheprovider \
+    tests/system/test_judge.py -k peace
+  await built-tsan
+  say "threaded parts under ThreadSanitizer"
+  TSAN_OPTIONS="suppressions=$root/tests/tsan.supp"
+  export TSAN_OPTIONS
+  doctest build-tsan/tests/threaded_tests
+  await built-fuzz
+  say "unit tests, under AddressSanitizer and UndefinedBehaviorSanitizer"
+  doctest build-fuzz/tests/unit_tests
+else
+  await built
+  say "unit tests"
+  doctest build/tests/unit_tests
+fi
+
 say "what went on in the background"
 wait "$background"
 background=
@@ -89,21 +116,6 @@ must "the background" test -s "$logs/background/counts"
 read -r ok bad <"$logs/background/counts"
 passed=$((passed + ok))
 failed=$((failed + bad))
-
-say "unit tests"
-doctest build/tests/unit_tests
-if [ "$mode" = full ]; then
-  say "the judge, with hashes of four bits, where everything collides"
-  check "the judge, with hashes of four bits" env PGFRESH_BIN="$root/build/tests/pgfresh_weak_hash" \
-    PGFRESH_WEAK_HASH=1 JUDGE_SECONDS=8 /usr/bin/python3 -m pytest -q -p no:cacheprovider \
-    tests/system/test_judge.py -k peace
-  say "threaded parts under ThreadSanitizer"
-  TSAN_OPTIONS="suppressions=$root/tests/tsan.supp"
-  export TSAN_OPTIONS
-  doctest build-tsan/tests/unit_tests -sf='*/cache/*,*/freshness/*,*/net/*,*/app/*'
-  say "under AddressSanitizer and UndefinedBehaviorSanitizer"
-  doctest build-fuzz/tests/unit_tests
-fi
 
 say "result"
 [ "$skipped" -eq 0 ] || echo "$skipped skipped; each says why above"
