@@ -32,11 +32,18 @@ HBA = ["host all u_scram 127.0.0.1/32 scram-sha-256",
        "host all u_password 127.0.0.1/32 password",
        "host all u_reject 127.0.0.1/32 reject"]
 DATABASES = itertools.count(1)
+# They take longest, and so begin first where several files run at a time, lest one be left alone.
+FIRST = ("test_fleet.py", "test_driver_habits.py", "test_feed_trouble.py", "test_judge.py")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "seconds(n): how long this test may take")
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(FIRST)))
 
 
 # -- the watchdog -------------------------------------------------------------------------------
