@@ -194,19 +194,26 @@ def test_node_postgres_and_postgres_js(play):
     same(play, lambda url: json.loads(run(["node", f"{HERE}/node/habits.js", url])), rounds=3)
 
 
+@pytest.fixture(scope="module")
+def java_habits(tmp_path_factory):
+    """Habits as a command; its virtual machine does not optimise what is soon over."""
+    jars = glob.glob("/usr/share/java/postgresql.jar")
+    if not shutil.which("javac") or not jars:
+        pytest.skip("javac or libpostgresql-jdbc-java is missing")
+    folder = tmp_path_factory.mktemp("habits")
+    run(["javac", "-d", str(folder), f"{HERE}/Habits.java"])
+    return ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{folder}:{jars[0]}",
+            "Habits"]
+
+
 @pytest.mark.parametrize("options", ["prepareThreshold=1", "prepareThreshold=5",
                                      "prepareThreshold=0", "preferQueryMode=simple",
                                      "preferQueryMode=extendedCacheEverything",
                                      "prepareThreshold=2&autosave=always",
                                      "defaultRowFetchSize=4&binaryTransfer=false"])
-def test_jdbc(play, tmp_path, options):
-    jars = glob.glob("/usr/share/java/postgresql.jar")
-    if not shutil.which("javac") or not jars:
-        pytest.skip("javac or libpostgresql-jdbc-java is missing")
-    run(["javac", "-d", str(tmp_path), f"{HERE}/Habits.java"])
-
+def test_jdbc(play, java_habits, options):
     def script(url):
-        return run(["java", "-cp", f"{tmp_path}:{jars[0]}", "Habits",
+        return run([*java_habits,
                     f"jdbc:{url.replace('postgres@', '')}?user=postgres&sslmode=disable"
                     f"&{options}"]).splitlines()
 
