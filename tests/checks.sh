@@ -3,10 +3,20 @@ jobs=$(nproc)
 passed=0
 failed=0
 
+# busy: seconds that the processors of the whole machine have worked; servers that have left their
+# parents count as well.
+busy() {
+  awk -v ticks="$(getconf CLK_TCK)" '$1 == "cpu" { print int(($2 + $3 + $4 + $7 + $8) / ticks) }' /proc/stat
+}
+
+# say WHAT: a heading, with the time and the processors' time since the beginning.
 began=$(date +%s)
+began_busy=$(busy)
 say() {
   seconds=$(($(date +%s) - began))
-  printf '\n── %s ── %d:%02d\n' "$*" $((seconds / 60)) $((seconds % 60))
+  worked=$(($(busy) - began_busy))
+  printf '\n── %s ── %d:%02d, processors %d:%02d\n' "$*" $((seconds / 60)) $((seconds % 60)) \
+    $((worked / 60)) $((worked % 60))
 }
 
 # check NAME COMMAND…: one test, whose exit status decides.
