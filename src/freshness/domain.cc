@@ -2,6 +2,8 @@
 // the same lock: who reads a generation and then fetches finds that snapshot or a later one.
 #include "freshness/domain.h"
 
+#include <algorithm>
+
 #include <utility>
 
 #include "query/policy.h"
@@ -61,22 +63,46 @@ std::vector<Waiter> Domain::waiters() const {
   return waiters;
 }
 
+void Domain::set_server_started(uint64_t time_us) {
+  const uint64_t before = server_started_.exchange(time_us, std::memory_order_acq_rel);
+  if (before == time_us) return;
+  if (before != 0) {
+    const std::lock_guard lock(backends_mutex_);
+    other_server_seen_ = true;
+  }
+  bump_settings_epoch();
+}
+
 void Domain::add_backend(uint32_t pid) {
   const std::lock_guard lock(backends_mutex_);
-  backends_.insert(pid);
+  backends_.emplace(pid, 0);
   used_ = true;
 }
 
-void Domain::remove_backend(uint32_t pid) {
+void Domain::backend_is_of(uint32_t pid, uint64_t server) {
   const std::lock_guard lock(backends_mutex_);
-  const auto found = backends_.find(pid);
-  if (found != backends_.end()) backends_.erase(found);
+  const auto [begin, end] = backends_.equal_range(pid);
+  const auto unknown = std::find_if(begin, end, [](const auto& each) { return each.second == 0; });
+  if (unknown != end) unknown->second = server;
+}
+
+void Domain::remove_backend(uint32_t pid, uint64_t server) {
+  const std::lock_guard lock(backends_mutex_);
+  const auto [begin, end] = backends_.equal_range(pid);
+  const auto found =
+      std::find_if(begin, end, [server](const auto& each) { return each.second == server; });
+  if (found != end) backends_.erase(found);
   used_ = true;
 }
 
 std::vector<uint32_t> Domain::backends() const {
+  const uint64_t here = server_started();
   const std::lock_guard lock(backends_mutex_);
-  return {backends_.begin(), backends_.end()};
+  std::vector<uint32_t> pids;
+  for (const auto& [pid, server] : backends_) {
+    if (server == here || (server == 0 && !other_server_seen_)) pids.push_back(pid);
+  }
+  return pids;
 }
 
 bool Domain::take_used() {

@@ -116,11 +116,7 @@ class Domain {
   [[nodiscard]] uint64_t server_started() const {
     return server_started_.load(std::memory_order_acquire);
   }
-  void set_server_started(uint64_t time_us) {
-    if (server_started_.exchange(time_us, std::memory_order_acq_rel) != time_us) {
-      bump_settings_epoch();
-    }
-  }
+  void set_server_started(uint64_t time_us);
 
   // Rules 15 and 16: a transaction may be begun in a session that carries only while the carry
   // lease holds: others follow this proxy then, and will act if it dies. Which server that is true
@@ -154,9 +150,13 @@ class Domain {
   [[nodiscard]] int64_t carriers() const { return carriers_.load(std::memory_order_seq_cst); }
   void set_carrying_wanted(bool wanted) { carrying_wanted_.store(wanted); }
 
-  // PostgreSQL's processes behind this proxy's sessions, for the look at who may be writing.
+  // PostgreSQL's processes behind this proxy's sessions, for the look at who may be writing. Which
+  // PostgreSQL each is of is told when the session knows; 0: it does not.
   void add_backend(uint32_t pid);
-  void remove_backend(uint32_t pid);
+  void backend_is_of(uint32_t pid, uint64_t server);
+  void remove_backend(uint32_t pid, uint64_t server);
+  // Those of the PostgreSQL that the feed listens to. Where there has been another one a session
+  // that does not know may be there: its process number says nothing about a process here.
   [[nodiscard]] std::vector<uint32_t> backends() const;
   [[nodiscard]] bool has_backends() const;
   // Whether there has been one since the last call, too.
@@ -200,8 +200,9 @@ class Domain {
   mutable std::mutex catalog_mutex_;
   std::shared_ptr<const query::Catalog> catalog_;
   mutable std::mutex backends_mutex_;
-  // A process number may come again while its old session is still being seen off.
-  std::unordered_multiset<uint32_t> backends_;
+  // Process number and server. A number may come again while its old session is being seen off.
+  std::unordered_multimap<uint32_t, uint64_t> backends_;
+  bool other_server_seen_ = false;
   bool used_ = false;
   std::shared_ptr<const query::PolicyBook> policies_;
 };

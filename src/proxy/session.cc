@@ -375,7 +375,7 @@ void Session::release_server() {
   const bool unheard = carrying_ && transaction_.outcome_unheard();
   Transaction::Ended ended = transaction_.take_ended();
   if (domain_ != nullptr) {
-    domain_->remove_backend(server_->key.pid);
+    domain_->remove_backend(server_->key.pid, backend_of_);
     if (unheard) domain_->settler().unheard();
     if (ended.ddl) ended.writes.events.add({});  // everything, should it be committed
     if (!ended.writes.empty()) domain_->settler().lost(server_->key.pid, std::move(ended.writes));

@@ -393,6 +393,8 @@ class Session {
   wire::StartupMessage startup_;
   wire::BackendKey cancel_key_;
   freshness::Domain* domain_ = nullptr;  // null: this session is not cached
+  uint64_t backend_of_ =
+      0;  // which PostgreSQL server_ is, as Domain::server_started(); 0: not asked
 
   Transaction transaction_;
   ScopeTracker scope_;

@@ -119,6 +119,10 @@ void Session::take_probe_reply(const wire::Frame& frame) {
       settle(transaction_.ready(wire::read_ready(frame.body()).value_or('I'), sequence));
       if (probe_answer_ && probe_answer_->unmarked) unmarked_ = true;
       if (probe_answer_) statement_timeout_ms_ = probe_answer_->statement_timeout_ms;
+      if (probe_answer_ && backend_of_ == 0) {
+        backend_of_ = probe_answer_->server_started;
+        domain_->backend_is_of(server_->key.pid, backend_of_);
+      }
       // Another PostgreSQL's sessions are neither served nor believed.
       if (probe_answer_ && probe_answer_->server_started != domain_->server_started()) {
         probe_answer_->opaque = true;

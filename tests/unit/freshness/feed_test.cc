@@ -283,7 +283,7 @@ TEST_CASE("a feed does not rest while somebody is here, or something is to be se
   play.start();
   play.domain.add_backend(7);
   CHECK_FALSE(play.feed->rest());
-  play.domain.remove_backend(7);
+  play.domain.remove_backend(7, 0);
 
   play.fences_held = true;
   play.open({5});
@@ -354,12 +354,34 @@ TEST_CASE("who was here between two looks was here") {
   CHECK_FALSE(play.domain.take_used());
   play.domain.add_backend(7);
   play.domain.add_backend(7);  // the number came again
-  play.domain.remove_backend(7);
+  play.domain.remove_backend(7, 0);
   CHECK(play.domain.has_backends());
-  play.domain.remove_backend(7);
+  play.domain.remove_backend(7, 0);
   CHECK_FALSE(play.domain.has_backends());
   CHECK(play.domain.take_used());
   CHECK_FALSE(play.domain.take_used());
+}
+
+TEST_CASE("a process number is one of ours on its own server only") {
+  Domain domain{"d", 16, uint64_t{1} << 63};
+  domain.set_server_started(100);
+  domain.add_backend(7);  // it has not been asked where it is
+  domain.add_backend(8);
+  domain.backend_is_of(8, 100);
+  CHECK(domain.backends().size() == 2);
+  domain.set_server_started(200);
+  CHECK(domain.backends().empty());
+  CHECK(domain.has_backends());
+  domain.add_backend(8);  // the same number, on the other server
+  CHECK(domain.backends().empty());
+  domain.backend_is_of(8, 200);
+  CHECK(domain.backends() == std::vector<uint32_t>{8});
+  domain.remove_backend(8, 100);
+  CHECK(domain.backends() == std::vector<uint32_t>{8});
+  domain.remove_backend(8, 200);
+  CHECK(domain.backends().empty());
+  domain.remove_backend(7, 0);
+  CHECK_FALSE(domain.has_backends());
 }
 
 TEST_CASE("what is left to a feed at rest wakes it") {
