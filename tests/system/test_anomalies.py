@@ -203,7 +203,7 @@ def changed_table(play, name, text):
         return play.metrics().hits > before
 
     try:
-        wait_until(asked, "a hit", 3)
+        wait_until(asked, "a hit", 10)
         return reader, sql.format(text), True
     except AssertionError:
         return reader, sql.format(text), False
