@@ -3,7 +3,6 @@
 #include "freshness/domain.h"
 
 #include <algorithm>
-
 #include <utility>
 
 #include "query/policy.h"

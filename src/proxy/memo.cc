@@ -98,7 +98,7 @@ MemoRef Memo::find_or_analyze_as_is(std::string_view text, uint32_t text_bytes_m
   }
   counters_.add(Counter::kMemoMisses);
   const bool taken = place.text != nullptr;
-  auto made = std::make_shared<MemoText>(analyze(text, text_bytes_max), hash);
+  auto made = std::make_shared<MemoText>(analyze(text, text_bytes_max));
   if (taken || text.size() > text_bytes_max) return made;
   make_room(entries_max);
   if (4 * (count_ + 1) > 3 * texts_.size()) grow();

@@ -42,14 +42,12 @@ struct Resolution {
 
 class MemoText {
  public:
-  MemoText(std::shared_ptr<const query::Statement> statement, uint64_t hash)
+  explicit MemoText(std::shared_ptr<const query::Statement> statement)
       : statement_(std::move(statement)),
-        hash_(hash),
         speaks_of_inband_(query::contains_word(statement_->text, "pgfresh.inband")),
         reads_statements_(query::contains_word(statement_->text, "pg_prepared_statement")) {}
 
   [[nodiscard]] const query::Statement& statement() const { return *statement_; }
-  [[nodiscard]] uint64_t hash() const { return hash_; }
   // For QueryStats::of().
   [[nodiscard]] QueryStatRef& stat() { return stat_; }
   // It may switch the in-band notices off.
@@ -66,7 +64,6 @@ class MemoText {
   static void take_scope(Resolution& resolution, const Scope& scope);
 
   std::shared_ptr<const query::Statement> statement_;
-  uint64_t hash_;
   bool speaks_of_inband_;
   bool reads_statements_;
   std::vector<Resolution> resolutions_;  // a few scopes; replaced in turn

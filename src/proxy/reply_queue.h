@@ -45,11 +45,13 @@ enum class Purpose : uint8_t {
   kInband,  // setting pgfresh.inband: nothing is shown
 };
 
-// One line of the processor's cache.
 struct ReplyItem {
   uint64_t sequence = 0;
   Asked asked = Asked::kQuery;
   Purpose purpose = Purpose::kClient;
+  // kQuery, kExecute: it may make a table, see query::Statement.
+  bool makes_table = false;
+  bool is_call = false;  // kQuery: a FunctionCall, which leaves the unnamed statement as it is
   // kParse: the statement it defines. kDescribe: the one whose shape the client is being shown.
   std::shared_ptr<PreparedStatement> prepared = nullptr;
   // kQuery, kParse, kClose: what stood under the name before, in the session and, by its id, at
@@ -57,9 +59,6 @@ struct ReplyItem {
   std::shared_ptr<PreparedStatement> before = nullptr;
   uint64_t held_before = 0;
   std::unique_ptr<std::string> closes = nullptr;  // kClose: this statement; null: a portal
-  // kQuery, kExecute: it may make a table, see query::Statement.
-  bool makes_table = false;
-  bool is_call = false;  // kQuery: a FunctionCall, which leaves the unnamed statement as it is
 
   // It defines or ends the statement of this name.
   [[nodiscard]] bool concerns(std::string_view statement) const {
@@ -81,6 +80,8 @@ struct ReplyItem {
     return false;
   }
 };
+
+static_assert(sizeof(ReplyItem) <= 64, "one line of the processor's cache");
 
 class ReplyQueue {
  public:
@@ -136,8 +137,13 @@ class ReplyQueue {
       if (asked != Asked::kSync) return sequence;
       skipping_ = false;
     }
-    items_.push_back({sequence, asked, purpose, std::move(prepared), std::move(before), held_before,
-                      std::move(closes)});
+    items_.push_back({.sequence = sequence,
+                      .asked = asked,
+                      .purpose = purpose,
+                      .prepared = std::move(prepared),
+                      .before = std::move(before),
+                      .held_before = held_before,
+                      .closes = std::move(closes)});
     return sequence;
   }
 

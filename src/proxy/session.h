@@ -393,8 +393,8 @@ class Session {
   wire::StartupMessage startup_;
   wire::BackendKey cancel_key_;
   freshness::Domain* domain_ = nullptr;  // null: this session is not cached
-  uint64_t backend_of_ =
-      0;  // which PostgreSQL server_ is, as Domain::server_started(); 0: not asked
+  // Which PostgreSQL server_ leads to, as Domain::server_started(); 0: it has not been asked.
+  uint64_t backend_of_ = 0;
 
   Transaction transaction_;
   ScopeTracker scope_;

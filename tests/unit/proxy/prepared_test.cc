@@ -8,7 +8,7 @@ namespace pgfresh::proxy {
 namespace {
 
 MemoRef text(const std::string& sql) {
-  return std::make_shared<MemoText>(query::analyze(sql, 16 * 1024), 1);
+  return std::make_shared<MemoText>(query::analyze(sql, 16 * 1024));
 }
 
 TEST_CASE("prepared: named and unnamed statements") {
