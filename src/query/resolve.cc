@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/limits.h"
+#include "query/meaning.h"
 #include "query/policy.h"
 #include "query/reviewed.h"
 #include "query/shape.h"
@@ -16,8 +17,6 @@
 namespace pgfresh::query {
 namespace {
 
-// Columns defined by columns defined by columns …
-constexpr size_t kFollowedMax = 16;
 // Views upon views: far beyond what anyone declares, small enough for the stack.
 constexpr int kViewDepthMax = 64;
 
@@ -61,6 +60,7 @@ class Resolver {
         place_(place),
         seen_(seen),
         verdict_(verdict),
+        meaning_(shape, catalog, paths.text),
         keys_(shape, catalog, paths.text) {}
 
   void run_policies(const Relation& relation) { judge_policies(relation); }
@@ -98,17 +98,6 @@ class Resolver {
     raise_to(catalog_.writes_may_change_session() ? Effect::kChangesSession : Effect::kWritesRows);
   }
 
-  const Relation* find(const Name& table) const {
-    return table.schema.empty() ? catalog_.find_relation(search_path_, table.name)
-                                : catalog_.find_relation(table.schema, table.name);
-  }
-  const Catalog::Type* find_type(const Name& name) const {
-    return catalog_.find_type(search_path_, name.schema, name.name);
-  }
-  Catalog::NamedSafety find_function(const Name& name) const {
-    return catalog_.function_safety(search_path_, name.schema, name.name);
-  }
-
   [[nodiscard]] bool is_in_several(std::string_view name) const;
   void judge_table(const Name& table);
   // `name`: as the statement itself names it; null: read by a view or a function.
@@ -130,13 +119,6 @@ class Resolver {
   void judge_field(const FieldUse& field);
   void judge_projection();
 
-  [[nodiscard]] bool gives_no_string(const CastUse& cast) const;
-  [[nodiscard]] bool is_date_time_column(const std::string& column) const;
-  [[nodiscard]] bool is_timeless_column(const std::string& column) const;
-  [[nodiscard]] bool has_geography() const;
-  [[nodiscard]] bool is_column(const FieldUse& field) const;
-  [[nodiscard]] bool is_of_row(const FieldUse& field) const;
-
   const SelectShape& shape_;
   const Catalog& catalog_;
   const Names& search_path_;
@@ -144,12 +126,12 @@ class Resolver {
   const Place place_;
   Seen& seen_;
   Verdict& verdict_;
+  const Meaning meaning_;
   KeyFinder keys_;
   Projection projection_ = Projection::kNone;
-  mutable std::vector<std::string> followed_;  // defined columns being looked into
-  std::vector<Oid> views_;                     // judged so far
-  int depth_ = 0;                              // of views around
-  std::string object_;                         // what the next reason is about
+  std::vector<Oid> views_;  // judged so far
+  int depth_ = 0;           // of views around
+  std::string object_;      // what the next reason is about
 };
 
 // Which one a function means depends on its owner's rights to the schemas of the function's path.
@@ -161,7 +143,7 @@ bool Resolver::is_in_several(std::string_view name) const {
 
 void Resolver::judge_table(const Name& table) {
   if (table.schema.starts_with("pg_temp")) return refuse(Reason::kUnlogged);
-  const Relation* relation = find(table);
+  const Relation* relation = meaning_.find_relation(table);
   if (place_ == Place::kFunction && table.schema.empty() && is_in_several(table.name)) {
     refuse(Reason::kUnknownTable);
   }
@@ -343,7 +325,7 @@ bool Resolver::judge_body(const FunctionUse& use) {
 }
 
 void Resolver::judge_function(const FunctionUse& use) {
-  const Catalog::NamedSafety found = find_function(use.name);
+  const Catalog::NamedSafety found = meaning_.find_function(use.name);
   if (found.found) {
     if (place_ != Place::kQuery && (told_by_key(use) || judge_body(use))) return;
     if (reads_clock(use.name.name, use.argument_count)) refuse(Reason::kTimeFunction);
@@ -351,13 +333,13 @@ void Resolver::judge_function(const FunctionUse& use) {
     return apply(found.safety, use.in_from);
   }
   // date(x) and the like are casts; judge_cast says the rest.
-  if (use.argument_count == 1 && find_type(use.name) != nullptr) return;
+  if (use.argument_count == 1 && meaning_.find_type(use.name) != nullptr) return;
   refuse(Reason::kUnknownFunction);
   raise_to(Effect::kChangesSession);
 }
 
 void Resolver::judge_operator(const Name& name) {
-  const Catalog::NamedSafety found = catalog_.operator_safety(search_path_, name.schema, name.name);
+  const Catalog::NamedSafety found = meaning_.find_operator(name);
   projection_ = std::max(projection_, found.projection);
   if (found.found && found.safety == Safety::kSafe) return;
   apply_to_operator(found.found ? found.safety : Safety::kEffects);
@@ -370,7 +352,7 @@ void Resolver::apply_to_operator(Safety safety) {
 }
 
 void Resolver::judge_cast(const CastUse& cast) {
-  const Catalog::Type* type = find_type(cast.type);
+  const Catalog::Type* type = meaning_.find_type(cast.type);
   if (type == nullptr) {
     if (!cast.by_call) refuse(Reason::kUnsafeType);
     return;
@@ -381,122 +363,18 @@ void Resolver::judge_cast(const CastUse& cast) {
     if (!is_system_schema(type->schema)) raise_as_suspected();
   }
   // What a function is given may be any string.
-  const bool open = place_ == Place::kFunction || !gives_no_string(cast);
+  const bool open = place_ == Place::kFunction || !meaning_.gives_no_string(cast);
   if (type->date_time && open) refuse(Reason::kTimeLiteral);
 }
 
-bool Resolver::gives_no_string(const CastUse& cast) const {
-  if (!cast.possible) return false;
-  const auto no_text = [](const Catalog::NamedSafety& found) {
-    return found.found && !found.text_result;
-  };
-  // An extension's min, as citext has one, is for its own types.
-  const auto gives_what_it_takes = [this](const Name& name) {
-    const Catalog::NamedSafety found = find_function(name);
-    return found.found && !found.by_user;
-  };
-  return std::all_of(cast.columns.begin(), cast.columns.end(),
-                     [this](const std::string& name) { return is_date_time_column(name); }) &&
-         std::all_of(cast.functions.begin(), cast.functions.end(),
-                     [&](const Name& name) { return no_text(find_function(name)); }) &&
-         std::all_of(cast.by_argument.begin(), cast.by_argument.end(), gives_what_it_takes) &&
-         std::all_of(
-             cast.operators.begin(), cast.operators.end(),
-             [&](const Name& name) {
-               return no_text(catalog_.operator_safety(search_path_, name.schema, name.name));
-             }) &&
-         std::all_of(cast.types.begin(), cast.types.end(), [this](const Name& name) {
-           const Catalog::Type* type = find_type(name);
-           return type != nullptr && type->date_time;
-         });
-}
-
-// Which table a column belongs to is not worked out: every table read that has a column of that
-// name must have it as a date/time, and whatever the statement makes of that name must be no
-// string either. A name that is being looked into says nothing new about itself.
-bool Resolver::is_date_time_column(const std::string& column) const {
-  if (shape_.function_in_from) return false;
-  bool seen = false;
-  const auto defined = shape_.defined.find(column);
-  if (defined != shape_.defined.end()) {
-    if (defined->second.opaque || followed_.size() > kFollowedMax) return false;
-    if (std::find(followed_.begin(), followed_.end(), column) != followed_.end()) return true;
-    followed_.push_back(column);
-    const std::vector<CastUse>& parts = defined->second.made_of;
-    const bool fits = std::all_of(parts.begin(), parts.end(),
-                                  [this](const CastUse& part) { return gives_no_string(part); });
-    followed_.pop_back();
-    if (!fits) return false;
-    seen = true;
-  }
-  for (const Name& table : shape_.tables) {
-    const Relation* relation = find(table);
-    if (relation == nullptr) return false;
-    const Attribute* attribute = find_attribute(*relation, column);
-    if (attribute == nullptr) continue;
-    const Catalog::Type* type = catalog_.type(attribute->type);
-    if (type == nullptr || !type->date_time) return false;
-    seen = true;
-  }
-  return seen;
-}
-
-// As above: no table may have it as a time of day, and the statement may not make it.
-bool Resolver::is_timeless_column(const std::string& column) const {
-  if (shape_.function_in_from || shape_.defined.contains(column)) return false;
-  bool seen = false;
-  for (const Name& table : shape_.tables) {
-    const Relation* relation = find(table);
-    if (relation == nullptr) return false;
-    const Attribute* attribute = find_attribute(*relation, column);
-    if (attribute == nullptr) continue;
-    const Catalog::Type* type = catalog_.type(attribute->type);
-    if (type == nullptr || type->time_of_day) return false;
-    seen = true;
-  }
-  return seen;
-}
-
 void Resolver::judge_zone(const ZoneUse& zone) {
-  const bool timeless =
-      zone.possible &&
-      std::all_of(zone.columns.begin(), zone.columns.end(),
-                  [this](const std::string& name) { return is_timeless_column(name); }) &&
-      std::all_of(zone.functions.begin(), zone.functions.end(),
-                  [this](const Name& name) {
-                    const Catalog::NamedSafety found = find_function(name);
-                    return found.found && !found.time_result;
-                  }) &&
-      std::all_of(zone.types.begin(), zone.types.end(), [this](const Name& name) {
-        const Catalog::Type* type = find_type(name);
-        return type != nullptr && !type->time_of_day;
-      });
-  if (!timeless) refuse(Reason::kTimeFunction);
-}
-
-bool Resolver::has_geography() const {
-  const auto is_geographic = [](const Catalog::Type* type) {
-    return type == nullptr || type->geographic;
-  };
-  return std::any_of(shape_.casts.begin(), shape_.casts.end(),
-                     [&](const CastUse& cast) {
-                       const Catalog::Type* type = find_type(cast.type);
-                       return type != nullptr && type->geographic;
-                     }) ||
-         std::any_of(shape_.tables.begin(), shape_.tables.end(), [&](const Name& table) {
-           const Relation* relation = find(table);
-           return relation == nullptr ||
-                  std::any_of(relation->attributes.begin(), relation->attributes.end(),
-                              [&](const Attribute& attribute) {
-                                return is_geographic(catalog_.type(attribute.type));
-                              });
-         });
+  if (!meaning_.gives_no_time_of_day(zone)) refuse(Reason::kTimeFunction);
 }
 
 // Projections and ellipsoids come from a table like any other.
 void Resolver::judge_projection() {
   if (projection_ == Projection::kNone) return;
-  if (projection_ == Projection::kGeography && !has_geography()) return;
+  if (projection_ == Projection::kGeography && !meaning_.has_geography()) return;
   for (const Oid table : catalog_.projection_tables()) {
     if (const Relation* relation = catalog_.relation(table)) {
       judge_relation(*relation, nullptr);
@@ -504,31 +382,11 @@ void Resolver::judge_projection() {
   }
 }
 
-bool Resolver::is_column(const FieldUse& field) const {
-  bool seen = false;
-  for (const RangeName& range : shape_.ranges) {
-    if (range.name != field.qualifier) continue;
-    if (!range.is_table) return false;
-    const Relation* relation = find(range.table);
-    if (relation == nullptr || find_attribute(*relation, field.name) == nullptr) return false;
-    seen = true;
-  }
-  return seen;
-}
-
-// What stands in front of the dot can be nothing but a row.
-bool Resolver::is_of_row(const FieldUse& field) const {
-  return !field.qualifier.empty() &&
-         std::none_of(shape_.ranges.begin(), shape_.ranges.end(), [&](const RangeName& range) {
-           return range.is_function && range.name == field.qualifier;
-         });
-}
-
 // t.f where t has no column f calls f(t), and so does (…).f. PostgreSQL does not ask for a row
 // there: ('a'::text).f calls f(text), and (made).age is age(made).
 void Resolver::judge_field(const FieldUse& field) {
-  if (is_column(field)) return;
-  const bool of_row = is_of_row(field);
+  if (meaning_.is_column(field)) return;
+  const bool of_row = meaning_.is_of_row(field);
   // Of (…).f the collector has noted the cast, with what it is applied to.
   if (!of_row && !field.qualifier.empty()) {
     CastUse cast;
@@ -537,7 +395,7 @@ void Resolver::judge_field(const FieldUse& field) {
     cast.possible = false;
     judge_cast(cast);
   }
-  const Catalog::NamedSafety found = find_function({{}, field.name});
+  const Catalog::NamedSafety found = meaning_.find_function({{}, field.name});
   if (!found.found || (of_row && !found.takes_row)) return;
   projection_ = std::max(projection_, found.projection);
   if (reads_clock(field.name, 1)) refuse(Reason::kTimeFunction);
