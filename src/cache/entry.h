@@ -2,7 +2,7 @@
 // the stamp they are judged by. Immutable but for its statistics and its places in the store.
 //
 // All of it lies in one piece of shared memory, in this order:
-//   [Entry][stamp: SlotToken…][places: RingLink…][key][body]
+//   [Entry][stamp: SlotToken…][links: RingLink…][key][body]
 // so that a fill is one allocation, an eviction frees one, and a stream that cannot send the body
 // at once keeps the whole by one reference.
 #pragma once
@@ -53,7 +53,8 @@ class EntryRef {
   SharedBytes bytes_;
 };
 
-// One pair's place in the store's ring of its slot (slot_rings.h); under the shard's lock.
+// One pair's place in the store's ring of its slot (slot_rings.h); under the shard's lock. The
+// first pair has none where it is the schema's: every entry of its database would stand there.
 struct RingLink {
   RingLink* older = nullptr;  // circular
   RingLink* younger = nullptr;
@@ -105,14 +106,16 @@ class Entry {
   // What the entry is charged for: its memory, malloc's share of it, and its places in the tables.
   [[nodiscard]] size_t charge() const;
 
-  // Constant; see EntryDraft. In front what finds an entry.
+  // Constant; see EntryDraft. In front what finds an entry, and what passes over it.
   const Hash128 hash;
+  const int64_t expires_ns;
 
  private:
   mutable Place place_;
   const uint32_t key_bytes_;
   const uint32_t body_bytes_;
   const uint32_t pairs_;
+  const uint32_t links_;
 
  public:
   const uint32_t description_bytes;
@@ -120,7 +123,6 @@ class Entry {
   const uint64_t shape;
   const uint64_t query_id;
   const int64_t stored_ns;
-  const int64_t expires_ns;
   const int64_t upstream_ns;
 
   // Any thread.
@@ -132,11 +134,11 @@ class Entry {
   explicit Entry(const EntryDraft& draft);
   [[nodiscard]] std::span<RingLink> links() const {
     return {reinterpret_cast<RingLink*>(const_cast<freshness::SlotToken*>(stamp().data() + pairs_)),
-            pairs_};
+            links_};
   }
   [[nodiscard]] const char* key_begin() const {
-    return reinterpret_cast<const char*>(this + 1) +
-           pairs_ * (sizeof(freshness::SlotToken) + sizeof(RingLink));
+    return reinterpret_cast<const char*>(this + 1) + pairs_ * sizeof(freshness::SlotToken) +
+           links_ * sizeof(RingLink);
   }
 };
 

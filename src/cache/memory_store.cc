@@ -1,8 +1,11 @@
 // One shard: an index from hash to entries, two queues of entries (S3-FIFO), and the rings of the
-// slots that their stamps name. An entry is in the index, in one queue and in as many rings as its
-// stamp has pairs, or it is in none of them: link_in() and take_out() are the only places that
-// change any of these. All links lie in the entries themselves; an entry that is linked in has one
+// slots that their stamps name. An entry is in the index, in one queue and in as many rings as it
+// has links, or it is in none of them: link_in() and take_out() are the only places that change any
+// of these. All links lie in the entries themselves; an entry that is linked in has one
 // reference that nobody else holds, given up there and taken back by the graveyard.
+//
+// A miss costs what it touches: where there are many entries, each look into one of them is a wait
+// for memory. So an expired entry is passed over, and replaced, by its hash alone.
 //
 // Not done: expiry by time. An entry that nobody asks for falls out of its queue by itself.
 #include "cache/memory_store.h"
@@ -99,10 +102,24 @@ struct MemoryStore::Shard {
     return index[hash.low & (index.size() - 1)];
   }
 
+  // The first with this hash, or the next one behind `after`.
+  [[nodiscard]] const Entry* find_hash(const Hash128& hash, const Entry* after = nullptr) {
+    const Entry* entry = after != nullptr ? after->place_.next : bucket_of(hash);
+    while (entry != nullptr && entry->hash != hash) entry = entry->place_.next;
+    return entry;
+  }
+
   [[nodiscard]] const Entry* find(const Hash128& hash, std::string_view key) {
-    const Entry* entry = bucket_of(hash);
-    while (entry != nullptr && (entry->hash != hash || entry->key() != key)) {
-      entry = entry->place_.next;
+    const Entry* entry = find_hash(hash);
+    while (entry != nullptr && entry->key() != key) entry = find_hash(hash, entry);
+    return entry;
+  }
+
+  [[nodiscard]] const Entry* find_unexpired(const Hash128& hash, std::string_view key,
+                                            int64_t now_ns) {
+    const Entry* entry = find_hash(hash);
+    while (entry != nullptr && (entry->expires_ns <= now_ns || entry->key() != key)) {
+      entry = find_hash(hash, entry);
     }
     return entry;
   }
@@ -116,17 +133,21 @@ struct MemoryStore::Shard {
 
   void insert(EntryRef owned, Graveyard& graveyard) {
     const Entry& entry = *owned;
+    bool replaces = false;
     bool to_main = false;
-    uint8_t marks = 0;
-    if (const Entry* old = find(entry.hash, entry.key())) {
-      to_main = old->place_.in_main;
-      marks = old->place_.marks;
-      take_out(*old, graveyard);
-    } else if (uint64_t& ghost = ghost_of(entry.hash); ghost == ghost_name(entry.hash)) {
+    const Entry* old = find_hash(entry.hash);
+    while (old != nullptr) {
+      const Entry& each = *std::exchange(old, find_hash(entry.hash, old));
+      if (each.expires_ns > entry.stored_ns && each.key() != entry.key()) continue;
+      replaces = true;
+      to_main = each.place_.in_main;
+      entry.place_.marks = each.place_.marks;
+      take_out(each, graveyard);
+    }
+    if (uint64_t& ghost = ghost_of(entry.hash); !replaces && ghost == ghost_name(entry.hash)) {
       ghost = 0;
       to_main = true;
     }
-    entry.place_.marks = marks;
     link_in(std::move(owned), to_main ? main : small);
     ++stats.insertions;
     make_room(graveyard);
@@ -201,6 +222,20 @@ struct MemoryStore::Shard {
     ++stats.removals;
   }
 
+  // No ring leads to the entries of a database: those are its whose table is.
+  void remove_oldest_of(const TokenTable* table, const Freed& freed, Graveyard& graveyard) {
+    int looked_at = 0;
+    for (const Queue* queue : {&main, &small}) {
+      const Entry* entry = queue->tail;
+      for (; entry != nullptr && looked_at < kRemovedPerShardMax; ++looked_at) {
+        const Entry& each = *std::exchange(entry, entry->place_.younger);
+        if (each.table != table) continue;
+        if (freed) freed(each);
+        remove(each, graveyard);
+      }
+    }
+  }
+
   void make_room(Graveyard& graveyard) {
     while (bytes() > bytes_max) {
       const bool from_small = small.bytes > bytes_max / kSmallShare || main.tail == nullptr;
@@ -231,10 +266,10 @@ MemoryStore::Shard& MemoryStore::shard_of(const Hash128& hash) {
   return *shards_[hash.high & (shards_.size() - 1)];
 }
 
-EntryRef MemoryStore::find(const Key& key) {
+EntryRef MemoryStore::find(const Key& key, int64_t now_ns) {
   Shard& shard = shard_of(key.hash);
   const std::lock_guard lock(shard.mutex);
-  const Entry* entry = shard.find(key.hash, key.bytes);
+  const Entry* entry = shard.find_unexpired(key.hash, key.bytes, now_ns);
   if (entry == nullptr) return nullptr;
   if (entry->place_.marks < kMarksMax) ++entry->place_.marks;
   return EntryRef(SharedBytes::share(entry));
@@ -264,6 +299,14 @@ void MemoryStore::remove(const Entry& entry) {
 }
 
 void MemoryStore::remove_slot(const TokenTable* table, uint32_t slot, const Freed& freed) {
+  if (slot == freshness::kSchemaSlot) {
+    for (const auto& shard : shards_) {
+      Graveyard graveyard;
+      const std::lock_guard lock(shard->mutex);
+      shard->remove_oldest_of(table, freed, graveyard);
+    }
+    return;
+  }
   const SlotName name{table, slot};
   for (const auto& shard : shards_) {
     if (shard->hint(name).load(std::memory_order_relaxed) == 0) continue;

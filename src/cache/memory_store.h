@@ -37,16 +37,18 @@ class MemoryStore {
   MemoryStore(const MemoryStore&) = delete;
   MemoryStore& operator=(const MemoryStore&) = delete;
 
-  // The entry with exactly this key, whatever its age: the caller judges. Null when there is none.
-  [[nodiscard]] EntryRef find(const Key& key);
-  // The same, for people: it does not count as a use.
+  // The entry with exactly this key, unless it has expired by `now_ns` (the loop's clock); whether
+  // it is fresh and young enough, the caller judges. Null when there is none.
+  [[nodiscard]] EntryRef find(const Key& key, int64_t now_ns);
+  // The same whatever its age, for people: it does not count as a use.
   [[nodiscard]] EntryRef peek(const Key& key);
   // Replaces an entry of the same key. False when it alone is larger than a shard's share.
   bool insert(EntryRef entry);
-  // Removes `entry` if it is still the one stored (found stale or expired by a reader).
+  // Removes `entry` if it is still the one stored (found stale by a reader).
   void remove(const Entry& entry);
   // Rule 9: frees the entries whose stamp has this slot of this domain; a bounded number, for
-  // correctness never waits. `freed` is told of each, under a shard's lock.
+  // correctness never waits. `freed` is told of each, under a shard's lock. For kSchemaSlot: some
+  // of the domain's oldest.
   using Freed = std::function<void(const Entry&)>;
   void remove_slot(const freshness::TokenTable* table, uint32_t slot, const Freed& freed = {});
   // Removes every entry that `named` names; their number. For people: it looks at all entries.

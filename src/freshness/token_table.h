@@ -30,6 +30,7 @@ inline constexpr uint64_t kBaseBit = uint64_t{1} << 63;
 [[nodiscard]] uint64_t whole_tag(Oid root);
 [[nodiscard]] uint64_t key_tag(Oid root, int16_t column, std::string_view canonical_value);
 [[nodiscard]] constexpr uint64_t schema_tag() { return 0; }
+inline constexpr uint32_t kSchemaSlot = 0;  // schema_tag()'s, in every table
 
 // Tokens are written by the feed's thread alone; open counts by any thread; both are read by all.
 class TokenTable {
@@ -41,11 +42,11 @@ class TokenTable {
   TokenTable(const TokenTable&) = delete;
   TokenTable& operator=(const TokenTable&) = delete;
 
-  // Slot 0 is schema_tag()'s alone: its token changes with a DDL event or a new base, and never
-  // because of a write, or the catalog would have to be read again after each of these.
+  // kSchemaSlot is schema_tag()'s alone: its token changes with a DDL event or a new base, and
+  // never because of a write, or the catalog would have to be read again after each of these.
   [[nodiscard]] uint32_t slot_of(uint64_t tag) const {
     const auto slot = static_cast<uint32_t>(tag >> (64 - slot_bits_));
-    return slot != 0 || tag == schema_tag() ? slot : 1;
+    return slot != kSchemaSlot || tag == schema_tag() ? slot : 1;
   }
 
   // The slot's token: what the events since the base have made of it, or the base.

@@ -295,21 +295,22 @@ class Session {
 
   // session_cache.cc
   [[nodiscard]] Answer ask_cache(const Question& question);
-  [[nodiscard]] Reason standing_reason(const query::Statement& statement) const;
+  [[nodiscard]] Reason standing_reason(const query::Statement& statement, int64_t now_ns) const;
   [[nodiscard]] const Resolution* resolve(MemoText& text);
   [[nodiscard]] query::Effect effect_of(MemoText& text);
   [[nodiscard]] cache::Key make_key(const Question& question, const Resolution& resolution);
   [[nodiscard]] Answer look_up(const Question& question, const Scope& scope,
-                               const Resolution& resolution);
+                               const Resolution& resolution, int64_t asked_ns);
   [[nodiscard]] Answer start_fetch(const Question& question, const Scope& scope,
-                                   const Resolution& resolution, const cache::Key& key);
+                                   const Resolution& resolution, const cache::Key& key,
+                                   int64_t asked_ns);
   [[nodiscard]] cache::Flights::Part join_flight(Fetch& fetch);
   [[nodiscard]] Answer wait_for_flight();
   [[nodiscard]] static bool young_enough(const cache::Entry& entry, const Scope& scope,
                                          int64_t now_ns, int64_t hint_ttl_ms);
   [[nodiscard]] Reason session_reason(const Question& question, const Scope& scope, uint64_t epoch);
   [[nodiscard]] bool caching() const;
-  void note_miss(MemoText& text);
+  void note_miss(MemoText& text, int64_t now_ns);
   void bypass(MemoText& text, Reason reason);
   void explain_bypass(MemoText& text, const query::Verdict& verdict);
   void time_answer(uint64_t sequence);

@@ -44,7 +44,7 @@ bool Session::caching() const {
 }
 
 // What stands against any look-up now, whatever the session's settings are.
-Reason Session::standing_reason(const query::Statement& statement) const {
+Reason Session::standing_reason(const query::Statement& statement, int64_t now_ns) const {
   if (worker_.settings().cache_mode != CacheMode::kOn) return Reason::kOff;
   if (domain_ == nullptr) return Reason::kTooManyDatabases;
   if (replication_) return Reason::kSessionOpaque;
@@ -52,7 +52,7 @@ Reason Session::standing_reason(const query::Statement& statement) const {
     return statement.kind == query::Kind::kSelect ? statement.reasons.front() : Reason::kNone;
   }
   if (statement.hint_off) return Reason::kHint;
-  if (!domain_->lease_valid(worker_.now_ns())) {
+  if (!domain_->lease_valid(now_ns)) {
     const Reason trouble = domain_->trouble();
     return trouble == Reason::kNone ? Reason::kNoLease : trouble;
   }
@@ -99,7 +99,8 @@ query::Effect Session::effect_of(MemoText& text) {
 
 Session::Answer Session::ask_cache(const Question& question) {
   const query::Statement& statement = question.text.statement();
-  Reason reason = standing_reason(statement);
+  const int64_t now_ns = worker_.now_ns();
+  Reason reason = standing_reason(statement, now_ns);
   if (reason == Reason::kNone && !transaction_.allows_hits()) reason = Reason::kTransaction;
   if (reason == Reason::kNone && wants_probe()) {
     send_probe();
@@ -138,7 +139,7 @@ Session::Answer Session::ask_cache(const Question& question) {
     refuse(question, reason);
     return Answer::kForward;
   }
-  const Answer answer = look_up(question, *scope, *resolution);
+  const Answer answer = look_up(question, *scope, *resolution, now_ns);
   if (answer != Answer::kWait) waited_ = false;
   return answer;
 }
@@ -176,9 +177,9 @@ cache::Key Session::make_key(const Question& question, const Resolution& resolut
 }
 
 Session::Answer Session::look_up(const Question& question, const Scope& scope,
-                                 const Resolution& resolution) {
+                                 const Resolution& resolution, int64_t asked_ns) {
   const cache::Key key = make_key(question, resolution);
-  cache::EntryRef entry = worker_.shared().store.find(key);
+  cache::EntryRef entry = worker_.shared().store.find(key, asked_ns);
   if (!entry && remote_entry_ && remote_entry_->key() == key.bytes) entry = remote_entry_;
   if (entry) {
     const query::Statement& statement = question.text.statement();
@@ -211,7 +212,7 @@ Session::Answer Session::look_up(const Question& question, const Scope& scope,
         break;
     }
   }
-  return start_fetch(question, scope, resolution, key);
+  return start_fetch(question, scope, resolution, key, asked_ns);
 }
 
 bool Session::young_enough(const cache::Entry& entry, const Scope& scope, int64_t now_ns,
@@ -223,7 +224,8 @@ bool Session::young_enough(const cache::Entry& entry, const Scope& scope, int64_
 }
 
 Session::Answer Session::start_fetch(const Question& question, const Scope& scope,
-                                     const Resolution& resolution, const cache::Key& key) {
+                                     const Resolution& resolution, const cache::Key& key,
+                                     int64_t asked_ns) {
   if (question.wanted == Wanted::kAcceptance) return Answer::kForward;
   // A description depends on schema(D) alone, the first of the slots.
   const bool of_description = question.wanted == Wanted::kDescription;
@@ -277,10 +279,10 @@ Session::Answer Session::start_fetch(const Question& question, const Scope& scop
       return Answer::kWait;
     }
   }
-  if (!of_description) note_miss(question.text);
+  if (!of_description) note_miss(question.text, asked_ns);
   if (part == cache::Flights::Part::kLead) worker_.counters().add(Counter::kFlightsLed);
   fetch_ = std::move(fetch);
-  fetch_->started_ns = worker_.now_ns();
+  fetch_->started_ns = asked_ns;
   if (question.prepared != nullptr) fetch_->shape = question.prepared->shape;
   choose_put(question, scope, *fetch_);
   return Answer::kForward;
@@ -323,10 +325,10 @@ void Session::flight_ended() {
   unblock(Block::kFlight);
 }
 
-void Session::note_miss(MemoText& text) {
+void Session::note_miss(MemoText& text, int64_t now_ns) {
   worker_.counters().add(Counter::kMisses);
   QueryStat& stat = stat_of(text);
-  stat.miss(worker_.now_ns());
+  stat.miss(now_ns);
   timed_ = text.stat();
   timed_sequence_ = 0;
   last_ = {"miss", Reason::kNone, 0, "", stat.id};

@@ -223,7 +223,8 @@ bool Session::answer_control(const wire::Frame& frame, MemoText& text, bool exte
   switch (statement.kind) {
     case query::Kind::kBegin: {
       if (!caching() || transaction_.status() != 'I' || !server_->at_rest() ||
-          !statement.deferrable_begin || standing_reason(statement) != Reason::kNone) {
+          !statement.deferrable_begin ||
+          standing_reason(statement, worker_.now_ns()) != Reason::kNone) {
         return false;
       }
       if (wants_probe()) {

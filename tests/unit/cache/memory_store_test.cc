@@ -18,7 +18,12 @@ using freshness::TokenTable;
 
 constexpr uint64_t kBase = (uint64_t{1} << 63) + 5;
 
+constexpr int64_t kNow = 500;
+constexpr int64_t kLater = 1000;
+
 Key key_of(const std::string& text) { return {text, hash128(text)}; }
+
+EntryRef find(MemoryStore& store, const Key& key) { return store.find(key, kNow); }
 
 struct Shop {
   TokenTable table{10, kBase};
@@ -28,11 +33,17 @@ struct Shop {
     return entry_under(key, hash128(key), body_bytes, slots);
   }
   [[nodiscard]] EntryRef entry_under(const std::string& key, const Hash128& hash, size_t body_bytes,
-                                     const std::vector<uint32_t>& slots = {1}) const {
+                                     const std::vector<uint32_t>& slots = {1},
+                                     int64_t expires_ns = kLater) const {
     freshness::Stamp stamp;
     for (const uint32_t slot : slots) stamp.push_back({slot, table.token(slot)});
     const std::string body(body_bytes, 'b');
-    return Entry::make({.key = {key, hash}, .stamp = stamp, .table = &table, .body = body});
+    return Entry::make({.key = {key, hash},
+                        .stamp = stamp,
+                        .table = &table,
+                        .body = body,
+                        .stored_ns = kNow,
+                        .expires_ns = expires_ns});
   }
 };
 
@@ -41,16 +52,16 @@ std::string name(const char* prefix, int i) { return prefix + std::to_string(i);
 TEST_CASE("finds what was inserted, by its whole key") {
   const Shop shop;
   MemoryStore store(1 << 20, 4);
-  CHECK(store.find(key_of("a")) == nullptr);
+  CHECK(find(store, key_of("a")) == nullptr);
   const auto a = shop.entry("a", 100);
   REQUIRE(store.insert(a));
-  CHECK(store.find(key_of("a")) == a);
+  CHECK(find(store, key_of("a")) == a);
   // Another key with the same hash is another key.
-  CHECK(store.find({"b", hash128("a")}) == nullptr);
+  CHECK(find(store, {"b", hash128("a")}) == nullptr);
   const auto b = shop.entry_under("b", hash128("a"), 100);
   REQUIRE(store.insert(b));
-  CHECK(store.find({"b", hash128("a")}) == b);
-  CHECK(store.find(key_of("a")) == a);
+  CHECK(find(store, {"b", hash128("a")}) == b);
+  CHECK(find(store, key_of("a")) == a);
   CHECK(store.stats().entries == 2);
 }
 
@@ -64,11 +75,31 @@ TEST_CASE("an entry of the same key replaces the old one; remove knows them apar
   CHECK(store.stats().entries == 1);
   CHECK(store.stats().bytes == fresh->charge());
   store.remove(*old);
-  CHECK(store.find(key_of("a")) == fresh);
+  CHECK(find(store, key_of("a")) == fresh);
   store.remove(*fresh);
-  CHECK(store.find(key_of("a")) == nullptr);
+  CHECK(find(store, key_of("a")) == nullptr);
   CHECK(store.stats().bytes == 0);
   CHECK(store.stats().removals == 1);
+}
+
+TEST_CASE("what has expired is passed over, and replaced by whoever comes with its hash") {
+  const Shop shop;
+  MemoryStore store(1 << 20, 1);
+  const Hash128 hash = hash128("a");
+  const auto expired = shop.entry_under("a", hash, 100, {1}, kNow);
+  store.insert(expired);
+  CHECK(store.find({"a", hash}, kNow - 1) == expired);
+  CHECK(store.find({"a", hash}, kNow) == nullptr);
+  CHECK(store.peek({"a", hash}) == expired);
+  const auto other = shop.entry_under("b", hash, 100);
+  store.insert(other);
+  CHECK(store.stats().entries == 1);
+  // Behind one that has expired, too, all of the same key goes.
+  store.insert(shop.entry_under("c", hash, 100, {1}, kNow));
+  const auto again = shop.entry_under("b", hash, 200);
+  store.insert(again);
+  CHECK(store.stats().entries == 1);
+  CHECK(find(store, {"b", hash}) == again);
 }
 
 TEST_CASE("an entry is one piece of memory with all its parts") {
@@ -105,11 +136,11 @@ TEST_CASE("the tables grow with what is in them, and all is found again") {
   MemoryStore store(64 << 20, 1);
   const auto slot_of = [](int i) { return static_cast<uint32_t>(2 + i % 900); };
   for (int i = 0; i < 5000; ++i) store.insert(shop.entry(name("k", i), 10, {0, slot_of(i)}));
-  for (int i = 0; i < 5000; ++i) REQUIRE(store.find(key_of(name("k", i))) != nullptr);
+  for (int i = 0; i < 5000; ++i) REQUIRE(find(store, key_of(name("k", i))) != nullptr);
   store.remove_slot(&shop.table, slot_of(17));
   for (int i = 0; i < 5000; ++i) {
     const bool freed = slot_of(i) == slot_of(17);
-    REQUIRE((store.find(key_of(name("k", i))) == nullptr) == freed);
+    REQUIRE((find(store, key_of(name("k", i))) == nullptr) == freed);
   }
   store.clear();
   CHECK(store.stats().entries == 0);
@@ -128,7 +159,7 @@ TEST_CASE("bytes stay below the bound, whatever is inserted") {
   for (int i = 0; i < 5000; ++i) {
     const auto n = static_cast<uint32_t>(i);
     store.insert(shop.entry(name("k", i), 50 + n * 7919 % 4000, {n % 1000, n % 37, 3}));
-    if (i % 3 == 0) (void)store.find(key_of(name("k", i / 2)));
+    if (i % 3 == 0) (void)find(store, key_of(name("k", i / 2)));
     CHECK(store.stats().bytes <= 256 * 1024);
   }
   CHECK(store.stats().evictions > 4000);
@@ -152,10 +183,10 @@ TEST_CASE("a scan does not push out what is in use") {
   const size_t one = shop.entry("hot0000", 1000)->charge();
   MemoryStore store(one * kRoom, 1);
   for (int i = 0; i < 100; ++i) store.insert(shop.entry(name("hot", i), 1000));
-  for (int i = 0; i < 100; ++i) REQUIRE(store.find(key_of(name("hot", i))) != nullptr);
+  for (int i = 0; i < 100; ++i) REQUIRE(find(store, key_of(name("hot", i))) != nullptr);
   for (int i = 0; i < 5000; ++i) store.insert(shop.entry(name("scan", i), 1000));
   int left = 0;
-  for (int i = 0; i < 100; ++i) left += store.find(key_of(name("hot", i))) != nullptr ? 1 : 0;
+  for (int i = 0; i < 100; ++i) left += find(store, key_of(name("hot", i))) != nullptr ? 1 : 0;
   CHECK(left >= 95);
   CHECK(store.stats().evictions > 4000);
 }
@@ -166,10 +197,10 @@ TEST_CASE("a key that was evicted a short while ago goes to the main queue") {
   const size_t one = shop.entry("key0000", 1000)->charge();
   MemoryStore store(one * 50, 1);
   for (int i = 0; i < 80; ++i) store.insert(shop.entry(name("key", i), 1000));
-  REQUIRE(store.find(key_of("key2")) == nullptr);
+  REQUIRE(find(store, key_of("key2")) == nullptr);
   store.insert(shop.entry("key2", 1000));  // missed twice
   for (int i = 100; i < 300; ++i) store.insert(shop.entry(name("key", i), 1000));
-  CHECK(store.find(key_of("key2")) != nullptr);
+  CHECK(find(store, key_of("key2")) != nullptr);
 }
 
 TEST_CASE("what is not used for long leaves the main queue in the end") {
@@ -177,12 +208,12 @@ TEST_CASE("what is not used for long leaves the main queue in the end") {
   const size_t one = shop.entry("key0000", 1000)->charge();
   MemoryStore store(one * 50, 1);
   store.insert(shop.entry("once", 1000));
-  (void)store.find(key_of("once"));
+  (void)find(store, key_of("once"));
   for (int i = 0; i < 400; ++i) {
     store.insert(shop.entry(name("key", i), 1000));
-    (void)store.find(key_of(name("key", i)));
+    (void)find(store, key_of(name("key", i)));
   }
-  CHECK(store.find(key_of("once")) == nullptr);
+  CHECK(find(store, key_of("once")) == nullptr);
 }
 
 TEST_CASE("a touched slot frees the entries that named it") {
@@ -198,12 +229,36 @@ TEST_CASE("a touched slot frees the entries that named it") {
   CHECK(store.stats().entries == 200);
   store.remove_slot(&shop.table, 6);
   CHECK(store.stats().entries == 100);
-  CHECK(store.find(key_of("a7")) != nullptr);
-  CHECK(store.find(key_of("b7")) == nullptr);
+  CHECK(find(store, key_of("a7")) != nullptr);
+  CHECK(find(store, key_of("b7")) == nullptr);
   store.remove_slot(&shop.table, 1);
   CHECK(store.stats().entries == 0);
   CHECK(store.stats().removals == 200);
   CHECK(store.stats().evictions == 0);
+}
+
+TEST_CASE("a change of the schema frees some of its database's entries, and nobody else's") {
+  const Shop shop;
+  const Shop other;
+  MemoryStore store(1 << 20, 1);
+  for (int i = 0; i < 100; ++i) {
+    store.insert(shop.entry(name("a", i), 100, {freshness::kSchemaSlot, 5}));
+    store.insert(other.entry(name("b", i), 100, {freshness::kSchemaSlot, 5}));
+    if (i % 2 == 0) (void)find(store, key_of(name("a", i)));
+  }
+  int told = 0;
+  store.remove_slot(&shop.table, freshness::kSchemaSlot, [&](const Entry& entry) {
+    CHECK(entry.table == &shop.table);
+    ++told;
+  });
+  CHECK(told == 100);
+  CHECK(store.stats().entries == 100);
+  CHECK(find(store, key_of("b7")) != nullptr);
+  for (int i = 0; i < 1000; ++i) {
+    store.insert(shop.entry(name("c", i), 100, {freshness::kSchemaSlot, 5}));
+  }
+  store.remove_slot(&shop.table, freshness::kSchemaSlot);
+  CHECK(store.stats().entries > 700);  // bounded, as for any slot
 }
 
 TEST_CASE("freeing after an event has a bound, and goes on with the next one") {
@@ -232,7 +287,7 @@ TEST_CASE("an entry outlives its removal in the hands of a reader") {
   const Shop shop;
   MemoryStore store(1 << 20, 1);
   store.insert(shop.entry("a", 100));
-  const EntryRef held = store.find(key_of("a"));
+  const EntryRef held = find(store, key_of("a"));
   store.clear();
   CHECK(held->body().size() == 100);
 }
@@ -248,7 +303,7 @@ TEST_CASE("readers, fillers and events at once") {
     while (!stop.load(std::memory_order_relaxed)) {
       random = random * 6364136223846793005U + 1442695040888963407U;
       const std::string key = name("k", static_cast<int>((random >> 33) % 500));
-      if (const EntryRef entry = store.find(key_of(key))) {
+      if (const EntryRef entry = find(store, key_of(key))) {
         found.fetch_add(1, std::memory_order_relaxed);
         if (entry->key() != key || entry->body().substr(0, key.size()) != key) std::abort();
         if (freshness::judge(table, entry->stamp()) != freshness::Judgement::kFresh) {
@@ -259,8 +314,11 @@ TEST_CASE("readers, fillers and events at once") {
       const auto slot = static_cast<uint32_t>(1 + (random >> 40) % 50);
       const freshness::Stamp stamp = {{0, table.token(0)}, {slot, table.token(slot)}};
       const std::string body = key + std::string((random >> 50) % 3000, 'x');
-      store.insert(
-          Entry::make({.key = {key, hash128(key)}, .stamp = stamp, .table = &table, .body = body}));
+      store.insert(Entry::make({.key = {key, hash128(key)},
+                                .stamp = stamp,
+                                .table = &table,
+                                .body = body,
+                                .expires_ns = kLater}));
     }
   };
   std::vector<std::thread> threads;
