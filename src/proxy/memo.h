@@ -17,6 +17,7 @@
 
 #include "base/counters.h"
 #include "base/hash.h"
+#include "base/prefetch.h"
 #include "freshness/domain.h"
 #include "proxy/query_stats.h"
 #include "proxy/scope.h"
@@ -26,28 +27,35 @@
 
 namespace pgfresh::proxy {
 
-// What a text is for one scope and one catalog snapshot.
+// What a text is for one scope and one catalog snapshot. What each look-up reads lies in front.
 struct Resolution {
   uint64_t parse_id = 0;  // the scope's
   uint64_t scope_id = 0;  // whose keys they are
   const freshness::Domain* domain = nullptr;
-  query::Verdict verdict;
   uint64_t schema_token = 0;  // of the snapshot: the stamp's first pair
   uint64_t catalog = 0;       // its content_hash()
-  SlotPlan slots;             // of its dependencies; empty if not cacheable
-  std::string key_prefix;     // of every key of this text in this scope
-  std::string plain_key;      // the whole key of an execution without parameters, all text
   Hash128 plain_hash;
+  std::string plain_key;  // the whole key of an execution without parameters, all text
+  SlotPlan slots;         // of its dependencies; empty if not cacheable
+  query::Verdict verdict;
+  std::string key_prefix;  // of every key of this text in this scope
 };
 
 class MemoText {
  public:
   explicit MemoText(std::shared_ptr<const query::Statement> statement)
-      : statement_(std::move(statement)),
+      : text_(statement->text),
+        statement_(std::move(statement)),
         speaks_of_inband_(query::contains_word(statement_->text, "pgfresh.inband")),
         reads_statements_(query::contains_word(statement_->text, "pg_prepared_statement")) {}
 
+  [[nodiscard]] std::string_view text() const { return text_; }
   [[nodiscard]] const query::Statement& statement() const { return *statement_; }
+  // Of what is read of a text that is asked again, before anything is.
+  void prefetch_all() const {
+    prefetch(statement_.get(), kHotBytesOfStatement);
+    prefetch(resolutions_.data(), kHotBytesOfResolution);
+  }
   // For QueryStats::of().
   [[nodiscard]] QueryStatRef& stat() { return stat_; }
   // It may switch the in-band notices off.
@@ -61,14 +69,18 @@ class MemoText {
                                           const query::Catalog& catalog);
 
  private:
+  static constexpr size_t kHotBytesOfStatement = 96;
+  static constexpr size_t kHotBytesOfResolution = 192;
+
   static void take_scope(Resolution& resolution, const Scope& scope);
 
-  std::shared_ptr<const query::Statement> statement_;
+  const std::string_view text_;  // the statement's
+  const std::shared_ptr<const query::Statement> statement_;
+  std::vector<Resolution> resolutions_;  // a few scopes; replaced in turn
   bool speaks_of_inband_;
   bool reads_statements_;
-  std::vector<Resolution> resolutions_;  // a few scopes; replaced in turn
-  size_t replace_next_ = 0;
   QueryStatRef stat_;
+  size_t replace_next_ = 0;
 };
 using MemoRef = std::shared_ptr<MemoText>;
 

@@ -65,13 +65,14 @@ struct Statement {
                                   // READ ONLY or [NOT] DEFERRABLE is asked for
   bool deallocates_all = false;   // kDeallocate: DEALLOCATE ALL, DISCARD ALL; kMany: some statement
                                   // deallocates something, so that no name is known any more
-  bool makes_table = false;  // CREATE … AS or SELECT … INTO is, or is among, what it carries
-                             // out: its command tag, SELECT n, does not tell
-  std::string text;          // as it came
-  std::vector<SettingChange> setting_changes;  // all it does, unless that is more or unknown
-  std::vector<Reason> reasons;                 // what the text alone says against caching
+  bool makes_table = false;     // CREATE … AS or SELECT … INTO is, or is among, what it carries
+                                // out: its command tag, SELECT n, does not tell
+  uint64_t query_id = 0;        // of all texts with this grouped form; 63 bits
+  std::vector<Reason> reasons;  // what the text alone says against caching
   std::optional<int64_t> hint_ttl_ms;          // /* pgfresh: ttl=30s */
-  uint64_t query_id = 0;                       // of all texts with this grouped form; 63 bits
+  std::vector<SettingChange> setting_changes;  // all it does, unless that is more or unknown
+
+  std::string text;              // as it came
   std::string vacant_database;   // must be without connections for it: DROP, RENAME … DATABASE
   std::string deallocated_name;  // kDeallocate: DEALLOCATE name
   std::string canonical;         // see canonicalize(); the text itself where that gave nothing
@@ -130,12 +131,12 @@ struct Cause {
 struct Verdict {
   uint64_t catalog_generation = 0;
   Effect effect = Effect::kChangesSession;
-  std::vector<Reason> reasons;  // all of them, without repetition; empty: cacheable
-  std::vector<Cause> causes;    // of these reasons, each with each of its objects; for people
+  bool time_parameters = false;  // text parameters must not be 'now', 'today' … (is_time_word)
+  std::vector<Reason> reasons;   // all of them, without repetition; empty: cacheable
+  std::vector<Cause> causes;     // of these reasons, each with each of its objects; for people
   // What it reads. A table that is read in several places is there several times; whoever finds
   // out that a table is read adds to it (depend_on_any() where keys are out of the question).
   std::vector<Dependency> dependencies;
-  bool time_parameters = false;  // text parameters must not be 'now', 'today' … (is_time_word)
 
   [[nodiscard]] bool cacheable() const { return reasons.empty(); }
   [[nodiscard]] Reason reason() const { return reasons.empty() ? Reason::kNone : reasons.front(); }

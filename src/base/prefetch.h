@@ -1,0 +1,17 @@
+// Memory that will be read soon, asked for now. Where a worker knows thousands of texts and
+// answers, each first look at one of them waits for memory, some 100 ns; asked for together, they
+// come together.
+#pragma once
+
+#include <cstddef>
+
+namespace pgfresh {
+
+// Never faults, whatever `at` is.
+inline void prefetch(const void* at, size_t bytes) {
+  constexpr size_t kLine = 64;
+  const char* byte = static_cast<const char*>(at);
+  for (size_t done = 0; done < bytes; done += kLine) __builtin_prefetch(byte + done);
+}
+
+}  // namespace pgfresh
