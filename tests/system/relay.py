@@ -341,6 +341,15 @@ class Relay:
 
         return self._rule(do, direction, types, of, containing, nth, every)
 
+    def replace(self, change, direction, types="", of="client", containing=None, nth=1,
+                every=False):
+        """Passes on change(the message's bytes)."""
+
+        def do(_, sink, piece):
+            sink.sendall(change(piece.bytes))
+
+        return self._rule(do, direction, types, of, containing, nth, every)
+
     def cut_at(self, byte, direction, types="", of="client", containing=None, nth=1, how="fin"):
         """Lets the first `byte` bytes of the message through and ends the connection."""
 

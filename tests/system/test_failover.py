@@ -13,7 +13,7 @@ from pgfresh_proc import Pgfresh, wait_until
 from pgserver import PrivatePostgres, Standby
 from play import STALENESS_S, Play, one
 from redis_server import Door
-from relay import Relay
+from relay import ANSWER, REQUEST, Relay
 
 pytestmark = pytest.mark.seconds(120)
 NAME = "SELECT name FROM item WHERE id = {}"
@@ -127,6 +127,44 @@ def test_the_catalog_comes_from_where_the_feed_listens(primary, standby, stages)
             time.sleep(STALENESS_S)
             assert one(there, name) == f"turn {turn}"
             moved.hot(there, name)
+
+
+def test_a_number_of_the_old_primary_hides_nobody_on_the_new_one(primary, standby, stages):
+    """A session stays on the old one, and the number of its process there is on the new one that of
+    a stranger, whose proxy dies while it commits: that commit is waited for."""
+    with Relay(primary.port) as relay, contextlib.ExitStack() as stack:
+        far_relay = stack.enter_context(Relay(standby.port))
+        promoted(primary, standby)
+        far = stages(standby, far_relay.port)
+        stranger = far.app()
+        make_carry(far, stranger)
+        number = stranger.info.backend_pid.to_bytes(4, "big")
+        moved = stages(primary, relay.port)
+        with relay.replace(lambda key: key[:5] + number + key[9:], ANSWER, "K"):
+            stays = moved.app()
+        assert stays.info.backend_pid == stranger.info.backend_pid
+        moved.hot(stays, NAME.format(1), seconds=15)
+        relay.target_port = standby.port
+        for kind in ("feed", "catalog"):
+            relay.cut("rst", of=kind)
+        reader = moved.app()
+        moved.hot(reader, NAME.format(1), seconds=15)
+        wait_until(lambda: value(moved, "publishers") == 1, "a publisher that is followed")
+        stranger.execute("BEGIN")
+        stranger.execute("UPDATE item SET name = 'of the dead' WHERE id = 1")
+        with far_relay.hold(REQUEST, "Q", containing="COMMIT") as commit:
+            stranger.pgconn.send_query(b"COMMIT")
+            commit.wait()
+            far.proxy.kill()
+            wait_until(lambda: value(moved, "publishers_lost_total") >= 1, "it is missed")
+            time.sleep(2 * STALENESS_S)
+            moved.hot(reader, NAME.format(1))
+            assert value(moved, "transactions_noted") >= 1
+        wait_until(lambda: one(reader, NAME.format(1)) == "of the dead", "it", STALENESS_S)
+
+
+def value(play, name):
+    return play.metrics().value(f"pgfresh_feed_{name}", database=play.database)
 
 
 @pytest.mark.slow
