@@ -84,6 +84,17 @@ Parameters parameters_for(const UpstreamTarget& target, const std::string& datab
   return parameters;
 }
 
+// What roles, databases and servers set for applications would end what is asked here, or the
+// connection while it listens. Not as a startup parameter, which poolers refuse, nor by
+// set_config(), for which one needs a right.
+std::string settings_sql(int server_version) {
+  std::string sql =
+      "SET standard_conforming_strings = on; SET statement_timeout = 0; SET lock_timeout = 0";
+  if (server_version >= 140'000) sql += "; SET idle_session_timeout = 0";
+  if (server_version >= 170'000) sql += "; SET transaction_timeout = 0";
+  return sql;
+}
+
 SqlRows rows_of(const PGresult* result) {
   SqlRows rows;
   const int columns = PQnfields(result);
@@ -267,12 +278,7 @@ void Session::login() {
   }
   state_ = State::kIdle;
   watch(UV_READABLE);
-  const char* quoting = PQparameterStatus(connection_.get(), "standard_conforming_strings");
-  if (quoting == nullptr || std::string_view(quoting) != "off") {
-    ready();
-    return;
-  }
-  query("SET standard_conforming_strings = on", [this](const SqlResult& result) {
+  query(settings_sql(PQserverVersion(connection_.get())), [this](const SqlResult& result) {
     if (result.error.empty()) {
       ready();
     } else {

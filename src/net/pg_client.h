@@ -1,9 +1,10 @@
 // SqlClient over asynchronous libpq, on the control loop.
 //
 // Logs in as the upstream URL says (user, password, certificates), into the database asked for.
-// Backslashes in its statements mean what they mean by default, whatever the role's settings say.
-// The name is resolved before libpq is called, which would block. Deliberately not done: COPY,
-// several statements in flight, reconnecting (the feed decides when).
+// Whatever the role's settings say, backslashes in its statements mean what they mean by default,
+// and nothing has a time limit: who is silent for too long is let go by its owner. The name is
+// resolved before libpq is called, which would block. Deliberately not done: COPY, several
+// statements in flight, reconnecting (the feed decides when).
 #pragma once
 
 #include <memory>

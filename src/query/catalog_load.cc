@@ -44,12 +44,10 @@ namespace {
 // where a statement or a quoted statement begins (an UPDATE … SET does not count), looked for with
 // and without comments; temporary tables, views and sequences, also where the text of a statement
 // is put together. Suspicion spreads to every function whose body mentions the name of a suspect.
-// jit off: compiling this statement would take two seconds, running it takes some 30 ms. A time
-// limit is for what applications ask; who answers too late is left by the line. These settings end
-// with the implicit transaction of the one query text.
+// jit off: compiling this statement would take two seconds, running it takes some 30 ms. The
+// settings end with the implicit transaction of the one query text.
 constexpr std::string_view kLoadSqlHead = R"sql(
 SET LOCAL jit = off;
-SET LOCAL statement_timeout = 0;
 SET LOCAL search_path = pg_catalog, pg_temp;
 WITH RECURSIVE
 ns AS MATERIALIZED (
@@ -361,7 +359,6 @@ FROM (SELECT pg_catalog.lower(e.extname) FROM pg_catalog.pg_extension e
 // roles are summed by value; so are relations, because TRUNCATE makes a new version of a relation's
 // row and must not count. A row version (xmin) changes with every UPDATE of the row.
 constexpr std::string_view kFingerprintSql = R"sql(
-SET LOCAL statement_timeout = 0;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SELECT pg_catalog.concat_ws(' ',
   pg_catalog.pg_conf_load_time(),

@@ -312,7 +312,8 @@ def test_a_name_that_leads_to_another_server(server, database):
                 play.send_home()
 
 
-@pytest.mark.parametrize("setting", ["statement_timeout = '30ms'",
+@pytest.mark.parametrize("setting", ["statement_timeout = '3ms'",
+                                     "idle_session_timeout = '100ms'",
                                      "standard_conforming_strings = off",
                                      "default_transaction_read_only = on"])
 def test_settings_of_the_control_role(own_server, setting):
