@@ -8,7 +8,7 @@ import pytest
 from pgfresh_proc import Pgfresh, wait_until
 from pgwire import bind, execute, parse, query, rows, sync
 from play import Play
-from relay import ANSWER, Relay
+from relay import ANSWER, REQUEST, Relay
 
 NAME = "SELECT name FROM part WHERE id = 1"
 
@@ -80,6 +80,29 @@ def test_cancel_request_that_meets_a_probe_behind_a_lock(play, place, protocol):
     assert got[-1].text == ("E" if place == "block" else "I")
     assert wire.query("ROLLBACK")[-1].text == "I"
     assert rows(wire.query(NAME)) == [[b"part 1"]]
+
+
+def test_a_cancel_request_that_is_late(behind_relay):
+    """Ours for the probe is on its way when that has ended by itself, and the client's statement,
+    too. The client's own request is answered behind it, and nothing that is asked then is ended."""
+    play, relay = behind_relay
+    wire, holder = play.wire(), play.direct(autocommit=False)
+    wire.query(NAME)
+    wire.query("SET DateStyle = 'German'")
+    holder.execute("LOCK TABLE pg_type IN ACCESS EXCLUSIVE MODE")
+    wire.send(query(NAME))
+    waits = f"SELECT 1 FROM pg_locks WHERE NOT granted AND pid = {wire.key[0]}"
+    wait_until(lambda: holder.execute(waits).fetchone(), "a probe that waits", 5)
+    cancel = threading.Thread(target=wire.cancel)
+    with relay.hold(REQUEST, "cancel", of="cancel") as ours:
+        cancel.start()
+        ours.wait()
+        holder.rollback()
+        assert rows(wire.until_ready()) == [[b"part 1"]]
+        assert cancel.is_alive()
+    cancel.join(5)
+    assert not cancel.is_alive()
+    assert rows(wire.query("SELECT 7 FROM pg_sleep(0.2)")) == [[b"7"]]
 
 
 def test_statement_timeout_of_one_who_waits(own_play):
