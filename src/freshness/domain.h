@@ -57,6 +57,8 @@ class Settler {
   virtual void prepared(Writes writes) = 0;
   // A session that carried may have committed what it will not hear of. Before it is counted out.
   virtual void unheard() = 0;
+  // A session has come to another PostgreSQL than the one that the feed listens to.
+  virtual void elsewhere() = 0;
   // This session needs freshness for this database: make the feed connect if it has not yet.
   virtual void wanted() = 0;
   // A session would carry, if this proxy vouched for what it has to publish.

@@ -28,10 +28,11 @@ struct Inbox {
   std::vector<Writes> prepared;  // one for each PREPARE TRANSACTION
   bool carrying_wanted = false;
   bool unheard = false;
+  bool elsewhere = false;
 
   [[nodiscard]] bool empty() const {
     return ended.transactions() == 0 && ddl_ended.transactions() == 0 && events.empty() &&
-           lost.empty() && prepared.empty() && !carrying_wanted && !unheard;
+           lost.empty() && prepared.empty() && !carrying_wanted && !unheard && !elsewhere;
   }
 };
 
@@ -75,6 +76,7 @@ struct Feed::Impl : std::enable_shared_from_this<Impl> {
     for (Lost& one : letters.lost) core->lost(one.backend_pid, std::move(one.writes));
     for (Writes& one : letters.prepared) core->prepared(std::move(one));
     if (letters.unheard) core->unheard();
+    if (letters.elsewhere) core->elsewhere();
     if (letters.carrying_wanted) core->want_carrying();
     if (!letters.events.empty()) core->publish(letters.events);
     if (!letters.ended.empty()) core->ended(letters.ended);
@@ -130,6 +132,10 @@ void Feed::prepared(Writes writes) {
 
 void Feed::unheard() {
   impl_->hand_over([](Inbox& inbox) { inbox.unheard = true; });
+}
+
+void Feed::elsewhere() {
+  impl_->hand_over([](Inbox& inbox) { inbox.elsewhere = true; });
 }
 
 void Feed::carrying_wanted() {

@@ -82,6 +82,7 @@ class Feed final : public Settler {
   void ddl_ended(Writes writes) override;
   void prepared(Writes writes) override;
   void unheard() override;
+  void elsewhere() override;
   void wanted() override;
   void carrying_wanted() override;
 

@@ -122,6 +122,7 @@ void FeedCore::tick() {
   if (listening_) {
     watch_publishers();
     watch_waiters();
+    look_elsewhere();
   }
   tick_join();
   begin_fence();

@@ -58,6 +58,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   void lost(uint32_t backend_pid, Writes writes);
   void prepared(Writes writes);
   void unheard();
+  void elsewhere() { elsewhere_told_ = true; }
   // Events of transactions that have ended; before their slots are handed over.
   void publish(Carried& events);
   void want_carrying();
@@ -95,6 +96,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   void watch_configuration(const SqlRows& rows);
   void watch_publishers();
   void watch_waiters();
+  void look_elsewhere();
   void introduce();
   void begin_session();
   void end_session();
@@ -182,6 +184,8 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   int64_t ticked_ns_ = 0;
   int64_t next_poll_ns_ = 0;
   int64_t next_audit_ns_ = 0;
+  bool elsewhere_told_ = false;  // since the last look where the name leads
+  int64_t elsewhere_ns_ = 0;     // … which was begun then
 
   // The feed session. `listening_`: LISTEN has completed, with PostgreSQL, and the connection
   // lives.

@@ -12,6 +12,9 @@ constexpr int64_t kPreparedLookShare = 4;
 // … and how old the last one may be for us to vouch for what they carried.
 constexpr int64_t kUnseenShare = 2;
 
+// Between looks where the name leads that upstream has.
+constexpr int64_t kElsewhereNs = 60 * kNsPerSecond;
+
 // A reload that the feed's process has heard of has reached all others by then.
 constexpr int64_t kReloadNs = 100 * kNsPerMs;
 
@@ -160,6 +163,17 @@ void FeedCore::watch_waiters() {
     }
   }
   if (unheard_watch_.look_due(now_ns(), waiters)) watch_.look_at_transactions();
+}
+
+// Both connections may have stayed where the name no longer leads. The second one is made anew, and
+// shows it (on_watch_ready). Not often, for a name may lead here and there in turn.
+void FeedCore::look_elsewhere() {
+  const int64_t now = now_ns();
+  const bool looked_lately = elsewhere_ns_ != 0 && now - elsewhere_ns_ < kElsewhereNs;
+  if (!elsewhere_told_ || looked_lately || watch_.server() != domain_.server_started()) return;
+  elsewhere_told_ = false;
+  elsewhere_ns_ = now;
+  watch_.drop("a session has come to another PostgreSQL");
 }
 
 void FeedCore::on_transactions(int64_t begun_ns, const Running& running) {

@@ -129,6 +129,23 @@ def test_the_catalog_comes_from_where_the_feed_listens(primary, standby, stages)
             moved.hot(there, name)
 
 
+def test_a_new_session_shows_where_the_name_leads(primary, standby, stages):
+    """Both of pgfresh's own connections have stayed on the old primary, which lives on."""
+    with Relay(primary.port) as relay:
+        moved = stages(primary, relay.port)
+        stays = moved.app()
+        moved.hot(stays, NAME.format(1), seconds=15)
+        promoted(primary, standby)
+        standby.psql("UPDATE item SET name = 'there' WHERE id = 1", database=DATABASE)
+        relay.target_port = standby.port
+        there = moved.app()
+        assert one(there, NAME.format(1)) == "there"
+        assert moved.hot(there, NAME.format(1), seconds=10) == [("there",)]
+        assert one(stays, NAME.format(1)) == primary.psql(NAME.format(1), database=DATABASE)
+        standby.psql("UPDATE item SET name = 'there again' WHERE id = 1", database=DATABASE)
+        wait_until(lambda: one(there, NAME.format(1)) == "there again", "it", STALENESS_S)
+
+
 def test_a_number_of_the_old_primary_hides_nobody_on_the_new_one(primary, standby, stages):
     """A session stays on the old one, and the number of its process there is on the new one that of
     a stranger, whose proxy dies while it commits: that commit is waited for."""

@@ -49,6 +49,7 @@ class ProxyNode::BadSettler final : public freshness::Settler {
   void unheard() override {
     if (!deaf_) real_.unheard();
   }
+  void elsewhere() override { real_.elsewhere(); }
   void wanted() override { real_.wanted(); }
   void carrying_wanted() override { real_.carrying_wanted(); }
 
