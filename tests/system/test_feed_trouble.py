@@ -9,7 +9,7 @@ from conftest import HBA, set_the_stage
 from pgfresh_proc import Pgfresh, wait_until
 from pgserver import PrivatePostgres
 from play import STALENESS_S, Play, last, one
-from relay import Relay
+from relay import ANSWER, REQUEST, Relay
 
 NAME = "SELECT name FROM item WHERE id = 1"
 
@@ -310,6 +310,31 @@ def test_a_name_that_leads_to_another_server(server, database):
                 wait_until(hits, "a hit there", 15)
                 assert one(here, sql) == old
                 play.send_home()
+
+
+@pytest.mark.parametrize("cut", [(REQUEST, "Q"), (ANSWER, "T")], ids=["unsaid", "unanswered"])
+def test_a_schema_event_outlives_its_connection(server, cut):
+    """Without event triggers pgfresh publishes what it has seen of DDL; the connection it does so on
+    breaks."""
+    database = server.create_database("unsaid", template="stage")
+    server.psql("DROP EVENT TRIGGER pgfresh_ddl_end; "
+                "CREATE VIEW seen AS SELECT name FROM item WHERE id = 1", database=database)
+    with Relay(server.port) as relay, Pgfresh(
+            f"postgresql://postgres@127.0.0.1:{relay.port}/{database}") as running:
+        play = Play(server, database, running)
+        app, reader, sql = play.app(), play.app(), "SELECT name FROM seen"
+        play.hot(reader, sql, seconds=15)
+        name = play.sql("SELECT name FROM item WHERE id = 2")
+        with relay.hold(*cut, of="catalog", containing="pg_notify") as said:
+            app.execute("CREATE OR REPLACE VIEW seen AS SELECT name FROM item WHERE id = 2")
+            said.wait()
+            assert one(reader, sql) == name
+            said.cut("rst")
+        for _ in range(20):
+            assert one(reader, sql) == name
+        assert play.hot(reader, sql) == [(name,)]
+        play.send_home()
+    server.psql(f"DROP DATABASE {database} WITH (FORCE)")
 
 
 @pytest.mark.parametrize("setting", ["statement_timeout = '3ms'",
