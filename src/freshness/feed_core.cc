@@ -192,6 +192,8 @@ void FeedCore::begin_session() {
   been_live_ = true;
   line_.confirm();
   new_base();
+  // What was published while we were away may have been so elsewhere, where the name led then.
+  if (std::exchange(told_unheard_, false)) event_owed_ = owed_unsaid_ = true;
   if (mailbox_ != nullptr && !event_owed_) begin_join(Join::Kind::kStart, 0, 0);
   begin_fence();
 }

@@ -246,7 +246,8 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   uint64_t schema_events_ = 0;
   // A schema event that PostgreSQL refused to publish, and the slots that wait for it.
   bool event_owed_ = false;
-  bool owed_unsaid_ = false;  // the next tick tries again
+  bool owed_unsaid_ = false;   // the next tick tries again
+  bool told_unheard_ = false;  // one was published while the feed was away
   SlotBatch owed_;
   uint64_t schema_events_awaited_ = 0;  // no snapshot is adopted before so many have come
 

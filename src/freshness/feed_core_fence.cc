@@ -253,6 +253,7 @@ void FeedCore::leave(std::function<void()> done) {
 
 void FeedCore::on_published(SlotBatch& slots) {
   if (owed_.empty()) event_owed_ = false;
+  if (!listening_) told_unheard_ = true;
   ended(slots);
 }
 

@@ -459,6 +459,42 @@ TEST_CASE("a name that moves: feed and catalog come from one server") {
   }
 }
 
+TEST_CASE("a session that has come elsewhere: the catalog's connection looks, once in a while") {
+  Play play;
+  play.start();
+  const auto connections = [&] { return play.server.connections().size(); };
+  const size_t at_first = connections();
+  for (int round = 0; round < 3; ++round) {
+    play.domain.settler().elsewhere();
+    play.time.advance_ms(1000);
+    CHECK(connections() == at_first + 1);
+    CHECK(play.lease());
+  }
+  play.started = 2;
+  play.time.advance_ms(60'000);  // what was told meanwhile is not forgotten
+  CHECK(play.domain.server_started() == 2);
+  CHECK(play.lease());
+}
+
+TEST_CASE("a schema event that was published while the feed was away is published again") {
+  Play play;
+  play.start();
+  play.publications_held = true;
+  play.feed->ddl_ended({});
+  play.time.settle();
+  play.listen_error = "away";
+  play.server.listener()->lose("moved");
+  play.server.other()->lose("moved");
+  play.publications_held = false;
+  play.time.advance_ms(1000);
+  const size_t before = play.publications();
+  REQUIRE(before == 2);  // the first may have been committed, or not
+  play.listen_error.reset();
+  play.time.advance_ms(6000);
+  CHECK(play.publications() == before + 1);
+  CHECK(play.lease());
+}
+
 TEST_CASE("a pooler in PostgreSQL's place: no lease, and the reason") {
   Play play;
   SUBCASE("its process numbers are its own") { play.pid_error = 1; }
