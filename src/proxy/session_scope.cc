@@ -122,7 +122,8 @@ void Session::take_probe_reply(const wire::Frame& frame) {
       if (probe_answer_ && backend_of_ == 0) {
         backend_of_ = probe_answer_->server_started;
         domain_->backend_is_of(server_->key.pid, backend_of_);
-        if (backend_of_ != domain_->server_started()) domain_->settler().elsewhere();
+        const uint64_t feeds = domain_->server_started();
+        if (feeds != 0 && backend_of_ != feeds) domain_->settler().elsewhere();
       }
       // Another PostgreSQL's sessions are neither served nor believed.
       if (probe_answer_ && probe_answer_->server_started != domain_->server_started()) {
