@@ -44,8 +44,9 @@ bool is_set_config(const std::vector<std::string>& tokens) {
 
 FakeOutcome FakeBackend::describe(const std::string& sql, size_t& parameters) const {
   parameters = 0;
+  if (proxy::is_probe(sql)) return {};
   const std::vector<std::string> tokens = fake_tokens(sql);
-  if (proxy::is_probe(sql) || tokens.empty()) return {};
+  if (tokens.empty()) return {};
   if (is_set_config(tokens)) {
     parameters = tokens[7] == "$1" ? 1 : 0;
     FakeOutcome outcome;
