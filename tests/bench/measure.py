@@ -29,7 +29,7 @@ def pgbench(port, database, script, mode, clients, seconds, sampling):
             file.write(script)
         command = ["pgbench", "-n", "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", "-M",
                    mode, "-c", str(clients), "-j", str(min(clients, 2)),
-                   *(["-T", str(seconds)] if seconds else ["-t", str(max(1, 400 // clients))]),
+                   *(["-T", str(seconds)] if seconds else ["-t", str(max(1, 200 // clients))]),
                    "-f", f"{folder}/script", "--log", f"--log-prefix={folder}/log",
                    f"--sampling-rate={sampling}", database]
         try:
@@ -201,6 +201,7 @@ CREATE TRIGGER least AFTER UPDATE ON w_told REFERENCING OLD TABLE AS o NEW TABLE
   FOR EACH STATEMENT EXECUTE FUNCTION least_told();
 VACUUM ANALYZE;
 """
+SMOKE_CLIENTS = 4  # each login costs more than what it does then
 TABLES = {"w_none": "no trigger", "w_notify": "a bare pg_notify",
           "w_row": "the least that names the row", "w_ours": "ours"}
 
@@ -211,7 +212,8 @@ def trigger_cost(postgres, database, seconds, rounds):
     for _ in range(rounds):
         for table in TABLES:
             script = f"\\set id random(1, 10000)\nUPDATE {table} SET n = n + 1 WHERE id = :id;\n"
-            runs[table].append(pgbench(postgres.port, database, script, "prepared", 16, seconds, 1))
+            runs[table].append(pgbench(postgres.port, database, script, "prepared",
+                                       16 if seconds else SMOKE_CLIENTS, seconds, 1))
     results = {}
     for table, name in TABLES.items():
         good = [run for run in runs[table] if "error" not in run]
@@ -237,13 +239,13 @@ WRITERS = {"": (16, 1), ", one client": (1, 1), ", 1,000 rows, one client": (1, 
 def publishing_cost(postgres, database, seconds, rounds):
     """Updates a second by key through pgfresh, in turns; and what pgfresh takes itself. The feed
     listens, so what is published is heard as well."""
-    writers = WRITERS if seconds else {"": WRITERS[""]}
+    writers = WRITERS if seconds else {"": (SMOKE_CLIENTS, 1)}
     runs = {name + writer: [] for writer in writers for name in PUBLISHERS}
     with contextlib.ExitStack() as stack:
         proxies = {how: stack.enter_context(Pgfresh(postgres.url(database=database),
                                                     {"freshness.publish": how}))
                    for how in ("proxy", "trigger")}
-        for round_ in range(rounds + 1):
+        for round_ in range(0 if seconds else 1, rounds + 1):
             for writer, (clients, rows) in writers.items():
                 for name, (table, how) in PUBLISHERS.items():
                     where = "id = :id" if rows == 1 else f"id BETWEEN :id AND :id + {rows - 1}"

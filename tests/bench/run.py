@@ -66,8 +66,9 @@ def print_rest(report):
     for count, result in report["idle"].items():
         lost = "" if result["alive"] else " (some were disconnected!)"
         print(f"| {int(count):,} | {number(result['bytes_per_client'], 0)}{lost} |")
+    clients = 16 if report["seconds"] else measure.SMOKE_CLIENTS
     for fsync, results in report["triggers"].items():
-        print(f"\n| UPDATE by key, 16 clients, fsync {fsync} | tps | p50 ms | p99 ms |")
+        print(f"\n| UPDATE by key, {clients} clients, fsync {fsync} | tps | p50 ms | p99 ms |")
         print("|---|---:|---:|---:|")
         for name, result in results.items():
             print(f"| {name} | {number(result['tps'], 0)} | {number(result['p50_ms'], 3)} | "
@@ -75,8 +76,9 @@ def print_rest(report):
 
 
 def print_writes(report):
+    clients = 16 if report["seconds"] else measure.SMOKE_CLIENTS
     for fsync, results in report["writes"].items():
-        print(f"\n| UPDATE by key through pgfresh, 16 clients or as said, fsync {fsync} | tps "
+        print(f"\n| UPDATE by key through pgfresh, {clients} clients or as said, fsync {fsync} | tps "
               "| p50 ms | p99 ms | CPU µs/query |\n|---|---:|---:|---:|---:|")
         for name, result in results.items():
             print(f"| {name} | {number(result['tps'], 0)} | {number(result['p50_ms'], 3)} | "
