@@ -38,7 +38,7 @@ fi
 export PGFRESH_BIN="$root/build/pgfresh" PGFRESH_ECHO="$root/build/tests/bench_echo"
 JUDGE_SECONDS=$([ "$mode" = full ] && echo 30 || echo 8)
 JUDGE_TROUBLE_SECONDS=$([ "$mode" = full ] && echo 10 || echo 8)
-JUDGE_FLEET_SECONDS=$([ "$mode" = full ] && echo 30 || echo 8)
+JUDGE_FLEET_SECONDS=$([ "$mode" = full ] && echo 15 || echo 8)
 export JUDGE_SECONDS JUDGE_TROUBLE_SECONDS JUDGE_FLEET_SECONDS
 
 # pytest_run LOG ARGUMENTS…: its counts in ok, bad, left.
