@@ -140,13 +140,14 @@ def play(server, database, proxy):
 @pytest.fixture
 def own_play(server):
     """A factory of stages for one test alone: own database, own pgfresh with the given settings,
-    on the common PostgreSQL or on `postgres`."""
+    on the common PostgreSQL or on `postgres`. The URL of pgfresh names that database, which spares a
+    second feed, or `upstream`."""
     stages = []
 
-    def make(settings=None, postgres=server, **options):
+    def make(settings=None, postgres=server, upstream=None, **options):
         name = f"own{next(DATABASES)}"
         postgres.create_database(name, template="stage")
-        running = Pgfresh(postgres.url(), settings, **options)
+        running = Pgfresh(postgres.url(database=upstream or name), settings, **options)
         stage = Play(postgres, name, running)
         stages.append(stage)
         running.start()

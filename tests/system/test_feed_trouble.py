@@ -108,7 +108,7 @@ def test_a_database_with_clients_is_in_use_as_ever(besides):
 
 
 def test_a_database_without_clients_is_let_go_after_a_while(own_play):
-    play = own_play({"freshness.idle_timeout": "1s"})
+    play = own_play({"freshness.idle_timeout": "1s"}, upstream="postgres")
     of_upstream = wait_until(lambda: play.sql(f"{OURS}'postgres'"), "a count")
     with play.app() as app:
         play.hot(app, NAME)

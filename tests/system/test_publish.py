@@ -25,7 +25,7 @@ def feed(play):
 @contextlib.contextmanager
 def second_proxy(play, settings=None):
     """Another pgfresh before the same database."""
-    with Pgfresh(play.server.url(), settings or PROXY) as running:
+    with Pgfresh(play.server.url(database=play.database), settings or PROXY) as running:
         other = Play(play.server, play.database, running)
         yield other
         other.send_home()
