@@ -4,14 +4,17 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace pgfresh {
 
-// Never faults, whatever `at` is.
+// Never faults, whatever `at` is, null among it.
 inline void prefetch(const void* at, size_t bytes) {
   constexpr size_t kLine = 64;
-  const char* byte = static_cast<const char*>(at);
-  for (size_t done = 0; done < bytes; done += kLine) __builtin_prefetch(byte + done);
+  const auto first = reinterpret_cast<uintptr_t>(at);
+  for (size_t done = 0; done < bytes; done += kLine) {
+    __builtin_prefetch(reinterpret_cast<const void*>(first + done));
+  }
 }
 
 }  // namespace pgfresh
