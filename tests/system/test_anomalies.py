@@ -379,8 +379,10 @@ def test_18_huge_result_does_not_delay_the_feed(another, client):
         assert play.metrics().value("pgfresh_feed_fence_seconds",
                                     database=play.database) < BOUND_S
     after = play.metrics()
-    hits, lapses = after.hits - before.hits, (after.bypasses - before.bypasses)["no_lease"]
-    print(f"{turn} turns, {hits} hits, {lapses} without a lease")
-    # A feed that waits for such a result has none for seconds; a busy machine, now and then.
-    assert turn > 3 and hits > 4 * lapses
+    hits, refused = after.hits - before.hits, after.bypasses - before.bypasses
+    print(f"{turn} turns, {hits} hits, refused {refused}")
+    # A feed that waits for such a result has no lease for seconds; a busy machine, now and then. On
+    # that one, the proxies of tests before are given up meanwhile, too, and the catalog read anew.
+    assert turn > 3 and 5 * refused["no_lease"] < 2 * turn
+    assert hits > 0 or refused["no_catalog"] > 0
     big.abort()
