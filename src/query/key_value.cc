@@ -42,7 +42,7 @@ std::string_view spell(int64_t value, KeyBuffer& buffer) {
   return {buffer.data(), static_cast<size_t>(end - buffer.data())};
 }
 
-std::optional<std::string_view> integer(std::string_view text, KeyBuffer& buffer) {
+std::optional<std::string_view> canonical_integer(std::string_view text, KeyBuffer& buffer) {
   text = trimmed(text);
   if (!text.empty() && text.front() == '+') {
     text.remove_prefix(1);
@@ -63,7 +63,7 @@ char hex_digit(char c) {
 }
 
 // 32 digits; a hyphen may stand behind every fourth, and braces around all.
-std::optional<std::string_view> uuid(std::string_view text, KeyBuffer& buffer) {
+std::optional<std::string_view> canonical_uuid(std::string_view text, KeyBuffer& buffer) {
   const bool braces = !text.empty() && text.front() == '{';
   if (braces) {
     if (text.back() != '}') return std::nullopt;
@@ -83,7 +83,7 @@ std::optional<std::string_view> uuid(std::string_view text, KeyBuffer& buffer) {
   return std::string_view(buffer.data(), out);
 }
 
-std::optional<std::string_view> boolean(std::string_view text) {
+std::optional<std::string_view> canonical_boolean(std::string_view text) {
   text = trimmed(text);
   const auto is = [text](std::string_view word) {
     return std::equal(text.begin(), text.end(), word.begin(), word.end(), [](char a, char b) {
@@ -127,13 +127,13 @@ std::optional<std::string_view> canonical_text(KeyType type, std::string_view te
     case KeyType::kNone:
       return std::nullopt;
     case KeyType::kInteger:
-      return integer(text, buffer);
+      return canonical_integer(text, buffer);
     case KeyType::kUuid:
-      return uuid(text, buffer);
+      return canonical_uuid(text, buffer);
     case KeyType::kText:
       return text;
     case KeyType::kBool:
-      return boolean(text);
+      return canonical_boolean(text);
   }
   return std::nullopt;
 }
