@@ -53,31 +53,24 @@ Meaning::Columns Meaning::tables_have(const std::string& column, TypeTest fits) 
 // into says nothing new about itself.
 bool Meaning::is_date_time_column(const std::string& column) const {
   if (shape_.function_in_from) return false;
-  bool seen = false;
   const auto defined = shape_.defined.find(column);
-  if (defined != shape_.defined.end()) {
+  const bool made = defined != shape_.defined.end();
+  if (made) {
     if (defined->second.opaque || followed_.size() > kFollowedMax) return false;
     if (std::find(followed_.begin(), followed_.end(), column) != followed_.end()) return true;
     followed_.push_back(column);
     const std::vector<CastUse>& parts = defined->second.made_of;
-    const bool fits = std::all_of(parts.begin(), parts.end(),
-                                  [this](const CastUse& part) { return gives_no_string(part); });
+    const bool no_string = std::all_of(
+        parts.begin(), parts.end(), [this](const CastUse& part) { return gives_no_string(part); });
     followed_.pop_back();
-    if (!fits) return false;
-    seen = true;
+    if (!no_string) return false;
   }
-  switch (tables_have(column, [](const Catalog::Type& type) { return type.date_time; })) {
-    case Columns::kNone:
-      return seen;
-    case Columns::kFit:
-      return true;
-    case Columns::kUnfit:
-      return false;
-  }
-  return false;
+  const auto fits = [](const Catalog::Type& type) { return type.date_time; };
+  const Columns columns = tables_have(column, fits);
+  return columns == Columns::kFit || (columns == Columns::kNone && made);
 }
 
-// The statement may not make it.
+// What the statement itself makes of that name is not looked into.
 bool Meaning::is_timeless_column(const std::string& column) const {
   if (shape_.function_in_from || shape_.defined.contains(column)) return false;
   const auto fits = [](const Catalog::Type& type) { return !type.time_of_day; };
