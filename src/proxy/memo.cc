@@ -19,8 +19,6 @@ constexpr size_t kMemoBytesMax = 32 * 1024 * 1024;
 constexpr size_t kPatternsMax = 4096;
 constexpr size_t kPatternBytesMax = 8 * 1024 * 1024;
 constexpr size_t kPatternBytes = 1024;
-// Longer keys are long enough for the processor to see where its reading goes.
-constexpr size_t kKeyBytesAhead = 256;
 // Scopes resolved per text before the oldest is replaced.
 constexpr size_t kResolutionsMax = 4;
 
@@ -35,7 +33,6 @@ const Resolution& MemoText::resolve(const Scope& scope, const freshness::Domain&
     if (resolution.parse_id != scope.parse_id || resolution.domain != &domain) continue;
     if (resolution.verdict.catalog_generation == catalog.generation()) {
       if (resolution.scope_id != scope.id) take_scope(resolution, scope);
-      prefetch(resolution.plain_key.data(), std::min(resolution.plain_key.size(), kKeyBytesAhead));
       return resolution;
     }
     place = &resolution;
@@ -94,7 +91,7 @@ MemoRef Memo::find_or_analyze_as_is(std::string_view text, uint32_t text_bytes_m
                                     uint32_t entries_max) {
   const uint64_t hash = hash64(text);
   Place& place = place_of(hash);
-  if (place.text) place.text->prefetch_all();
+  if (place.text) place.text->prefetch_hot();
   if (place.text && place.text->text() == text) {
     place.visited = true;
     counters_.add(Counter::kMemoHits);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -51,10 +52,10 @@ class MemoText {
 
   [[nodiscard]] std::string_view text() const { return text_; }
   [[nodiscard]] const query::Statement& statement() const { return *statement_; }
-  // Of what is read of a text that is asked again, before anything is.
-  void prefetch_all() const {
-    prefetch(statement_.get(), kHotBytesOfStatement);
-    prefetch(resolutions_.data(), kHotBytesOfResolution);
+  // Asks for what every execution reads of it.
+  void prefetch_hot() const {
+    prefetch(statement_.get(), offsetof(query::Statement, text));
+    prefetch(resolutions_.data(), offsetof(Resolution, verdict.causes));
   }
   // For QueryStats::of().
   [[nodiscard]] QueryStatRef& stat() { return stat_; }
@@ -69,9 +70,6 @@ class MemoText {
                                           const query::Catalog& catalog);
 
  private:
-  static constexpr size_t kHotBytesOfStatement = 96;
-  static constexpr size_t kHotBytesOfResolution = 192;
-
   static void take_scope(Resolution& resolution, const Scope& scope);
 
   const std::string_view text_;  // the statement's

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "base/check.h"
+#include "base/prefetch.h"
 #include "proxy/answer_form.h"
 #include "proxy/key.h"
 #include "proxy/session.h"
@@ -15,6 +16,9 @@ namespace {
 // A timetz without its zone takes that of the session on today's date (pg_type.dat).
 constexpr uint32_t kTimetzOid = 1266;
 constexpr uint32_t kTimetzArrayOid = 1270;
+
+// Of longer keys the processor sees by itself where its reading goes.
+constexpr size_t kKeyBytesAhead = 256;
 
 // `oids`: raw, as in Parse.
 bool takes_time_of_day(std::string_view oids) {
@@ -169,7 +173,11 @@ cache::Key Session::make_key(const Question& question, const Resolution& resolut
   const bool plain = question.bind == nullptr ||
                      (question.max_rows == 0 &&
                       is_plain_execution(question.prepared->parameter_oids, *question.bind));
-  if (plain) return {resolution.plain_key, resolution.plain_hash};
+  if (plain) {
+    // Compared, or copied, when the store has looked for the hash.
+    prefetch(resolution.plain_key.data(), std::min(resolution.plain_key.size(), kKeyBytesAhead));
+    return {resolution.plain_key, resolution.plain_hash};
+  }
   std::string& key = worker_.key_buffer();
   key = resolution.key_prefix;
   append_execution(key, question.prepared->parameter_oids, *question.bind, question.max_rows);

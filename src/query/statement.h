@@ -57,7 +57,7 @@ struct Statement {
   Statement(const Statement&) = delete;
   Statement& operator=(const Statement&) = delete;
 
-  // What is asked at every execution first: it lies together.
+  // What is asked at every execution lies in front, up to the text (MemoText::prefetch_hot).
   Kind kind = Kind::kUnknown;
   bool hint_off = false;                      // /* pgfresh: off */
   Isolation isolation = Isolation::kDefault;  // kBegin
