@@ -14,6 +14,7 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <limits>
 #include <mutex>
 #include <utility>
 
@@ -42,6 +43,8 @@ constexpr size_t kGhostsMin = 64;
 constexpr size_t kGhostsMax = 65'536;  // × 8 bytes = 512 KB a shard
 
 constexpr size_t kBucketsMin = 64;
+
+constexpr int64_t kWhateverItsAge = std::numeric_limits<int64_t>::min();
 
 struct Queue {
   const Entry* head = nullptr;  // youngest
@@ -109,14 +112,8 @@ struct MemoryStore::Shard {
     return entry;
   }
 
-  [[nodiscard]] const Entry* find(const Hash128& hash, std::string_view key) {
-    const Entry* entry = find_hash(hash);
-    while (entry != nullptr && entry->key() != key) entry = find_hash(hash, entry);
-    return entry;
-  }
-
-  [[nodiscard]] const Entry* find_unexpired(const Hash128& hash, std::string_view key,
-                                            int64_t now_ns) {
+  [[nodiscard]] const Entry* find(const Hash128& hash, std::string_view key,
+                                  int64_t now_ns = kWhateverItsAge) {
     const Entry* entry = find_hash(hash);
     while (entry != nullptr && (entry->expires_ns <= now_ns || entry->key() != key)) {
       entry = find_hash(hash, entry);
@@ -269,7 +266,7 @@ MemoryStore::Shard& MemoryStore::shard_of(const Hash128& hash) {
 EntryRef MemoryStore::find(const Key& key, int64_t now_ns) {
   Shard& shard = shard_of(key.hash);
   const std::lock_guard lock(shard.mutex);
-  const Entry* entry = shard.find_unexpired(key.hash, key.bytes, now_ns);
+  const Entry* entry = shard.find(key.hash, key.bytes, now_ns);
   if (entry == nullptr) return nullptr;
   if (entry->place_.marks < kMarksMax) ++entry->place_.marks;
   return EntryRef(SharedBytes::share(entry));
