@@ -48,24 +48,41 @@ def nothing_held(upstream):
     assert upstream.rules == []
 
 
-def url_of(relay):
-    return f"postgresql://postgres@127.0.0.1:{relay.port}/postgres"
+def url_of(relay, database="postgres"):
+    return f"postgresql://postgres@127.0.0.1:{relay.port}/{database}"
 
 
-@pytest.fixture
-def another(server, database, publish):
-    """A factory of further proxies in front of the play's database, each behind a relay of its
-    own; gives the stage and the relay."""
+@contextlib.contextmanager
+def proxies(server, database, default_publish):
+    """A factory of proxies, each behind a relay of its own; gives the stage and the relay."""
     with contextlib.ExitStack() as stack:
-        def make(staleness, publish=publish):
+        def make(staleness, publish=default_publish):
             relay = stack.enter_context(Relay(server.port))
-            running = stack.enter_context(Pgfresh(url_of(relay), settings_of(staleness, publish)))
+            running = stack.enter_context(
+                Pgfresh(url_of(relay, database), settings_of(staleness, publish)))
             stage = Play(server, database, running)
             stack.callback(stage.send_home)
             stage.hot(stage.app(), "SELECT name FROM part WHERE id = 1", seconds=15)
             return stage, relay
 
         yield make
+
+
+@pytest.fixture
+def another(server, database, publish):
+    """The factory of further proxies in front of the play's database."""
+    with proxies(server, database, publish) as make:
+        yield make
+
+
+@pytest.fixture
+def alone(server, publish):
+    """The factory for a database that has no other proxy: one that is given up on a busy machine
+    takes the catalog of all others with it for a while."""
+    database = server.create_database("alone", template="stage")
+    with proxies(server, database, publish) as make:
+        yield make
+    server.psql(f"DROP DATABASE {database} WITH (FORCE)")
 
 
 # -- what the plays are made of -------------------------------------------------------------------

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from anomaly_stage import another, nothing_held, proxy, publish, upstream  # noqa: F401
+from anomaly_stage import alone, nothing_held, proxy, publish, upstream  # noqa: F401
 from anomaly_stage import LONG_S, NAME, an_event, ask_extended, ask_simple, awake, deaf, \
     rename, say
 from pgfresh_proc import wait_until
@@ -64,8 +64,8 @@ def lose(relay, how):
 
 
 @pytest.mark.parametrize("how", ["fin", "rst", "fin, and stays away", "deaf", "mute", "half-open"])
-def test_4_feed_lost(another, how):
-    play, relay = another(BOUND)
+def test_4_feed_lost(alone, how):
+    play, relay = alone(BOUND)
     number = play.item("old")
     sql, app, direct = NAME.format(number), play.app(), play.direct()
     play.hot(app, sql)
@@ -87,9 +87,7 @@ def test_4_feed_lost(another, how):
     elif how != "mute":  # events still come then, fences do not go
         assert (after.bypasses - before.bypasses)["no_lease"]
     if how not in ("fin", "rst"):
-        # no_catalog: a proxy of the test before, whose feed was cut, has been given up meanwhile, and
-        # what follows from that needs the feed.
-        with play.expect(hits=0, reason=("no_lease", "no_catalog")):
+        with play.expect(hits=0, reason="no_lease"):
             assert one(app, sql) == "new"
     relay.refuse(False)
     relay.speak()
@@ -116,9 +114,9 @@ def test_4_events_lost_with_the_feed_are_not_missed(play, upstream):
 
 
 @pytest.mark.parametrize("form", [ask_simple, ask_extended])
-def test_5_lease_is_over_before_anything_is_served(another, form):
+def test_5_lease_is_over_before_anything_is_served(alone, form):
     """What happened meanwhile is not even on its way when the process wakes."""
-    play, relay = another("300ms")
+    play, relay = alone("300ms")
     number = play.item("old")
     data, wire, direct = form(NAME.format(number)), awake(play), play.direct()
     wait_until(lambda: last_verdict(play, wire, data) == "hit", "a hit")
@@ -225,8 +223,8 @@ def test_12_ddl_through_pgfresh_is_seen_though_the_feed_is_late(play, upstream, 
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_12_ddl_by_others_is_seen_within_the_bound(another, name):
-    play, _ = another(BOUND)
+def test_12_ddl_by_others_is_seen_within_the_bound(alone, name):
+    play, _ = alone(BOUND)
     text = "d_" + name.replace(" ", "_")
     reader, sql, cached = changed_table(play, name, text)
     assert cached, "never a hit: nothing is proven"
@@ -352,8 +350,8 @@ def test_17_old_notification_repeated_brings_nothing_back(play, upstream):
 
 @pytest.mark.seconds(120)
 @pytest.mark.parametrize("client", ["reads", "does not read"])
-def test_18_huge_result_does_not_delay_the_feed(another, client):
-    play, _ = another(BOUND)
+def test_18_huge_result_does_not_delay_the_feed(alone, client):
+    play, _ = alone(BOUND)
     number = play.item("old")
     sql, app, direct = NAME.format(number), play.app(), play.direct()
     big = play.wire()
@@ -379,10 +377,8 @@ def test_18_huge_result_does_not_delay_the_feed(another, client):
         assert play.metrics().value("pgfresh_feed_fence_seconds",
                                     database=play.database) < BOUND_S
     after = play.metrics()
-    hits, refused = after.hits - before.hits, after.bypasses - before.bypasses
-    print(f"{turn} turns, {hits} hits, refused {refused}")
-    # A feed that waits for such a result has no lease for seconds; a busy machine, now and then. On
-    # that one, the proxies of tests before are given up meanwhile, too, and the catalog read anew.
-    assert turn > 3 and 5 * refused["no_lease"] < 2 * turn
-    assert hits > 0 or refused["no_catalog"] > 0
+    hits, lapses = after.hits - before.hits, (after.bypasses - before.bypasses)["no_lease"]
+    print(f"{turn} turns, {hits} hits, {lapses} without a lease")
+    # A feed that waits for such a result has none for seconds; a busy machine, now and then.
+    assert turn > 3 and hits > 4 * lapses
     big.abort()
