@@ -28,7 +28,7 @@ inline constexpr size_t kReadBufferBytes = 64 * 1024;
 
 class UvLoop final : public Loop {
  public:
-  // Sets SIGPIPE to be ignored in this process, since libuv writes with write(2). Throws
+  // Sets SIGPIPE to be ignored in this process: who reads our log may go. Throws
   // std::runtime_error when the kernel refuses an event queue; it may be made on any thread.
   UvLoop();
   // REQUIRES: not running; every stream, timer and listener of this loop has been destroyed. Waits

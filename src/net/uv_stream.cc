@@ -1,6 +1,7 @@
 #include "net/uv_stream.h"
 
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -22,17 +23,14 @@ constexpr int64_t kFinishMsMax = 5'000;
 // After a failed write: how long what the peer had sent before may still be read.
 constexpr int64_t kLastWordsMs = 200;
 // Server connections idle this long are probed, so that a vanished peer is noticed.
-constexpr unsigned kKeepaliveSeconds = 60;
+constexpr int kKeepaliveSeconds = 60;
+constexpr int kKeepaliveProbeSeconds = 1;
+constexpr int kKeepaliveProbes = 10;
 // Slices handed to the kernel in one call; more take another call.
 constexpr size_t kSlicesPerCall = 32;
 // Several slices of together at most this much are copied into one. A hit is one row and a
 // ReadyForQuery, as a rule.
 constexpr size_t kGatherBytesMax = 1024;
-
-int fd_of(const uv_handle_t* handle) {
-  uv_os_fd_t fd = -1;
-  return uv_fileno(handle, &fd) == 0 ? fd : -1;
-}
 
 // The number of bytes the kernel took, or a libuv error code. `size` is that of all slices.
 ssize_t send_slices(int fd, std::span<const Slice> slices, size_t size) {
@@ -67,128 +65,108 @@ ssize_t send_slices(int fd, std::span<const Slice> slices, size_t size) {
   }
 }
 
-uv_buf_t buffer_of(std::string_view bytes) {
-  // libuv takes a mutable pointer and does not write through it.
-  uv_buf_t buffer;
-  buffer.base = const_cast<char*>(bytes.data());
-  buffer.len = bytes.size();
-  return buffer;
+void set_option(int fd, int level, int option, int value) {
+  // A socket without the option is one that has no use for it.
+  static_cast<void>(::setsockopt(fd, level, option, &value, sizeof value));
 }
 
 }  // namespace
 
-struct UvStream::Socket {
-  union {
-    uv_handle_t handle;
-    uv_stream_t stream;
-    uv_tcp_t tcp;
-    uv_pipe_t pipe;
-  };
-  UvStream* owner;
-};
+UvStream::UvStream(UvLoop& loop, SocketKind kind) : loop_(loop), kind_(kind) {}
 
-struct UvStream::Connect {
-  uv_connect_t request;
-  Connected done;
-};
-
-struct UvStream::Batch {
-  uv_write_t request;
-  std::vector<Chunk> chunks;
-};
-
-UvStream::UvStream(UvLoop& loop, SocketKind kind) : loop_(loop), socket_(new Socket), kind_(kind) {
-  const int rc = kind == SocketKind::kTcp ? uv_tcp_init(loop.uv(), &socket_->tcp)
-                                          : uv_pipe_init(loop.uv(), &socket_->pipe, 0);
-  PGFRESH_CHECK(rc == 0);  // allocates nothing and opens nothing
-  socket_->handle.data = socket_;
-  socket_->owner = this;
-}
-
-UvStream::~UvStream() {
-  socket_->owner = nullptr;
-  uv_close(&socket_->handle,
-           [](uv_handle_t* handle) noexcept { delete static_cast<Socket*>(handle->data); });
-}
+UvStream::~UvStream() = default;
 
 std::unique_ptr<UvStream> UvStream::adopt(UvLoop& loop, int fd, SocketKind kind) {
   std::unique_ptr<UvStream> stream(new UvStream(loop, kind));
-  const int rc = kind == SocketKind::kTcp ? uv_tcp_open(&stream->socket_->tcp, fd)
-                                          : uv_pipe_open(&stream->socket_->pipe, fd);
-  if (rc != 0) {
-    ::close(fd);
-    return nullptr;
-  }
+  if (stream->take(fd) != 0) return nullptr;
   stream->connected();
   return stream;
 }
 
 std::unique_ptr<UvStream> UvStream::connect_tcp(UvLoop& loop, const sockaddr& address,
                                                 Connected done) {
+  const socklen_t size = address.sa_family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
   std::unique_ptr<UvStream> stream(new UvStream(loop, SocketKind::kTcp));
-  auto connect = std::make_unique<Connect>();
-  connect->done = std::move(done);
-  connect->request.data = connect.get();
-  const int rc =
-      uv_tcp_connect(&connect->request, &stream->socket_->tcp, &address, &UvStream::on_connected);
-  if (rc == 0) {
-    static_cast<void>(connect.release());  // freed in on_connected, which always comes
-    return stream;
-  }
-  loop.defer([socket = stream->socket_, rc, shared = std::shared_ptr<Connect>(std::move(connect))] {
-    if (socket->owner != nullptr) shared->done(rc);
-  });
+  stream->connect(address, size, std::move(done));
   return stream;
 }
 
 std::unique_ptr<UvStream> UvStream::connect_unix(UvLoop& loop, const std::string& path,
                                                  Connected done) {
   PGFRESH_CHECK(socket_path_fits(path));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   std::unique_ptr<UvStream> stream(new UvStream(loop, SocketKind::kUnix));
-  auto* connect = new Connect;
-  connect->done = std::move(done);
-  connect->request.data = connect;
-  uv_pipe_connect(&connect->request, &stream->socket_->pipe, path.c_str(), &UvStream::on_connected);
+  stream->connect(reinterpret_cast<const sockaddr&>(address), sizeof address, std::move(done));
   return stream;
 }
 
-void UvStream::on_connected(uv_connect_t* request, int status) noexcept {
-  const std::unique_ptr<Connect> connect(static_cast<Connect*>(request->data));
-  UvStream* self = static_cast<Socket*>(request->handle->data)->owner;
-  if (self == nullptr) return;
-  if (status == 0) {
-    self->connected();
-    if (self->kind_ == SocketKind::kTcp) {
-      uv_tcp_keepalive(&self->socket_->tcp, 1, kKeepaliveSeconds);
+// 0, or a libuv error code.
+int UvStream::take(int fd) {
+  fd_.reset(fd);
+  auto poll = std::make_unique<uv_poll_t>();
+  const int rc = uv_poll_init(loop_.uv(), poll.get(), fd);  // makes it non-blocking
+  if (rc != 0) return rc;
+  poll->data = this;
+  poll_.reset(poll.release());
+  return 0;
+}
+
+void UvStream::connect(const sockaddr& address, socklen_t size, Connected done) {
+  told_ = std::move(done);
+  const int fd = ::socket(address.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  int status = fd < 0 ? uv_translate_sys_error(errno) : take(fd);
+  if (status == 0 && ::connect(fd, &address, size) != 0) {
+    if (errno == EINPROGRESS || errno == EINTR) {
+      watch();
+      return;
     }
+    status = uv_translate_sys_error(errno);
   }
-  connect->done(status);
+  timer_ = loop_.after(0, [this, status] { connect_ended(status); });
+}
+
+void UvStream::connect_ended(int status) {
+  timer_.reset();
+  if (status == 0) {
+    connected();
+    if (kind_ == SocketKind::kTcp) {
+      set_option(fd_.get(), IPPROTO_TCP, TCP_KEEPIDLE, kKeepaliveSeconds);
+      set_option(fd_.get(), IPPROTO_TCP, TCP_KEEPINTVL, kKeepaliveProbeSeconds);
+      set_option(fd_.get(), IPPROTO_TCP, TCP_KEEPCNT, kKeepaliveProbes);
+    }
+  } else {
+    state_ = State::kEnded;
+    broken_status_ = status;
+  }
+  watch();
+  const Connected told = std::move(told_);
+  told(status);  // who is told of a failure may destroy the stream
 }
 
 void UvStream::connected() {
   state_ = State::kOpen;
-  const int fd = fd_of(&socket_->handle);
   if (kind_ == SocketKind::kTcp) {
-    uv_tcp_nodelay(&socket_->tcp, 1);
-    const int on = 1;
-    ::setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);  // as PostgreSQL does for clients
+    set_option(fd_.get(), IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd_.get(), SOL_SOCKET, SO_KEEPALIVE, 1);  // as PostgreSQL does for clients
   }
-  describe_peer(fd);
+  describe_peer();
 }
 
-void UvStream::describe_peer(int fd) {
+void UvStream::describe_peer() {
   if (kind_ == SocketKind::kUnix) {
     peer_ = "unix";
     ucred credentials{};
     socklen_t size = sizeof credentials;
-    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0) {
+    if (::getsockopt(fd_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0) {
       peer_uid_ = static_cast<int>(credentials.uid);
     }
     return;
   }
   sockaddr_storage address{};
   socklen_t size = sizeof address;
-  peer_ = ::getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0
+  peer_ = ::getpeername(fd_.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0
               ? address_text(address)
               : "unknown";
 }
@@ -201,24 +179,57 @@ void UvStream::start(Events* events) {
     return;
   }
   if (end_told_) return;
-  loop_.defer([socket = socket_] {
-    if (socket->owner != nullptr) socket->owner->end(uv_strerror(socket->owner->broken_status_));
-  });
+  timer_ = loop_.after(0, [this] { end(uv_strerror(broken_status_)); });
+}
+
+// Has libuv watch the socket for what is waited for now. It is looked at again at every turn while
+// there is something to read or room to write.
+void UvStream::watch() {
+  const bool for_room = state_ == State::kConnecting || !pending_.empty();
+  const int events = (reading_ ? UV_READABLE : 0) | (for_room ? UV_WRITABLE : 0);
+  if (events == watched_) return;
+  watched_ = events;
+  const int rc = events != 0 ? uv_poll_start(poll_.get(), events, &UvStream::on_event)
+                             : uv_poll_stop(poll_.get());
+  PGFRESH_CHECK(rc == 0);  // nobody else watches this socket
+}
+
+void UvStream::on_event(uv_poll_t* poll, int status, int events) noexcept {
+  static_cast<UvStream*>(poll->data)->happened(status, events);
+}
+
+void UvStream::happened(int status, int events) {
+  if (status != 0) {
+    // An error is pending (EPOLLERR), and libuv has stopped watching. Reading tells which, behind
+    // what came before it; where nothing is read, writing does.
+    events = reading_ ? UV_READABLE : UV_WRITABLE;
+    watched_ = 0;
+    watch();
+  }
+  if (state_ == State::kConnecting) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    static_cast<void>(::getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &size));
+    connect_ended(uv_translate_sys_error(error));
+    return;
+  }
+  if ((events & UV_WRITABLE) != 0 && !pending_.empty()) send_pending();
+  // Nothing of this object is touched after this, should an owner destroy it after all.
+  if ((events & UV_READABLE) != 0 && reading_) read_now();
 }
 
 void UvStream::write(std::span<const Slice> slices) {
   PGFRESH_CHECK(state_ != State::kConnecting);
   if (state_ != State::kOpen || sending_closed_) return;
-  const size_t sent = in_flight_ ? 0 : send_now(slices);
+  const size_t sent = pending_.empty() ? send_now(slices) : 0;
   if (state_ != State::kOpen) return;
   queue(slices, sent);
-  if (!in_flight_ && !pending_.empty()) submit();
+  watch();
 }
 
 // One system call for up to kSlicesPerCall slices: small ones are put side by side first, for which
 // the kernel charges less than for several pieces.
 size_t UvStream::send_now(std::span<const Slice> slices) {
-  const int fd = fd_of(&socket_->handle);
   size_t sent = 0;
   while (!slices.empty()) {
     const std::span<const Slice> part = slices.first(std::min(slices.size(), kSlicesPerCall));
@@ -226,7 +237,7 @@ size_t UvStream::send_now(std::span<const Slice> slices) {
     size_t wanted = 0;
     for (const Slice& slice : part) wanted += slice.bytes.size();
     if (wanted == 0) continue;
-    const ssize_t rc = send_slices(fd, part, wanted);
+    const ssize_t rc = send_slices(fd_.get(), part, wanted);
     if (rc == UV_EAGAIN) break;
     if (rc < 0) {
       write_failed(static_cast<int>(rc));
@@ -272,41 +283,21 @@ void UvStream::queue(std::span<const Slice> slices, size_t skip) {
   }
 }
 
-void UvStream::submit() {
-  auto batch = std::make_unique<Batch>();
-  batch->chunks.swap(pending_);
-  pending_bytes_ = 0;
-  batch->request.data = batch.get();
-  std::vector<uv_buf_t> buffers;
-  buffers.reserve(batch->chunks.size());
-  for (const Chunk& chunk : batch->chunks) buffers.push_back(buffer_of(chunk.bytes));
-  const int rc = uv_write(&batch->request, &socket_->stream, buffers.data(),
-                          static_cast<unsigned>(buffers.size()), &UvStream::on_written);
-  if (rc != 0) {
-    write_failed(rc);
-    return;
+void UvStream::send_pending() {
+  std::array<Slice, kSlicesPerCall> slices;
+  while (sent_chunks_ < pending_.size()) {
+    const size_t count = std::min(slices.size(), pending_.size() - sent_chunks_);
+    size_t wanted = 0;
+    for (size_t i = 0; i < count; ++i) {
+      slices[i].bytes = pending_[sent_chunks_ + i].bytes;
+      wanted += slices[i].bytes.size();
+    }
+    const size_t sent = send_now({slices.data(), count});
+    if (state_ != State::kOpen && state_ != State::kFinishing) return;
+    drop_sent(sent);
+    if (sent < wanted) return;
   }
-  in_flight_ = true;
-  static_cast<void>(batch.release());  // freed in on_written, which always comes
-}
-
-void UvStream::on_written(uv_write_t* request, int status) noexcept {
-  const std::unique_ptr<Batch> batch(static_cast<Batch*>(request->data));
-  UvStream* self = static_cast<Socket*>(request->handle->data)->owner;
-  if (self != nullptr) self->written(status);
-}
-
-void UvStream::written(int status) {
-  in_flight_ = false;
-  if (status != 0) {
-    write_failed(status);
-    return;
-  }
-  if (state_ != State::kOpen && state_ != State::kFinishing) return;
-  if (!pending_.empty()) {
-    submit();
-    return;
-  }
+  drop_pending();
   if (state_ == State::kFinishing || sending_closed_) {
     shut_down();
   } else if (events_ != nullptr) {
@@ -314,36 +305,47 @@ void UvStream::written(int status) {
   }
 }
 
-size_t UvStream::queued_bytes() const {
-  return uv_stream_get_write_queue_size(&socket_->stream) + pending_bytes_;
+void UvStream::drop_sent(size_t bytes) {
+  pending_bytes_ -= bytes;
+  while (bytes > 0) {
+    Chunk& chunk = pending_[sent_chunks_];
+    const size_t taken = std::min(bytes, chunk.bytes.size());
+    chunk.bytes.remove_prefix(taken);
+    bytes -= taken;
+    if (!chunk.bytes.empty()) return;
+    chunk = {};
+    ++sent_chunks_;
+  }
+  // A queue that never runs empty gives back its places, too.
+  if (sent_chunks_ > kSlicesPerCall && sent_chunks_ > pending_.size() / 2) {
+    pending_.erase(pending_.begin(), pending_.begin() + static_cast<ptrdiff_t>(sent_chunks_));
+    sent_chunks_ = 0;
+  }
 }
 
-void UvStream::on_alloc(uv_handle_t* handle, size_t, uv_buf_t* buffer) noexcept {
-  const std::span<char> shared = static_cast<Socket*>(handle->data)->owner->loop_.read_buffer();
-  buffer->base = shared.data();
-  buffer->len = shared.size();
-}
+size_t UvStream::queued_bytes() const { return pending_bytes_; }
 
-void UvStream::on_read(uv_stream_t* handle, ssize_t result, const uv_buf_t* buffer) noexcept {
-  UvStream* self = static_cast<Socket*>(handle->data)->owner;
-  if (self != nullptr) self->received(result, buffer->base);
-}
-
-void UvStream::received(int64_t result, const char* data) {
-  if (result > 0) {
-    // Nothing of this object is touched after the call, should it destroy the stream after all.
-    if (state_ != State::kFinishing && events_ != nullptr) {
-      events_->on_bytes({data, static_cast<size_t>(result)});
-    }
+void UvStream::read_now() {
+  const std::span<char> buffer = loop_.read_buffer();
+  ssize_t got = 0;
+  do {
+    got = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
+  } while (got < 0 && errno == EINTR);
+  if (got > 0) {
+    if (state_ == State::kFinishing || events_ == nullptr) return;
+    events_->on_bytes({buffer.data(), static_cast<size_t>(got)});
     return;
   }
-  if (result == 0) return;  // would block
-  if (result == UV_EOF && state_ == State::kOpen && events_ != nullptr) {
+  if (got < 0) {
+    if (errno != EAGAIN) end(uv_strerror(uv_translate_sys_error(errno)));
+    return;
+  }
+  if (state_ == State::kOpen && events_ != nullptr) {
     read_off();
     half_closed_ = true;
     if (events_->on_half_close()) return;
   }
-  end(result == UV_EOF ? "end of stream" : uv_strerror(static_cast<int>(result)));
+  end("end of stream");
 }
 
 void UvStream::pause() {
@@ -355,31 +357,25 @@ void UvStream::resume() {
 }
 
 void UvStream::read_on() {
-  if (reading_ || half_closed_) return;
-  const int rc = uv_read_start(&socket_->stream, &UvStream::on_alloc, &UvStream::on_read);
-  if (rc == 0) {
-    reading_ = true;
-  } else {
-    write_failed(rc);
-  }
+  if (half_closed_) return;
+  reading_ = true;
+  watch();
 }
 
 void UvStream::read_off() {
-  if (!reading_) return;
-  uv_read_stop(&socket_->stream);
   reading_ = false;
+  watch();
 }
 
 void UvStream::close_sending() {
   if (state_ != State::kOpen || std::exchange(sending_closed_, true)) return;
-  if (!in_flight_) shut_down();
+  if (pending_.empty()) shut_down();
 }
 
 void UvStream::finish() {
   if (state_ != State::kOpen) return;
   state_ = State::kFinishing;
   read_on();  // what comes is thrown away; the end is waited for
-  if (state_ != State::kFinishing) return;
   finish_queued_ = queued_bytes();
   timer_ = loop_.every(kFinishMsMax, [this] {
     const size_t queued = queued_bytes();
@@ -389,50 +385,45 @@ void UvStream::finish() {
     }
     end("the peer did not close in time");
   });
-  if (!in_flight_) shut_down();
+  if (pending_.empty()) shut_down();
 }
 
 void UvStream::shut_down() {
-  // Not uv_shutdown(): our own queue is empty, and the call needs no request to be kept alive.
-  ::shutdown(fd_of(&socket_->handle), SHUT_WR);
-  if (state_ != State::kFinishing || !half_closed_) return;
-  loop_.defer([socket = socket_] {
-    if (socket->owner != nullptr) socket->owner->end("end of stream");
-  });
+  ::shutdown(fd_.get(), SHUT_WR);
+  if (state_ == State::kFinishing && half_closed_) {
+    timer_ = loop_.after(0, [this] { end("end of stream"); });
+  }
 }
 
 void UvStream::write_failed(int status) {
   if (state_ == State::kEnded || state_ == State::kBroken) return;
   state_ = State::kBroken;
   broken_status_ = status;
-  pending_.clear();
-  pending_bytes_ = 0;
+  drop_pending();
   // Told later: no event comes from inside write().
-  loop_.defer([socket = socket_] {
-    UvStream* self = socket->owner;
-    if (self == nullptr || self->state_ != State::kBroken) return;
-    if (!self->reading_) {
-      self->end(uv_strerror(self->broken_status_));
-      return;
-    }
-    self->timer_ =
-        self->loop_.after(kLastWordsMs, [self] { self->end(uv_strerror(self->broken_status_)); });
-  });
+  timer_ = loop_.after(reading_ ? kLastWordsMs : 0, [this] { end(uv_strerror(broken_status_)); });
+}
+
+void UvStream::drop_pending() {
+  // An idle connection keeps no memory of what it once had to queue.
+  pending_ = std::vector<Chunk>();
+  sent_chunks_ = 0;
+  pending_bytes_ = 0;
+  watch();
 }
 
 void UvStream::end(std::string_view why) {
   if (end_told_) return;
   state_ = State::kEnded;
-  read_off();
-  pending_.clear();
-  pending_bytes_ = 0;
+  reading_ = false;
+  drop_pending();
   timer_.reset();
   if (events_ == nullptr) return;  // told when there is somebody to tell
   end_told_ = true;
   events_->on_end(why);
 }
 
-size_t UvStream::idle_bytes() { return sizeof(UvStream) + sizeof(Socket); }
+size_t UvStream::idle_bytes() { return sizeof(UvStream) + sizeof(uv_poll_t); }
 
 bool socket_path_fits(const std::string& path) {
   return !path.empty() && path.size() < sizeof(sockaddr_un::sun_path);

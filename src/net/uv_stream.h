@@ -5,8 +5,8 @@
 // callback, write(), one system call, no allocation, no lock). The rest waits: slices that have an
 // owner keep a reference, others are copied.
 //
-// The socket and its libuv handle are on the heap and outlive the stream until libuv has closed
-// them; `owner` is null from the stream's destruction on, and no event comes then.
+// libuv says when there is something to read or room to write (uv_poll_t); reading and writing are
+// ours: a socket costs one recv() and one send() that way, and nothing around them.
 //
 // Life: connecting → open → (finishing | broken) → ended. "Broken": a write has failed; what the
 // peer said before it went is still read, for a bounded time, since PostgreSQL's last words are
@@ -22,6 +22,8 @@
 #include <string>
 #include <vector>
 
+#include "net/unique_fd.h"
+#include "net/uv_handle.h"
 #include "net/uv_loop.h"
 #include "pgfresh/stream.h"
 
@@ -63,10 +65,6 @@ class UvStream final : public Stream {
  private:
   enum class State : uint8_t { kConnecting, kOpen, kFinishing, kBroken, kEnded };
 
-  struct Socket;
-  struct Connect;
-  struct Batch;
-
   // A piece of output that waits: inside `owner`, or in memory of its own.
   struct Chunk {
     SharedBytes owner;
@@ -76,44 +74,50 @@ class UvStream final : public Stream {
 
   UvStream(UvLoop& loop, SocketKind kind);
 
+  [[nodiscard]] int take(int fd);
+  void connect(const sockaddr& address, socklen_t size, Connected done);
+  void connect_ended(int status);
   void connected();
-  void describe_peer(int fd);
+  void describe_peer();
+  void watch();
+  void happened(int status, int events);
   [[nodiscard]] size_t send_now(std::span<const Slice> slices);
   void queue(std::span<const Slice> slices, size_t skip);
-  void submit();
-  void written(int status);
-  void received(int64_t result, const char* data);
+  void send_pending();
+  void drop_sent(size_t bytes);
+  void drop_pending();
+  void read_now();
   void write_failed(int status);
   void shut_down();
   void read_on();
   void read_off();
   void end(std::string_view why);
 
-  static void on_read(uv_stream_t* handle, ssize_t result, const uv_buf_t* buffer) noexcept;
-  static void on_alloc(uv_handle_t* handle, size_t hint, uv_buf_t* buffer) noexcept;
-  static void on_written(uv_write_t* request, int status) noexcept;
-  static void on_connected(uv_connect_t* request, int status) noexcept;
+  static void on_event(uv_poll_t* poll, int status, int events) noexcept;
 
   // Constant after construction.
   UvLoop& loop_;
-  Socket* socket_;  // freed by its close callback
   SocketKind kind_;
 
   // Loop thread only.
+  UniqueFd fd_;
+  UvHandle<uv_poll_t> poll_;  // of fd_; closed before it
   State state_ = State::kConnecting;
   bool reading_ = false;
   bool half_closed_ = false;  // the peer has said all, and its owner has not
   bool sending_closed_ = false;
-  bool in_flight_ = false;  // a Batch is with libuv
   bool end_told_ = false;
+  int watched_ = 0;  // UV_READABLE, UV_WRITABLE: what libuv watches for
   int peer_uid_ = -1;
   int broken_status_ = 0;
   Events* events_ = nullptr;
   std::string peer_;
-  std::vector<Chunk> pending_;  // behind the batch in flight
+  std::vector<Chunk> pending_;  // empty, or waiting for room
+  size_t sent_chunks_ = 0;      // the first of them, which have been sent
   size_t pending_bytes_ = 0;
   size_t finish_queued_ = 0;      // queued_bytes() when the finish timer last looked
-  std::unique_ptr<Timer> timer_;  // while finishing or broken
+  std::unique_ptr<Timer> timer_;  // while finishing or broken, and for what is told later
+  Connected told_;                // while connecting
 };
 
 // The kernel's limit for the path of a unix socket (108 bytes with the final zero, unix(7)).

@@ -381,6 +381,61 @@ TEST_CASE("a write to a peer that has gone: its last words first, then the end, 
   CHECK(near.ends == 1);
 }
 
+TEST_CASE("a connection that is reset: what came before it first, then its name, once") {
+  for (const bool waiting : {false, true}) {
+    UvLoop loop;
+    FdPair pair = tcp_pair();
+    Recorder near;
+    auto stream = adopt(loop, pair.near, SocketKind::kTcp);
+    if (waiting) put(*stream, std::string(16 * 1024 * 1024, 'x'));
+    CHECK((stream->queued_bytes() > 0) == waiting);
+    REQUIRE(::write(pair.far.get(), "FATAL", 5) == 5);
+    const linger at_once{1, 0};
+    ::setsockopt(pair.far.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    pair.far.reset();
+    stream->start(&near);
+    CHECK(turn_until(loop, [&] { return near.ends == 1; }));
+    CHECK(near.bytes == "FATAL");
+    CHECK(near.why == "connection reset by peer");
+    CHECK(stream->queued_bytes() == 0);
+    turn_for(loop, 20);
+    CHECK(near.ends == 1);
+  }
+}
+
+TEST_CASE("a queue that never runs empty keeps its order") {
+  UvLoop loop;
+  FdPair pair = unix_pair();
+  Recorder near;
+  auto stream = adopt(loop, pair.near, SocketKind::kUnix);
+  stream->start(&near);
+  ::fcntl(pair.far.get(), F_SETFL, O_NONBLOCK);
+  std::string sent(1024 * 1024, 'x');
+  put(*stream, sent);
+  std::string received;
+  std::string buffer(4096, '\0');
+  const auto tick = loop.every(1, [] {});  // so that no turn waits for room
+  for (size_t i = 0; sent.size() < 4UL * 1024 * 1024; ++i) {
+    const SharedBytes piece =
+        SharedBytes::copy_of(std::string(100 + i % 900, static_cast<char>('a' + i % 26)));
+    sent += piece.view();
+    const Slice slice{piece.view(), &piece};
+    stream->write({&slice, 1});
+    if (i % 16 != 0) continue;
+    loop.turn();
+    const ssize_t got = ::read(pair.far.get(), buffer.data(), buffer.size());
+    if (got > 0) received.append(buffer, 0, static_cast<size_t>(got));
+  }
+  CHECK(stream->queued_bytes() > 0);
+  CHECK(near.drained == 0);
+  ::fcntl(pair.far.get(), F_SETFL, 0);
+  std::thread reader([&] { received += read_all(pair.far.get()); });
+  CHECK(turn_until(loop, [&] { return near.drained == 1; }));
+  stream.reset();
+  reader.join();
+  CHECK(received == sent);
+}
+
 TEST_CASE("a paused stream whose write fails still ends") {
   UvLoop loop;
   FdPair pair = unix_pair();
@@ -460,6 +515,13 @@ TEST_CASE("connecting tells success and failure") {
                                    [&](int result) { status = result; });
   CHECK(turn_until(loop, [&] { return status != 1; }));
   CHECK(status == UV_ECONNREFUSED);
+  turn_for(loop, 20);  // nobody has destroyed it
+  status = 1;
+  auto lost =
+      UvStream::connect_unix(loop, "/nonexistent/socket", [&](int result) { status = result; });
+  CHECK(status == 1);  // never from inside connect_unix()
+  CHECK(turn_until(loop, [&] { return status != 1; }));
+  CHECK(status == UV_ENOENT);
 }
 
 }  // namespace pgfresh::net
