@@ -20,6 +20,7 @@
 #include "base/hash.h"
 #include "base/prefetch.h"
 #include "freshness/domain.h"
+#include "proxy/consequences.h"
 #include "proxy/query_stats.h"
 #include "proxy/scope.h"
 #include "proxy/slot_plan.h"
@@ -47,8 +48,7 @@ class MemoText {
   explicit MemoText(std::shared_ptr<const query::Statement> statement)
       : text_(statement->text),
         statement_(std::move(statement)),
-        speaks_of_inband_(query::contains_word(statement_->text, "pgfresh.inband")),
-        reads_statements_(query::contains_word(statement_->text, "pg_prepared_statement")) {}
+        consequences_(consequences_of(*statement_)) {}
 
   [[nodiscard]] std::string_view text() const { return text_; }
   [[nodiscard]] const query::Statement& statement() const { return *statement_; }
@@ -59,10 +59,7 @@ class MemoText {
   }
   // For QueryStats::of().
   [[nodiscard]] QueryStatRef& stat() { return stat_; }
-  // It may switch the in-band notices off.
-  [[nodiscard]] bool speaks_of_inband() const { return speaks_of_inband_; }
-  // It may ask which statements are prepared.
-  [[nodiscard]] bool reads_statements() const { return reads_statements_; }
+  [[nodiscard]] const Consequences& consequences() const { return consequences_; }
 
   // The resolution under `catalog`, made when it is not there. The reference is valid until the
   // next call.
@@ -75,8 +72,7 @@ class MemoText {
   const std::string_view text_;  // the statement's
   const std::shared_ptr<const query::Statement> statement_;
   std::vector<Resolution> resolutions_;  // a few scopes; replaced in turn
-  bool speaks_of_inband_;
-  bool reads_statements_;
+  const Consequences consequences_;
   QueryStatRef stat_;
   size_t replace_next_ = 0;
 };

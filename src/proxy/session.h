@@ -249,7 +249,7 @@ class Session {
   [[nodiscard]] bool holds_parse() const;
   [[nodiscard]] bool check_first(const PreparedRef& prepared, const wire::Frame& frame);
   void note_inband(const MemoText& text);
-  void note_deallocation(const query::Statement& statement);
+  void note_deallocation(const MemoText& text);
   [[nodiscard]] bool may_answer_here() const;
   [[nodiscard]] bool may_hold(const MemoText& text) const;
   void hold(Held held);
@@ -354,7 +354,7 @@ class Session {
   void take_probe_reply(const wire::Frame& frame);
   void take_probe_row();
   void note_startup_settings();
-  void note_statement_timeout(const query::Statement& statement, std::string_view oids,
+  void note_statement_timeout(const MemoText& text, std::string_view oids,
                               const wire::BindMessage* bind);
   void set_statement_timeout(std::optional<int64_t> ms);
   [[nodiscard]] std::optional<std::vector<FollowedChange>> understood_changes(

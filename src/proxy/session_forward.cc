@@ -1,8 +1,6 @@
 // Sending a client's message on: what must go before it, what is noted of it, and how held messages
 // are answered when nothing has to be sent.
 #include <algorithm>
-#include <initializer_list>
-#include <iterator>
 
 #include "base/check.h"
 #include "base/limits.h"
@@ -10,89 +8,6 @@
 #include "query/policy.h"
 
 namespace pgfresh::proxy {
-namespace {
-
-// A text that may change the session, and holds one of these words.
-bool may_say(const query::Statement& statement, std::initializer_list<std::string_view> words) {
-  switch (statement.kind) {
-    case query::Kind::kDeallocate:
-    case query::Kind::kSession:
-    case query::Kind::kMany:
-    case query::Kind::kUnknown:
-      return std::any_of(words.begin(), words.end(), [&](std::string_view word) {
-        return query::contains_word(statement.text, word);
-      });
-    case query::Kind::kEmpty:
-    case query::Kind::kSelect:
-    case query::Kind::kBegin:
-    case query::Kind::kCommit:
-    case query::Kind::kRollback:
-    case query::Kind::kSavepoint:
-    case query::Kind::kWrite:
-    case query::Kind::kShowLast:
-    case query::Kind::kShow:
-    case query::Kind::kNotify:
-    case query::Kind::kDdl:
-      return false;
-  }
-  return true;
-}
-
-// Begun outside a block, it may commit and go on, for hours, and not say so: what it carried would
-// be published at its end.
-bool may_commit_within(const MemoText* text) {
-  if (text == nullptr) return true;
-  const query::Statement& statement = text->statement();
-  switch (statement.kind) {
-    case query::Kind::kMany:
-      // PostgreSQL prepares no transaction that notifies.
-      return !query::contains_word(statement.text, "prepare");
-    case query::Kind::kUnknown:
-      return true;
-    case query::Kind::kSession:
-      return statement.canonical.starts_with("call") || statement.canonical.starts_with("do");
-    default:
-      return false;
-  }
-}
-
-// SQL that may use or drop prepared statements by name.
-bool speaks_of_statements(const query::Statement& statement) {
-  return statement.kind == query::Kind::kDeallocate ||
-         may_say(statement, {"deallocate", "discard", "execute"});
-}
-
-// SQL that may make a prepared statement.
-bool may_prepare(const query::Statement& statement) {
-  if (!may_say(statement, {"prepare"})) return false;
-  if (statement.kind == query::Kind::kMany || statement.kind == query::Kind::kUnknown) return true;
-  constexpr std::string_view kOthers[] = {"prepare transaction", "commit prepared",
-                                          "rollback prepared", "deallocate", "execute"};
-  return std::none_of(std::begin(kOthers), std::end(kOthers), [&](std::string_view other) {
-    return statement.canonical.starts_with(other);
-  });
-}
-
-// It may end the block and begin another, or change the isolation of the one it is in. PostgreSQL
-// refuses the latter behind a snapshot, which all but SET, RESET and the like take: functions, DO
-// and CALL cannot (src/backend/tcop/pquery.c: PlannedStmtRequiresSnapshot).
-bool may_change_block(const query::Statement& statement) {
-  using query::Kind;
-  const Kind kind = statement.kind;
-  if (kind == Kind::kBegin || kind == Kind::kMany || kind == Kind::kUnknown) return true;
-  if (kind != Kind::kSession) return false;
-  return query::contains_word(statement.text, "transaction") ||
-         query::contains_word(statement.text, "chain") ||
-         std::any_of(statement.setting_changes.begin(), statement.setting_changes.end(),
-                     [](const auto& change) { return change.name == "transaction_isolation"; });
-}
-
-// RESET ALL and DISCARD ALL return to what the startup packet said.
-bool may_reset_settings(const query::Statement& statement) {
-  return may_say(statement, {"reset", "discard"});
-}
-
-}  // namespace
 
 // A deferred BEGIN goes first, and before that whatever has to be said about notices; then what has
 // outlived the session.
@@ -106,7 +21,7 @@ void Session::before_forward(MemoText* text) {
     const bool queried = transaction_.read_deferred();
     std::string begin = transaction_.take_deferred();
     // Behind a query PostgreSQL refuses another isolation, so it must have seen one.
-    if (queried && (text == nullptr || may_change_block(text->statement()))) begin += "; SELECT";
+    if (queried && (text == nullptr || text->consequences().may_change_block)) begin += "; SELECT";
     server_->inject_query(begin, Purpose::kSetup);
     transaction_.sent_begin(Transaction::Block::kReadCommitted, server_->replies().last_sequence());
   }
@@ -125,7 +40,8 @@ void Session::choose_inband(MemoText* text) {
   if (transaction_.server_status() == 'I' && server_->at_rest()) {
     stop_carrying();  // of a message that was not sent after all
     const bool may_carry =
-        !unmarked_ && server_->may_carry() && (transaction_.deferred() || !may_commit_within(text));
+        !unmarked_ && server_->may_carry() &&
+        (transaction_.deferred() || (text != nullptr && !text->consequences().may_commit_within));
     const uint64_t server = may_carry ? domain_->begin_carrying(worker_.loop().clock()) : 0;
     if (server != 0) {
       carrying_ = true;
@@ -152,7 +68,7 @@ bool Session::would_carry(const MemoText* text) const {
     case query::Kind::kDdl:
       return true;
     case query::Kind::kMany:
-      return !may_commit_within(text);
+      return !text->consequences().may_commit_within;
     case query::Kind::kEmpty:
     case query::Kind::kSelect:
     case query::Kind::kCommit:
@@ -228,17 +144,9 @@ void Session::ensure_on_server(const PreparedRef& prepared, std::string_view nam
 // block the second is left out: a statement that no longer parses would fail the client's
 // transaction.)
 bool Session::concerns_prepared(const MemoText& text) const {
-  const query::Statement& statement = text.statement();
-  if (speaks_of_statements(statement) || may_prepare(statement) || text.reads_statements()) {
-    return true;
-  }
-  // A custom setting alone does not change how a text is parsed.
-  const bool custom_alone = !statement.setting_changes.empty() &&
-                            query::is_custom_setting(statement.setting_changes.front().name);
-  const bool may_set = (statement.kind == query::Kind::kSession && !custom_alone) ||
-                       statement.kind == query::Kind::kMany ||
-                       statement.kind == query::Kind::kUnknown;
-  return may_set && transaction_.server_status() == 'I';
+  const Consequences& consequences = text.consequences();
+  return consequences.concerns_statements ||
+         (consequences.may_change_parsing && transaction_.server_status() == 'I');
 }
 
 // The same for a text whose Parse or Bind is about to be sent, in a segment of its own: there a
@@ -313,13 +221,20 @@ void Session::note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bo
     transaction_.sent_unknown(sequence);
     return;
   }
+  const Consequences& consequences = text->consequences();
+  if (consequences.only_answers) {
+    const query::Effect effect = effect_of(*text);
+    note_effect(effect, sequence);
+    if (effect == query::Effect::kChangesSession) transaction_.sent_possible_commit(sequence);
+    return;
+  }
   const query::Statement& statement = text->statement();
-  if (may_prepare(statement)) sql_prepared_ = sequence;
+  if (consequences.may_prepare) sql_prepared_ = sequence;
   if (statement.makes_table) server_->replies().note_makes_table(sequence);
-  if (may_reset_settings(statement)) server_->doubt_inband();
+  if (consequences.may_reset_settings) server_->doubt_inband();
   const std::string_view oids =
       bound ? std::string_view(bound->parameter_oids) : std::string_view();
-  note_statement_timeout(statement, oids, bind);
+  note_statement_timeout(*text, oids, bind);
   if (follow_settings(statement, oids, bind, sequence)) return;
   if (statement.kind != query::Kind::kSelect) scope_.sent_more_than_reads();
   if (statement.kind == query::Kind::kBegin) {
@@ -338,7 +253,7 @@ void Session::note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bo
   }
   const query::Effect effect = effect_of(*text);
   note_effect(effect, sequence);
-  if (may_change_block(statement)) transaction_.sent_unknown(sequence);
+  if (consequences.may_change_block) transaction_.sent_unknown(sequence);
   if (statement.kind == query::Kind::kCommit || statement.kind == query::Kind::kRollback) {
     scope_.sent_end();
     transaction_.sent_end(sequence);
@@ -346,10 +261,10 @@ void Session::note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bo
   if (statement.kind == query::Kind::kCommit || effect == query::Effect::kChangesSession) {
     transaction_.sent_possible_commit(sequence);
   }
-  if (statement.kind == query::Kind::kMany || may_commit_within(text)) {
+  if (statement.kind == query::Kind::kMany || consequences.may_commit_within) {
     transaction_.sent_text_that_goes_on(sequence);
   }
-  note_deallocation(statement);
+  note_deallocation(*text);
 }
 
 void Session::note_effect(query::Effect effect, uint64_t sequence) {
@@ -367,7 +282,7 @@ void Session::note_effect(query::Effect effect, uint64_t sequence) {
 
 // A text that speaks of our setting may switch the notices off.
 void Session::note_inband(const MemoText& text) {
-  if (text.speaks_of_inband()) unmarked_ = true;
+  if (text.consequences().speaks_of_inband) unmarked_ = true;
 }
 
 bool Session::needs_check(const PreparedRef& prepared) const {
@@ -391,7 +306,8 @@ bool Session::check_first(const PreparedRef& prepared, const wire::Frame& frame)
   return true;
 }
 
-void Session::note_deallocation(const query::Statement& statement) {
+void Session::note_deallocation(const MemoText& text) {
+  const query::Statement& statement = text.statement();
   if (transaction_.status() == 'E') return;  // refused; and what PostgreSQL was not told of stays
   if (statement.kind == query::Kind::kDeallocate && !statement.deallocated_name.empty()) {
     prepared_.erase(statement.deallocated_name);
@@ -399,7 +315,7 @@ void Session::note_deallocation(const query::Statement& statement) {
     return;
   }
   if (statement.deallocates_all ||
-      (statement.kind != query::Kind::kDeallocate && speaks_of_statements(statement))) {
+      (statement.kind != query::Kind::kDeallocate && text.consequences().speaks_of_statements)) {
     prepared_.clear_named();
     server_->forget_named();
   }

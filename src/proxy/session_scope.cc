@@ -50,11 +50,6 @@ std::optional<std::string> value_of(const query::SettingChange& change, std::str
   return std::string(*parameters[index].value);
 }
 
-bool may_change_settings(query::Kind kind) {
-  return kind == query::Kind::kSession || kind == query::Kind::kMany ||
-         kind == query::Kind::kUnknown;
-}
-
 bool has_value(const Scope& scope, const std::string& name) {
   return std::any_of(scope.custom.begin(), scope.custom.end(),
                      [&](const CustomSetting& setting) { return setting.first == name; });
@@ -147,17 +142,11 @@ void Session::take_probe_reply(const wire::Frame& frame) {
 // SET statement_timeout is not followed: between two probes it is enough to know how short one may
 // be. What cannot be told from the statement the next probe tells; what a rollback or the end of a
 // block brings back is not shorter than what the probe before has told, or is probed anew.
-void Session::note_statement_timeout(const query::Statement& statement, std::string_view oids,
+void Session::note_statement_timeout(const MemoText& text, std::string_view oids,
                                      const wire::BindMessage* bind) {
-  constexpr std::string_view kName = "statement_timeout";
-  if (statement.setting_changes.empty()) {
-    if (may_change_settings(statement.kind) && query::contains_word(statement.text, kName)) {
-      set_statement_timeout(std::nullopt);
-    }
-    return;
-  }
-  for (const query::SettingChange& change : statement.setting_changes) {
-    if (change.name != kName) continue;
+  if (text.consequences().may_set_statement_timeout) set_statement_timeout(std::nullopt);
+  for (const query::SettingChange& change : text.statement().setting_changes) {
+    if (change.name != "statement_timeout") continue;
     const std::optional<std::string> value = value_of(change, oids, bind);
     set_statement_timeout(value ? read_timeout_ms(*value) : std::nullopt);
   }
