@@ -19,7 +19,7 @@ run="postgresql-15 postgresql-client-15 postgresql-15-postgis-3 postgresql-15-po
 test="git faketime clang clang-format clang-tidy libclang-rt-dev openssl procps python3-pytest
   python3-pytest-xdist python3-psycopg python3-asyncpg python3-sqlalchemy python3-fastapi
   python3-uvicorn python3-httpx libpostgresql-jdbc-java redis-server"
-bench="pgbouncer pgpool2 procps"
+bench="pgbouncer pgpool2 procps python3-psycopg"
 
 wanted=""
 [ $# -gt 0 ] || set -- build

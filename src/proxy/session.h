@@ -452,7 +452,8 @@ class Session {
 
   int64_t connected_ns_ = 0;
   int64_t active_ns_ = 0;     // the client was heard last
-  int64_t idle_from_ns_ = 0;  // PostgreSQL was ready last
+  int64_t heard_ns_ = 0;      // PostgreSQL was heard last
+  int64_t idle_from_ns_ = 0;  // it was ready last
   uint64_t hits_ = 0;
   uint64_t queries_ = 0;
 };

@@ -134,8 +134,9 @@ Session::Answer Session::ask_cache(const Question& question) {
     reason = Reason::kTimeLiteral;
   }
   if (reason == Reason::kNone && question.bind != nullptr && resolution->verdict.time_parameters) {
-    for (const wire::BindParameter& parameter : wire::bind_parameters(*question.bind)) {
-      if (parameter.value && query::is_time_word(*parameter.value)) reason = Reason::kTimeLiteral;
+    wire::BindParameters parameters(*question.bind);
+    while (const auto parameter = parameters.next()) {
+      if (parameter->value && query::is_time_word(*parameter->value)) reason = Reason::kTimeLiteral;
     }
   }
   if (reason != Reason::kNone) {
@@ -354,7 +355,7 @@ void Session::bypass(MemoText& text, Reason reason) {
   timed_.reset();
   if (reason == Reason::kNotSelect) return;
   worker_.counters().add_bypass(reason);
-  stat_of(text).bypass(worker_.now_ns(), reason);
+  stat_of(text).bypass(active_ns_, reason);
   timed_ = text.stat();
   timed_sequence_ = 0;
 }
@@ -384,7 +385,7 @@ void Session::time_answer(uint64_t sequence) {
 
 void Session::note_answered(uint64_t sequence) {
   if (timed_ == nullptr || timed_sequence_ != sequence) return;
-  timed_->answered(worker_.now_ns() - timed_from_ns_);
+  timed_->answered(heard_ns_ - timed_from_ns_);
   timed_.reset();
 }
 
@@ -406,12 +407,13 @@ void Session::note_hit(const cache::Entry& entry) {
   const bool remote = remote_entry_.get() == &entry;
   counters.add(remote ? Counter::kHitsL2 : Counter::kHitsL1);
   counters.add(Counter::kHitBytes, entry.body().size());
+  const int64_t now_ns = worker_.now_ns();
   counters.add(Counter::kSavedNs, static_cast<uint64_t>(std::max<int64_t>(0, entry.upstream_ns)));
-  hit_stat_->hit(remote ? QueryStat::Tier::kL2 : QueryStat::Tier::kL1, worker_.now_ns(),
-                 entry.body().size(), entry.upstream_ns);
+  hit_stat_->hit(remote ? QueryStat::Tier::kL2 : QueryStat::Tier::kL1, now_ns, entry.body().size(),
+                 entry.upstream_ns);
   last_.verdict = "hit";
   last_.reason = Reason::kNone;
-  last_.age_ms = (worker_.now_ns() - entry.stored_ns) / kNsPerMs;
+  last_.age_ms = (now_ns - entry.stored_ns) / kNsPerMs;
   last_.tier = remote ? "l2" : "l1";
 }
 

@@ -45,9 +45,9 @@ std::optional<std::string> value_of(const query::SettingChange& change, std::str
   if (change.to != To::kParameter || bind == nullptr) return std::nullopt;
   const auto index = static_cast<size_t>(change.parameter - 1);
   if (index >= bind->parameter_count || !is_verbatim(oids, index)) return std::nullopt;
-  const std::vector<wire::BindParameter> parameters = wire::bind_parameters(*bind);
-  if (index >= parameters.size() || !parameters[index].value) return std::nullopt;
-  return std::string(*parameters[index].value);
+  const std::optional<wire::BindParameter> given = wire::bind_parameter(*bind, index + 1);
+  if (!given || !given->value) return std::nullopt;
+  return std::string(*given->value);
 }
 
 bool has_value(const Scope& scope, const std::string& name) {

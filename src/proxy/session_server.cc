@@ -60,6 +60,7 @@ bool may_have_made_table(const ReplyItem& item, std::string_view tag) {
 
 void Session::on_server_bytes(std::string_view bytes) {
   worker_.counters().add(Counter::kBytesFromServers, bytes.size());
+  heard_ns_ = worker_.now_ns();
   const std::string_view all = bytes;
   wire::Frame frame;
   while (server_ && (state_ == State::kLogin || state_ == State::kReady || hearing_)) {
@@ -431,7 +432,7 @@ void Session::take_ready(const wire::Frame& frame) {
     return;
   }
   replies.pop();
-  idle_from_ns_ = worker_.now_ns();
+  idle_from_ns_ = heard_ns_;
   if (*status == 'I') keep_open_what_is_meant_now();
   settle(transaction_.ready(*status, sequence));
   keep_unmarked_open();

@@ -61,40 +61,33 @@ std::optional<BindMessage> read_bind(std::string_view body) {
   return bind;
 }
 
-std::vector<BindParameter> bind_parameters(const BindMessage& bind) {
-  ByteReader reader(bind.parameters);
-  const size_t format_count = reader.u16();
-  const std::string_view formats = reader.bytes(format_count * 2);
-  const size_t count = reader.u16();
-  std::vector<BindParameter> parameters(count);
-  for (size_t i = 0; i < count; ++i) {
-    // No codes: all text. One code: it goes for all.
-    if (format_count > 0) {
-      parameters[i].format = load_u16(formats.data() + (format_count == 1 ? 0 : i * 2));
-    }
-    const uint32_t length = reader.u32();
-    if (length != kNullLength) parameters[i].value = reader.bytes(length);
+BindParameters::BindParameters(const BindMessage& bind) : rest_(bind.parameters) {
+  const size_t format_count = rest_.u16();
+  formats_ = rest_.bytes(format_count * 2);
+  count_ = rest_.u16();
+}
+
+std::optional<BindParameter> BindParameters::next() {
+  if (given_ == count_) {
+    PGFRESH_CHECK(rest_.at_end());
+    return std::nullopt;
   }
-  PGFRESH_CHECK(reader.at_end());
-  return parameters;
+  BindParameter parameter;
+  // No codes: all text. One code: it goes for all.
+  if (!formats_.empty()) {
+    parameter.format = load_u16(formats_.data() + (formats_.size() == 2 ? 0 : given_ * 2));
+  }
+  const uint32_t length = rest_.u32();
+  if (length != kNullLength) parameter.value = rest_.bytes(length);
+  ++given_;
+  return parameter;
 }
 
 std::optional<BindParameter> bind_parameter(const BindMessage& bind, size_t number) {
   if (number == 0 || number > bind.parameter_count) return std::nullopt;
-  ByteReader reader(bind.parameters);
-  const size_t format_count = reader.u16();
-  const std::string_view formats = reader.bytes(format_count * 2);
-  PGFRESH_CHECK(reader.u16() == bind.parameter_count);
-  BindParameter parameter;
-  if (format_count > 0) {
-    parameter.format = load_u16(formats.data() + (format_count == 1 ? 0 : (number - 1) * 2));
-  }
-  for (size_t i = 1; i <= number; ++i) {
-    const uint32_t length = reader.u32();
-    parameter.value.reset();
-    if (length != kNullLength) parameter.value = reader.bytes(length);
-  }
-  return parameter;
+  BindParameters parameters(bind);
+  for (size_t before = 1; before < number; ++before) static_cast<void>(parameters.next());
+  return parameters.next();
 }
 
 std::optional<TargetMessage> read_target(std::string_view body) {

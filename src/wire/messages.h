@@ -12,6 +12,8 @@
 #include <variant>
 #include <vector>
 
+#include "wire/bytes.h"
+
 namespace pgfresh::wire {
 
 // ── Startup phase: packets without a type byte ───────────────────────────────────────────────────
@@ -86,8 +88,19 @@ struct BindParameter {
   std::optional<std::string_view> value;  // nullopt: NULL
 };
 // All of them, in order. REQUIRES: `bind` came from read_bind.
-[[nodiscard]] std::vector<BindParameter> bind_parameters(const BindMessage& bind);
-// The one that the text calls $`number`, without an allocation; nullopt when there is none.
+class BindParameters {
+ public:
+  explicit BindParameters(const BindMessage& bind);
+  // Nullopt behind the last.
+  [[nodiscard]] std::optional<BindParameter> next();
+
+ private:
+  ByteReader rest_;
+  std::string_view formats_;
+  size_t count_;
+  size_t given_ = 0;
+};
+// The one that the text calls $`number`; nullopt when there is none.
 [[nodiscard]] std::optional<BindParameter> bind_parameter(const BindMessage& bind, size_t number);
 
 // A whole message of any type.

@@ -16,6 +16,7 @@ Deliberately not done: more than one version of PostgreSQL at a time.
 import os
 import pwd
 import random
+import re
 import shutil
 import signal
 import socket
@@ -24,7 +25,12 @@ import tempfile
 import time
 from urllib.parse import quote
 
+from psycopg import pq
+
 GIVEN = set()  # ports, of this process
+# No command of psql's, no COPY by its own hands, and no second statement.
+ONE_STATEMENT = re.compile(r"(?!.*\b(?:stdin|stdout)\b)[^;\\]+;?\s*", re.IGNORECASE | re.DOTALL)
+DONE = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_QUERY)
 TRUST_HBA = ("local all all trust", "host all all 127.0.0.1/32 trust",
              "local replication all trust", "host replication all 127.0.0.1/32 trust")
 
@@ -228,7 +234,12 @@ class PrivatePostgres:
     def psql(self, sql=None, file=None, user="postgres", database="postgres", variables=None,
              options=(), check=True, environment=None):
         """Runs psql with ON_ERROR_STOP, unaligned tuples; returns stdout without the last newline.
-        With check=False returns the CompletedProcess instead of raising PsqlError."""
+        With check=False returns the CompletedProcess instead of raising PsqlError. One statement
+        that needs nothing of psql's is carried out without one: a process each would be a fifth of
+        what many a test costs."""
+        if (sql is not None and file is None and not variables and not options and check
+                and not environment and ONE_STATEMENT.fullmatch(sql)):
+            return self.one_statement(sql, user, database)
         command = [f"{self.bin}/psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h",
                    self.socket_dir, "-p", str(self.port), "-U", user, "-d", database]
         for name, value in (variables or {}).items():
@@ -246,6 +257,24 @@ class PrivatePostgres:
         if done.returncode != 0:
             raise PsqlError(done.stderr.strip())
         return done.stdout.rstrip("\n")
+
+    def one_statement(self, sql, user, database):
+        """What psql() gives for it."""
+        connection = pq.PGconn.connect(
+            f"host={self.socket_dir} port={self.port} user={user} dbname={database} "
+            "application_name=psql".encode())
+        try:
+            if connection.status != pq.ConnStatus.OK:
+                raise PsqlError(connection.error_message.decode().strip())
+            result = connection.exec_(sql.encode())
+            if result.status not in DONE:
+                raise PsqlError(result.error_message.decode().strip())
+            rows = ("|".join((result.get_value(row, column) or b"").decode()
+                             for column in range(result.nfields))
+                    for row in range(result.ntuples))
+            return "\n".join(rows).rstrip("\n")
+        finally:
+            connection.finish()
 
     def create_database(self, name, template="template0", encoding="UTF8"):
         locale = "C.UTF-8" if encoding == "UTF8" else "C"

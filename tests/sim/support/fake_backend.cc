@@ -406,9 +406,10 @@ void FakeBackend::take_bind(std::string_view body) {
   }
   Portal portal;
   portal.text = statement->second.text;
-  for (const wire::BindParameter& parameter : wire::bind_parameters(*message)) {
-    portal.parameters.push_back(parameter.value ? std::optional(value_text(parameter))
-                                                : std::nullopt);
+  wire::BindParameters given(*message);
+  while (const auto parameter = given.next()) {
+    portal.parameters.push_back(parameter->value ? std::optional(value_text(*parameter))
+                                                 : std::nullopt);
   }
   wire::ByteReader formats(message->result_formats);
   while (!formats.rest().empty()) portal.formats.push_back(formats.u16());
