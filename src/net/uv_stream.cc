@@ -22,7 +22,8 @@ namespace {
 constexpr int64_t kFinishMsMax = 5'000;
 // After a failed write: how long what the peer had sent before may still be read.
 constexpr int64_t kLastWordsMs = 200;
-// Server connections idle this long are probed, so that a vanished peer is noticed.
+// Server connections idle this long are probed, each second then, and ended when as many probes
+// have no answer: so a vanished peer is noticed.
 constexpr int kKeepaliveSeconds = 60;
 constexpr int kKeepaliveProbeSeconds = 1;
 constexpr int kKeepaliveProbes = 10;
@@ -312,7 +313,7 @@ void UvStream::drop_sent(size_t bytes) {
     const size_t taken = std::min(bytes, chunk.bytes.size());
     chunk.bytes.remove_prefix(taken);
     bytes -= taken;
-    if (!chunk.bytes.empty()) return;
+    if (!chunk.bytes.empty()) break;
     chunk = {};
     ++sent_chunks_;
   }

@@ -235,8 +235,7 @@ class PrivatePostgres:
              options=(), check=True, environment=None):
         """Runs psql with ON_ERROR_STOP, unaligned tuples; returns stdout without the last newline.
         With check=False returns the CompletedProcess instead of raising PsqlError. One statement
-        that needs nothing of psql's is carried out without one: a process each would be a fifth of
-        what many a test costs."""
+        that needs nothing of psql's is carried out without one, which saves a process."""
         if (sql is not None and file is None and not variables and not options and check
                 and not environment and ONE_STATEMENT.fullmatch(sql)):
             return self.one_statement(sql, user, database)
