@@ -120,6 +120,7 @@ class Arena:
     def __init__(self, postgres, database):
         self.postgres = postgres
         self.database = database
+        self.echo_port = None  # once everybody is there
         self.stack = contextlib.ExitStack()
         self.folder = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="pgfresh-bench-"))
         os.chmod(self.folder, 0o755)
@@ -255,23 +256,28 @@ class Arena:
         return found
 
     def everybody(self):
-        hot = {"cache.ttl": "1h"}
+        """Who is compared with whom stands side by side: they are measured in this order."""
+        hot, cold, off = {"cache.ttl": "1h"}, {"cache.ttl": "1ms"}, {"cache.mode": "off"}
         alone, cores = {"workers": "1"}, os.cpu_count() or 1
-        others = [self.pgbouncer("session"), self.pgbouncer("session", cores),
-                  self.pgbouncer("session", 1, MISS), self.pgbouncer("session", cores, MISS),
-                  self.pgbouncer("transaction")] if installed("pgbouncer") else []
-        others += [self.pgpool()] if installed("pgpool") else []
+        def bouncer(*arguments):
+            return [self.pgbouncer(*arguments)] if installed("pgbouncer") else []
+
+        echo = self.echo(cores)
+        self.echo_port = echo.port
         return [
-            self.direct(), *others,
+            self.direct(), *bouncer("transaction"), *([self.pgpool()] if installed("pgpool") else []),
+            echo,
             self.pgfresh("pgfresh, hit", HIT, hot, True),
-            self.pgfresh("pgfresh, miss", MISS, {"cache.ttl": "1ms"}, False),
-            self.pgfresh("pgfresh, miss, new text", NEW_TEXT, hot, False, ("simple",)),
+            self.pgfresh("pgfresh, caching off", HIT, off, False),
+            *bouncer("session", cores),
             self.pgfresh("pgfresh, not cacheable", UNWATCHED, hot, False),
-            self.pgfresh("pgfresh, caching off", HIT, {"cache.mode": "off"}, False),
-            self.pgfresh("pgfresh, miss, one worker", MISS, {"cache.ttl": "1ms", **alone}, False),
-            self.pgfresh("pgfresh, caching off, one worker", HIT, {"cache.mode": "off", **alone},
-                         False),
-            self.echo(cores)]
+            self.pgfresh("pgfresh, miss, new text", NEW_TEXT, hot, False, ("simple",)),
+            self.pgfresh("pgfresh, miss", MISS, cold, False),
+            *bouncer("session", cores, MISS),
+            *bouncer("session", 1, MISS),
+            self.pgfresh("pgfresh, miss, one worker", MISS, {**cold, **alone}, False),
+            self.pgfresh("pgfresh, caching off, one worker", HIT, {**off, **alone}, False),
+            *bouncer("session")]
 
 
 def settle(seconds):

@@ -5,6 +5,7 @@ import os
 import re
 import selectors
 import socket
+import statistics
 import struct
 import subprocess
 import tempfile
@@ -51,17 +52,31 @@ def pgbench(port, database, script, mode, clients, seconds, sampling):
             "p50_ms": pick(0.5), "p99_ms": pick(0.99)}
 
 
-def cell(contestant, database, mode, clients, seconds, quick):
-    """One contestant in one mode with so many clients."""
+def median(results):
+    """Of the rounds of one contestant: the median of each value, and under `rounds` the values
+    themselves, by which contestants are compared round by round. One error is the result."""
+    for result in results:
+        if "error" in result:
+            return {"error": result["error"]}
+    rounds = {key: [result[key] for result in results] for key in results[0] if key != "doubt"}
+    rounds = {key: values for key, values in rounds.items() if None not in values}
+    merged = {key: statistics.median(values) for key, values in rounds.items()}
+    merged["rounds"] = rounds
+    doubts = [result["doubt"] for result in results if "doubt" in result]
+    return merged | ({"doubt": doubts[0]} if doubts else {})
+
+
+def cell(contestant, database, mode, clients, seconds, quick, warm):
+    """One contestant in one mode with so many clients, once. `warm`: let it become warm first."""
     if contestant.modes and mode not in contestant.modes:
         return {"error": "not offered"}
-    for _ in range(20):  # the feed of a database begins with its first client
+    for _ in range(20 if warm else 0):  # the feed of a database begins with its first client
         cold = _metrics(contestant)
-        warm = pgbench(contestant.port, database, contestant.script, mode, clients,
-                       0 if quick else contestant.warm_seconds, 1)
-        if "error" in warm:
-            return warm
-        if not contestant.hits or _metrics(contestant) > cold + warm["transactions"] // 2:
+        first = pgbench(contestant.port, database, contestant.script, mode, clients,
+                        0 if quick else contestant.warm_seconds, 1)
+        if "error" in first:
+            return first
+        if not contestant.hits or _metrics(contestant) > cold + first["transactions"] // 2:
             break
     contestants.settle(0.1 if quick else 0.5)
     before, metrics = contestant.processor_seconds(), _metrics(contestant)
@@ -214,13 +229,7 @@ def trigger_cost(postgres, database, seconds, rounds):
             script = f"\\set id random(1, 10000)\nUPDATE {table} SET n = n + 1 WHERE id = :id;\n"
             runs[table].append(pgbench(postgres.port, database, script, "prepared",
                                        16 if seconds else SMOKE_CLIENTS, seconds, 1))
-    results = {}
-    for table, name in TABLES.items():
-        good = [run for run in runs[table] if "error" not in run]
-        with contextlib.suppress(ZeroDivisionError):
-            results[name] = {key: sum(run[key] for run in good) / len(good)
-                             for key in ("tps", "p50_ms", "p99_ms")}
-    return results
+    return {name: median(runs[table]) for table, name in TABLES.items()}
 
 
 # -- who publishes ------------------------------------------------------------------------------
@@ -254,10 +263,9 @@ def publishing_cost(postgres, database, seconds, rounds):
                     before = contestants.processor_seconds([proxies[how].pid])
                     run = pgbench(proxies[how].port, database, script, "prepared", clients,
                                   seconds if round_ else min(seconds, 1), 1)
-                    if "error" not in run and round_:  # the first warms up
-                        after = contestants.processor_seconds([proxies[how].pid])
+                    after = contestants.processor_seconds([proxies[how].pid])
+                    if "error" not in run:
                         run["cpu_us"] = (after - before) * 1e6 / run["transactions"]
+                    if round_:  # the first warms up
                         runs[name + writer].append(run)
-    return {name: {key: sum(run[key] for run in good) / len(good)
-                   for key in ("tps", "p50_ms", "p99_ms", "cpu_us")}
-            for name, good in runs.items() if good}
+    return {name: median(results) for name, results in runs.items()}

@@ -3,6 +3,10 @@
 
     PGFRESH_BIN=build/pgfresh /usr/bin/python3 tests/bench/run.py [--quick] [--json FILE]
 
+Everybody is measured once in each round, and who is compared with whom one after the other. Shown
+are medians of the rounds, and the aims judge the median of the ratios within a round: a machine
+changes from minute to minute by more than what is compared.
+
 One private PostgreSQL; the same SELECT by key for everybody, on a watched table:
 
     direct                    PostgreSQL, nothing between
@@ -25,6 +29,7 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import sys
 import time
 
@@ -57,7 +62,7 @@ def print_table(results, modes, clients):
                     continue
                 doubt = f" ({result['doubt']}!)" if "doubt" in result else ""
                 print(f"| {result['name']}{doubt} | {number(result['tps'], 0)} | "
-                      f"{number(result['p50_ms'], 3)} | {number(result['p99_ms'], 3)} | "
+                      f"{number(result.get('p50_ms'), 3)} | {number(result.get('p99_ms'), 3)} | "
                       f"{number(result.get('cpu_us'), 1)} |")
 
 
@@ -71,8 +76,8 @@ def print_rest(report):
         print(f"\n| UPDATE by key, {clients} clients, fsync {fsync} | tps | p50 ms | p99 ms |")
         print("|---|---:|---:|---:|")
         for name, result in results.items():
-            print(f"| {name} | {number(result['tps'], 0)} | {number(result['p50_ms'], 3)} | "
-                  f"{number(result['p99_ms'], 3)} |")
+            print(f"| {name} | {result.get('error') or number(result['tps'], 0)} | "
+                  f"{number(result.get('p50_ms'), 3)} | {number(result.get('p99_ms'), 3)} |")
 
 
 def print_writes(report):
@@ -81,20 +86,24 @@ def print_writes(report):
         print(f"\n| UPDATE by key through pgfresh, {clients} clients or as said, fsync {fsync} | tps "
               "| p50 ms | p99 ms | CPU µs/query |\n|---|---:|---:|---:|---:|")
         for name, result in results.items():
-            print(f"| {name} | {number(result['tps'], 0)} | {number(result['p50_ms'], 3)} | "
-                  f"{number(result['p99_ms'], 3)} | {number(result['cpu_us'], 1)} |")
+            print(f"| {name} | {result.get('error') or number(result['tps'], 0)} | "
+                  f"{number(result.get('p50_ms'), 3)} | {number(result.get('p99_ms'), 3)} | "
+                  f"{number(result.get('cpu_us'), 1)} |")
 
 
 def aims(report):
-    """(what, value, aim, reached) for 16 clients; the aims are those of the project."""
+    """(what, median of the rounds' ratios, aim, reached, their range) for 16 clients; the aims are
+    those of the project."""
     found = {(r["name"], r["mode"], r["clients"]): r for r in report["cells"] if "error" not in r}
     rows = []
 
     def compare(what, one, other, key, aim, at_least):
         if one and other and one.get(key) and other.get(key):
-            value = one[key] / other[key]
+            ratios = [a / b for a, b in zip(one["rounds"][key], other["rounds"][key])]
+            value = statistics.median(ratios)
             rows.append((what, round(value, 2), f"{'≥' if at_least else '≤'} {aim}",
-                         value >= aim if at_least else value <= aim))
+                         value >= aim if at_least else value <= aim,
+                         f"{min(ratios):.2f} to {max(ratios):.2f}"))
 
     for mode in MODES:
         def of(name, mode=mode):
@@ -115,7 +124,7 @@ def aims(report):
                     of(f"PgBouncer, session{keys}"), "cpu_us", 1.3, False)
     for count, result in report["idle"].items():
         rows.append((f"bytes per idle client of {count}", round(result["bytes_per_client"]),
-                     "≤ 8192", result["bytes_per_client"] <= 8192))
+                     "≤ 8192", result["bytes_per_client"] <= 8192, ""))
     for fsync, results in report["triggers"].items():
         compare(f"our triggers / bare pg_notify, tps, fsync {fsync}", results.get("ours"),
                 results.get("a bare pg_notify"), "tps", 0.9, True)
@@ -143,14 +152,22 @@ def run_cells(options, report):
             everybody = arena.everybody()
             for mode in options.modes:
                 for clients in options.clients:
-                    for contestant in everybody:
-                        result = measure.cell(contestant, "bench", mode, clients, options.seconds,
-                                              options.quick)
-                        report["cells"].append({"name": contestant.name, "mode": mode,
-                                                "clients": clients, **result})
-                        progress(f"{mode}, {clients}, {contestant.name}: "
-                                 f"{result.get('error') or round(result['tps'])}")
-            report["idle"] = measure.idle_memory(everybody[-1].port, options.idle)
+                    report["cells"] += table(everybody, mode, clients, options)
+            report["idle"] = measure.idle_memory(arena.echo_port, options.idle)
+
+
+def table(everybody, mode, clients, options):
+    """The cells of one mode and number of clients."""
+    rounds = {contestant.name: [] for contestant in everybody}
+    for round_ in range(options.rounds):
+        for contestant in everybody:
+            result = measure.cell(contestant, "bench", mode, clients, options.seconds,
+                                  options.quick, warm=round_ == 0)
+            rounds[contestant.name].append(result)
+            progress(f"{mode}, {clients}, round {round_ + 1}, {contestant.name}: "
+                     f"{result.get('error') or round(result['tps'])}")
+    return [{"name": name, "mode": mode, "clients": clients, **measure.median(results)}
+            for name, results in rounds.items()]
 
 
 def run_triggers(options, report):
@@ -160,10 +177,10 @@ def run_triggers(options, report):
             postgres.psql(file=INSTALL, database="bench")
             postgres.psql(measure.WRITES, database="bench")
             report["triggers"][fsync] = measure.trigger_cost(postgres, "bench", options.seconds,
-                                                             1 if options.quick else 3)
+                                                             options.rounds)
             progress(f"triggers, fsync {fsync}")
-            report["writes"][fsync] = measure.publishing_cost(
-                postgres, "bench", options.seconds, 1 if options.quick else 3)
+            report["writes"][fsync] = measure.publishing_cost(postgres, "bench", options.seconds,
+                                                              options.rounds)
             progress(f"writes, fsync {fsync}")
 
 
@@ -174,14 +191,16 @@ def progress(text):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a smoke run, no measurement")
-    parser.add_argument("--seconds", type=int, help="per cell (5)")
+    parser.add_argument("--seconds", type=int, help="per cell and round (2)")
+    parser.add_argument("--rounds", type=int, help="(5; quick: 1)")
     parser.add_argument("--clients", type=int, nargs="+", help="(1 16 64; quick: 4)")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--idle", type=int, nargs="+", help="(1000 5000; quick: 200)")
     parser.add_argument("--writes-only", action="store_true", help="triggers and publishing alone")
     parser.add_argument("--json", help="where the results go")
     options = parser.parse_args()
-    options.seconds = options.seconds or (0 if options.quick else 5)
+    options.seconds = options.seconds or (0 if options.quick else 2)
+    options.rounds = options.rounds or (1 if options.quick else 5)
     options.clients = options.clients or ([4] if options.quick else [1, 16, 64])
     options.idle = options.idle or ([200] if options.quick else [1000, 5000])
     return options
@@ -191,8 +210,8 @@ def main():
     options = parse_arguments()
     contestants.raise_file_limit()
     report = {"machine": {"cores": os.cpu_count(), "kernel": platform.release()},
-              "seconds": options.seconds, "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-              "cells": [], "idle": {}, "triggers": {}, "writes": {}}
+              "seconds": options.seconds, "rounds": options.rounds,
+              "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "cells": [], "idle": {}, "triggers": {}, "writes": {}}
     if not options.writes_only:
         run_cells(options, report)
     run_triggers(options, report)
@@ -201,9 +220,9 @@ def main():
     print_writes(report)
     report["aims"] = aims(report)
     if report["aims"]:
-        print("\n| aim | measured | wanted | |\n|---|---:|---:|---|")
-        for what, value, aim, reached in report["aims"]:
-            print(f"| {what} | {value:,} | {aim} | {'yes' if reached else 'no'} |")
+        print("\n| aim | measured | in single rounds | wanted | |\n|---|---:|---:|---:|---|")
+        for what, value, aim, reached, range_ in report["aims"]:
+            print(f"| {what} | {value:,} | {range_} | {aim} | {'yes' if reached else 'no'} |")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(report, file, indent=1, ensure_ascii=False)

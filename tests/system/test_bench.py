@@ -15,7 +15,8 @@ RUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bench", "r
 @pytest.mark.seconds(600)
 def test_quick_bench(tmp_path):
     path = tmp_path / "bench.json"
-    done = subprocess.run([sys.executable, RUN, "--quick", "--clients", "2", "--json", str(path)],
+    done = subprocess.run([sys.executable, RUN, "--quick", "--clients", "2", "--rounds", "2", "--json",
+                           str(path)],
                           capture_output=True, text=True, timeout=570,
                           env={**os.environ, "PGFRESH_BIN": binary()})
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -32,4 +33,7 @@ def test_quick_bench(tmp_path):
     assert all(result["alive"] for result in report["idle"].values())
     assert all(len(of_fsync) == 4 for of_fsync in report["triggers"].values())
     assert all(len(of_fsync) == 5 for of_fsync in report["writes"].values())
+    assert {len(cell["rounds"]["tps"]) for cell in cells.values() if "error" not in cell} == {2}
+    assert not {name for of_fsync in (*report["triggers"].values(), *report["writes"].values())
+                for name, result in of_fsync.items() if "error" in result}
     assert "| pgfresh, hit |" in done.stdout
