@@ -123,6 +123,9 @@ constexpr std::array kFeedRows = {
             [](const Feed& f) { return static_cast<double>(f.maps_given); }},
     FeedRow{"feed_transactions_noted", "gauge", "transactions that may end without an event",
             [](const Feed& f) { return static_cast<double>(f.transactions_noted); }},
+    FeedRow{"notify_queue_usage", "gauge",
+            "how full PostgreSQL's NOTIFY queue is, 0 to 1; -1: not known",
+            [](const Feed& f) { return f.notify_queue; }},
 };
 
 std::string number_text(double value) {

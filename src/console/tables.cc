@@ -134,7 +134,8 @@ Columns feeds_columns() {
           {"lineage", kText},
           {"joins", kInt8},
           {"joins_refused", kInt8},
-          {"maps_given", kInt8}};
+          {"maps_given", kInt8},
+          {"notify_queue", kFloat8}};
 }
 
 Columns redis_columns() {
@@ -436,7 +437,8 @@ Table feeds_table(const std::vector<freshness::FeedStatus>& feeds, freshness::Pu
                lineage_text(feed.lineage),
                number(feed.joins),
                number(feed.joins_refused),
-               number(feed.maps_given)});
+               number(feed.maps_given),
+               feed.notify_queue});
   }
   return table;
 }

@@ -171,6 +171,7 @@ void CatalogWatch::stop() {
   load_wanted_ = false;
   poll_wanted_ = false;
   transactions_wanted_ = false;
+  queue_wanted_ = false;
 }
 
 // Whether a publication under way was committed is unknown: it is made again. A reading under way
@@ -200,6 +201,8 @@ void CatalogWatch::pump() {
       send_load();
     } else if (poll_wanted_) {
       send_poll();
+    } else if (queue_wanted_) {
+      send_queue_look();
     }
   }
   wake_when_due();
@@ -319,6 +322,18 @@ void CatalogWatch::send_poll() {
                 }
                 pump();
               });
+}
+
+// From a queue of gigabytes much is to be given back, a file for each 256 KB: that takes seconds.
+void CatalogWatch::send_queue_look() {
+  queue_wanted_ = false;
+  line_.query("SELECT pg_catalog.pg_notification_queue_usage()", [this](const SqlResult& result) {
+    double usage = -1;
+    const bool told =
+        result.error.empty() && read_number(single_value(result.rows), 0.0, 1.0, usage);
+    owner_.on_notify_queue(told ? usage : -1);
+    pump();
+  });
 }
 
 void CatalogWatch::take_fingerprint(const Reading& reading) {

@@ -1,8 +1,8 @@
 // The second control connection of a database: everything the feed must not wait for. It reads the
-// catalog, polls its fingerprint, publishes schema events, looks for backends of lost connections
-// and at the transactions that are running. It says first which PostgreSQL it has come to: nothing
-// is asked of one that is not the feed's. One statement at a time, the most urgent first; each wish
-// is a flag, so there is no queue to grow.
+// catalog, polls its fingerprint, publishes schema events, looks for backends of lost connections,
+// at the transactions that are running and at the NOTIFY queue. It says first which PostgreSQL it
+// has come to: nothing is asked of one that is not the feed's. One statement at a time, the most
+// urgent first; each wish is a flag, so there is no queue to grow.
 //
 // Decides nothing about freshness: what it has read goes to its owner, with the token of schema(D)
 // in force when the reading began.
@@ -49,6 +49,8 @@ class CatalogWatch final : private Line::Owner {
     [[nodiscard]] virtual std::vector<uint32_t> own_backends() const = 0;
     // Those of them whose transactions the look that is begun now is to tell all the same.
     [[nodiscard]] virtual std::vector<uint32_t> backends_to_look_for(int64_t begun_ns) = 0;
+    // How full the NOTIFY queue is, 0 to 1; -1: that may not be asked.
+    virtual void on_notify_queue(double usage) = 0;
     // It has come to a PostgreSQL, server().
     virtual void on_watch_ready() = 0;
     virtual void on_watch_lost(std::string_view why) = 0;
@@ -88,6 +90,13 @@ class CatalogWatch final : private Line::Owner {
     transactions_wanted_ = true;
     pump();
   }
+  // Asks how full the NOTIFY queue is, which also has PostgreSQL give back what all listeners have
+  // read (asyncQueueAdvanceTail). Of itself only a commit that notifies does so, and in a full
+  // queue none succeeds: it would stay full when whoever held it up is gone.
+  void look_at_queue() {
+    queue_wanted_ = true;
+    pump();
+  }
   // The settlement waits for one more backend.
   void look_for_backends();
 
@@ -123,6 +132,7 @@ class CatalogWatch final : private Line::Owner {
   void send_load_second_half(const Reading& reading);
   void load_ended(const Reading& reading);
   void send_poll();
+  void send_queue_look();
   [[nodiscard]] Reading begin_reading() const;
   void take_fingerprint(const Reading& reading);
 
@@ -138,6 +148,7 @@ class CatalogWatch final : private Line::Owner {
   int64_t load_not_before_ns_ = 0;
   bool poll_wanted_ = false;
   bool transactions_wanted_ = false;
+  bool queue_wanted_ = false;
   Installed installed_ = Installed::kYes;
   bool publish_wanted_ = false;
   bool publishing_under_way_ = false;

@@ -46,6 +46,7 @@ struct FeedStatus {
   int64_t catalog_load_us_last = 0;
   uint64_t relations_watched = 0;
   bool event_triggers = false;
+  double notify_queue = -1;  // how full PostgreSQL's NOTIFY queue is, 0 to 1; -1: not known
 
   bool vouching = false;            // others are told that this proxy is here
   std::string refusal;              // why PostgreSQL refuses to have it told; else empty

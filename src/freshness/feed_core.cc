@@ -130,6 +130,10 @@ void FeedCore::tick() {
   if (!domain_.lease_valid(now) && domain_.trouble() == Reason::kNone) {
     domain_.set_trouble(Reason::kNoLease);
   }
+  if (now >= next_queue_look_ns_) {  // also without a feed, which in a full queue none can begin
+    next_queue_look_ns_ = now + options_.catalog_poll_ms * kNsPerMs;
+    watch_.look_at_queue();
+  }
   if (!listening_) return;
   if (now >= next_audit_ns_) {
     next_audit_ns_ = now + options_.audit_ms * kNsPerMs;

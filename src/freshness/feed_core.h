@@ -88,6 +88,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   [[nodiscard]] std::vector<uint32_t> backends_to_look_for(int64_t begun_ns) override {
     return unheard_watch_.look_begins(begun_ns, domain_.waiters());
   }
+  void on_notify_queue(double usage) override { counts_.notify_queue = usage; }
   void on_watch_ready() override;
   void on_watch_lost(std::string_view why) override;
 
@@ -184,6 +185,7 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   int64_t ticked_ns_ = 0;
   int64_t next_poll_ns_ = 0;
   int64_t next_audit_ns_ = 0;
+  int64_t next_queue_look_ns_ = 0;
   bool elsewhere_told_ = false;  // since the last look where the name leads
   int64_t elsewhere_ns_ = 0;     // … which was begun then
 

@@ -239,6 +239,34 @@ TEST_CASE("poll: a change that an event explains is not published") {
   }
 }
 
+TEST_CASE("how full the NOTIFY queue is") {
+  Play play;
+  SUBCASE("it is asked again and again") {
+    play.queue_usage = "0.25";
+    play.start();
+    play.time.advance_ms(5000);
+    CHECK(play.feed->status().notify_queue == 0.25);
+    play.queue_usage = "9.5367431640625e-07";
+    play.time.advance_ms(5000);
+    CHECK(play.feed->status().notify_queue == doctest::Approx(9.5367431640625e-07));
+  }
+  SUBCASE("also where no feed can begin, as in a full one") {
+    play.listen_error = "too many notifications in the NOTIFY queue";
+    play.queue_usage = "1";
+    play.start();
+    play.time.advance_ms(10'000);
+    CHECK(play.feed->status().notify_queue == 1.0);
+    CHECK(play.sent("pg_notification_queue_usage") >= 2);
+  }
+  SUBCASE("where it may not be asked nothing else is harmed") {
+    play.queue_usage.reset();
+    play.start();
+    play.time.advance_ms(10'000);
+    CHECK(play.feed->status().notify_queue == -1.0);
+    CHECK(play.lease());
+  }
+}
+
 TEST_CASE("a reload: settings are read again, and what was recorded goes; twice") {
   Play play;
   play.start();

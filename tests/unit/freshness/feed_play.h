@@ -29,7 +29,8 @@ struct Play {
   // PostgreSQL's state.
   SmallDatabase database;
   std::string fingerprint = "f1";
-  std::string configured = "c1";                                  // when its configuration was read
+  std::string configured = "c1";                 // when its configuration was read
+  std::optional<std::string> queue_usage = "0";  // of its NOTIFY queue; nullopt: may not be asked
   std::vector<std::vector<std::optional<std::string>>> backends;  // pid, backend_start
   std::optional<std::string> listen_error;
   std::optional<std::string> publish_error;
@@ -130,6 +131,10 @@ struct Play {
     }
     if (sql == "SELECT " + std::string(kServerStartedSql)) {
       return sim::sql_value(std::to_string(started));
+    }
+    if (sql == "SELECT pg_catalog.pg_notification_queue_usage()") {
+      return queue_usage ? sim::sql_value(*queue_usage)
+                         : sim::sql_error("permission denied", "42501");
     }
     if (sql == query::Catalog::fingerprint_sql()) {
       if (polls_held) return std::nullopt;
