@@ -36,10 +36,15 @@ bool may_prepare(const Statement& statement) {
   });
 }
 
+bool sets_custom_alone(const Statement& statement) {
+  return !statement.setting_changes.empty() &&
+         std::all_of(statement.setting_changes.begin(), statement.setting_changes.end(),
+                     [](const auto& change) { return query::is_custom_setting(change.name); });
+}
+
 bool may_change_parsing(const Statement& statement) {
-  const bool custom_alone = !statement.setting_changes.empty() &&
-                            query::is_custom_setting(statement.setting_changes.front().name);
-  return (statement.kind == Kind::kSession && !custom_alone) || is_opaque(statement.kind);
+  return (statement.kind == Kind::kSession && !sets_custom_alone(statement)) ||
+         is_opaque(statement.kind);
 }
 
 // PostgreSQL refuses another isolation behind a snapshot, which all but SET, RESET and the like
@@ -59,7 +64,7 @@ bool may_commit_within(const Statement& statement) {
     case Kind::kUnknown:
       return true;
     case Kind::kSession:
-      return statement.canonical.starts_with("call") || statement.canonical.starts_with("do");
+      return statement.runs_code;
     default:
       return false;
   }
@@ -77,6 +82,8 @@ Consequences consequences_of(const Statement& statement) {
   found.concerns_statements =
       found.speaks_of_statements || found.may_prepare || says(statement, {"pg_prepared_statement"});
   found.may_change_parsing = may_change_parsing(statement);
+  found.may_change_parsing_by_effect =
+      (kind == Kind::kSelect || kind == Kind::kWrite) && !sets_custom_alone(statement);
   found.may_reset_settings = may_change_session(kind) && says(statement, {"reset", "discard"});
   found.may_set_statement_timeout = statement.setting_changes.empty() &&
                                     (kind == Kind::kSession || is_opaque(kind)) &&

@@ -7,7 +7,7 @@
 namespace pgfresh::proxy {
 
 struct Consequences {
-  // A query, and none of what follows: all that is to be known of it is its Effect.
+  // A query that leaves the session as it is, but for its Effect.
   bool only_answers = false;
   // It uses or drops prepared statements by name.
   bool speaks_of_statements = false;
@@ -17,6 +17,8 @@ struct Consequences {
   bool concerns_statements = false;
   // It may change the settings under which a text is parsed. (A custom setting alone does not.)
   bool may_change_parsing = false;
+  // The same where its Effect, for which one needs the catalog, is kChangesSession: by a function.
+  bool may_change_parsing_by_effect = false;
   // RESET ALL and DISCARD ALL return to what the startup packet said.
   bool may_reset_settings = false;
   // More than Statement::setting_changes tell.

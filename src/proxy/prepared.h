@@ -27,8 +27,11 @@ struct PreparedStatement {
   // PostgreSQL folds constants under the settings in force at Parse. Where the scope was known
   // then: its parse_id; else 0, and `doubts` and `epoch` tell whether it can still be the same.
   uint64_t parse_id = 0;
-  uint64_t doubts = 0;
+  uint64_t doubts = 0;  // when it was last used under these settings
   uint64_t epoch = 0;
+  // It was used at PostgreSQL under others, perhaps: which may have analysed it anew under those
+  // (src/backend/utils/cache/plancache.c: RevalidateCachedQuery), or for the first time.
+  bool astray = false;
 };
 using PreparedRef = std::shared_ptr<PreparedStatement>;
 
@@ -60,6 +63,9 @@ class PreparedTable {
     }
     return made;
   }
+
+  // What stands at PostgreSQL under its name is not this one any more.
+  void renew(PreparedStatement& statement) { statement.id = next_id_++; }
 
   // What was erased, because it turned out to be there still.
   void restore(const PreparedRef& statement) {

@@ -103,6 +103,7 @@ void ServerLink::inject_probe(std::string_view sql) {
 
 void ServerLink::inject_parse(const PreparedRef& statement, Purpose purpose) {
   if (replies_.skipping()) return;  // it would be skipped too, and must not be taken for known
+  if (!statement->name.empty() && held_id(statement->name) != 0) inject_close(statement);
   std::string message;
   wire::write_parse(message, statement->name, statement->text->statement().text,
                     statement->parameter_oids);
@@ -110,6 +111,19 @@ void ServerLink::inject_parse(const PreparedRef& statement, Purpose purpose) {
   segment_open_ = true;
   doubtful_ = replies_.push(Asked::kParse, purpose, statement, nullptr, held_id(statement->name));
   note_holds(*statement);
+}
+
+void ServerLink::inject_close(const PreparedRef& statement) {
+  std::string target = "S" + statement->name;
+  target.push_back('\0');
+  std::string message;
+  wire::write_message(message, 'C', target);
+  inject(message);
+  segment_open_ = true;
+  doubtful_ =
+      replies_.push(Asked::kClose, Purpose::kSetup, nullptr, statement, held_id(statement->name),
+                    std::make_unique<std::string>(statement->name));
+  forget(statement->name);
 }
 
 void ServerLink::inject_close_unnamed() {

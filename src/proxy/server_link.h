@@ -53,6 +53,7 @@ class ServerLink {
   // By the extended protocol and under a name of its own, so that it disturbs neither the unnamed
   // statement nor a portal. One item of the reply queue stands for all of it. REQUIRES: at_rest().
   void inject_probe(std::string_view sql);
+  // What else PostgreSQL holds under the name is closed first.
   void inject_parse(const PreparedRef& statement, Purpose purpose);
   void inject_close_unnamed();
   // The session's unnamed statement and portal have ended without PostgreSQL's knowing, as a simple
@@ -121,6 +122,7 @@ class ServerLink {
   static constexpr std::string_view kPermissionDenied = "42501";
 
   void inject(std::string_view bytes);
+  void inject_close(const PreparedRef& statement);
   void inject_inband(std::string_view sql, Inband wanted);
   [[nodiscard]] uint64_t held_id(std::string_view name) const;
 

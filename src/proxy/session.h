@@ -234,8 +234,12 @@ class Session {
   void choose_inband(MemoText* text);
   [[nodiscard]] bool would_carry(const MemoText* text) const;
   void ensure_on_server(const PreparedRef& prepared, std::string_view name);
-  [[nodiscard]] bool concerns_prepared(const MemoText& text) const;
-  void materialize_before(const MemoText& text);
+  void parse_on_server(const PreparedRef& prepared, Purpose purpose);
+  void use_on_server(const PreparedRef& prepared, std::string_view name);
+  [[nodiscard]] bool is_at_home(const PreparedStatement& prepared) const;
+  void note_use(PreparedStatement& prepared) const;
+  [[nodiscard]] bool concerns_prepared(MemoText& text);
+  void materialize_before(MemoText& text);
   void materialize_accepted();
   void note_accepted(const PreparedRef& prepared);
   void materialize_portal();

@@ -126,11 +126,13 @@ void Session::take_part(const wire::Frame& frame) {
   server_->outbox().add(frame.bytes);
 }
 
-// Whatever statement is named next, PostgreSQL knows it.
+// Whatever statement is named next, PostgreSQL knows it, and may be using it.
 void Session::materialize_all() {
   if (server_->replies().skipping()) return;
   materialize_prepared();
   ensure_on_server(prepared_.find(""), "");
+  if (const PreparedRef unnamed = prepared_.find("")) note_use(*unnamed);
+  for (const auto& [name, prepared] : prepared_.named()) note_use(*prepared);
 }
 
 // The first piece of a message that is not looked into. It may speak of any statement we know, so

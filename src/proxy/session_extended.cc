@@ -197,7 +197,7 @@ void Session::take_bind(const wire::Frame& frame) {
   if (prepared) materialize_before(*prepared->text);
   forward_held();
   before_forward(prepared ? prepared->text.get() : nullptr);
-  ensure_on_server(prepared, message->statement);
+  use_on_server(prepared, message->statement);
   if (prepared && prepared->outdated) server_->inject_refusal();
   portals_.define(message->portal, std::move(prepared));
   if (message->portal.empty()) done_portal_.reset();
@@ -234,7 +234,7 @@ void Session::take_describe(const wire::Frame& frame) {
     if (target->name.empty()) materialize_portal();
     prepared = portals_.find(target->name);
   } else {
-    ensure_on_server(prepared, target->name);
+    use_on_server(prepared, target->name);
   }
   server_->sent(Asked::kDescribe, std::move(prepared));
   server_->outbox().add(frame.bytes);

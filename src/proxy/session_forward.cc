@@ -105,14 +105,14 @@ void Session::forward_one(const Held& held) {
       server_->sent_parse(held.prepared, held.before);
       break;
     case 'B':
-      ensure_on_server(held.prepared, held.prepared->name);
+      use_on_server(held.prepared, held.prepared->name);
       if (held.prepared->outdated) server_->inject_refusal();
       portals_.define({}, held.prepared);
       done_portal_.reset();
       server_->sent(Asked::kBind);
       break;
     case 'D': {
-      if (!held.of_portal) ensure_on_server(held.prepared, held.prepared->name);
+      if (!held.of_portal) use_on_server(held.prepared, held.prepared->name);
       const uint64_t sequence = server_->sent(Asked::kDescribe, held.prepared);
       if (fetch_ && fetch_->of_description) {
         // They were asked about in order, up to the first that was not found (find_descriptions()).
@@ -133,9 +133,46 @@ void Session::forward_one(const Held& held) {
 // session believes gone is closed there, so that PostgreSQL says the same.
 void Session::ensure_on_server(const PreparedRef& prepared, std::string_view name) {
   if (prepared) {
-    if (!server_->holds(*prepared)) server_->inject_parse(prepared, Purpose::kSetup);
+    if (!server_->holds(*prepared)) parse_on_server(prepared, Purpose::kSetup);
   } else if (name.empty() && server_->holds_unnamed()) {
     server_->inject_close_unnamed();
+  }
+}
+
+void Session::parse_on_server(const PreparedRef& prepared, Purpose purpose) {
+  server_->inject_parse(prepared, purpose);
+  if (server_->holds(*prepared)) prepared->astray = false;
+  note_use(*prepared);
+}
+
+// In front of a Bind or Describe of it. One that went astray is parsed anew, once the settings are
+// again those of its Parse: so a hit is what PostgreSQL would answer, and may be recorded.
+void Session::use_on_server(const PreparedRef& prepared, std::string_view name) {
+  if (prepared && prepared->astray && server_->holds(*prepared) && is_at_home(*prepared)) {
+    prepared_.renew(*prepared);
+  }
+  ensure_on_server(prepared, name);
+  if (prepared) note_use(*prepared);
+}
+
+bool Session::is_at_home(const PreparedStatement& prepared) const {
+  const Scope* scope = domain_ ? scope_.known(domain_->settings_epoch()) : nullptr;
+  return scope != nullptr && prepared.parse_id == scope->parse_id;
+}
+
+// It is parsed or used at PostgreSQL, under the settings in force now.
+void Session::note_use(PreparedStatement& prepared) const {
+  if (domain_ == nullptr) return;
+  const uint64_t epoch = domain_->settings_epoch();
+  const bool undisturbed = prepared.doubts == scope_.doubts() && prepared.epoch == epoch;
+  const Scope* scope = scope_.known(epoch);
+  if (scope != nullptr && prepared.parse_id == 0 && undisturbed)
+    prepared.parse_id = scope->parse_id;
+  if (scope != nullptr ? prepared.parse_id != scope->parse_id : !undisturbed) {
+    prepared.astray = true;
+  } else if (scope != nullptr) {
+    prepared.doubts = scope_.doubts();
+    prepared.epoch = epoch;
   }
 }
 
@@ -143,15 +180,19 @@ void Session::ensure_on_server(const PreparedRef& prepared, std::string_view nam
 // them, speaks of them by name, or changes the settings under which they would be parsed. (In a
 // block the second is left out: a statement that no longer parses would fail the client's
 // transaction.)
-bool Session::concerns_prepared(const MemoText& text) const {
+bool Session::concerns_prepared(MemoText& text) {
   const Consequences& consequences = text.consequences();
-  return consequences.concerns_statements ||
-         (consequences.may_change_parsing && transaction_.server_status() == 'I');
+  if (consequences.concerns_statements) return true;
+  if (transaction_.server_status() != 'I') return false;
+  if (consequences.may_change_parsing) return true;
+  if (!consequences.may_change_parsing_by_effect || !caching()) return false;
+  const Resolution* resolution = resolve(text);
+  return resolution != nullptr && resolution->verdict.effect == query::Effect::kChangesSession;
 }
 
 // The same for a text whose Parse or Bind is about to be sent, in a segment of its own: there a
 // statement that no longer parses does not fail the client's.
-void Session::materialize_before(const MemoText& text) {
+void Session::materialize_before(MemoText& text) {
   if (held_.empty() && server_->at_rest() && concerns_prepared(text)) materialize_prepared();
 }
 
@@ -162,7 +203,7 @@ void Session::materialize_prepared() {
   bool injected = false;
   for (const auto& [name, prepared] : prepared_.named()) {
     if (server_->holds(*prepared)) continue;
-    server_->inject_parse(prepared, purpose);
+    parse_on_server(prepared, purpose);
     injected = true;
   }
   if (injected && alone) server_->inject_sync();
@@ -177,7 +218,7 @@ void Session::materialize_accepted() {
   bool injected = false;
   for (const PreparedRef& prepared : std::exchange(accepted_, {})) {
     if (prepared_.find(prepared->name) != prepared || server_->holds(*prepared)) continue;
-    server_->inject_parse(prepared, alone ? Purpose::kQuiet : Purpose::kSetup);
+    parse_on_server(prepared, alone ? Purpose::kQuiet : Purpose::kSetup);
     injected = true;
   }
   if (injected && alone) server_->inject_sync();
@@ -194,7 +235,7 @@ void Session::materialize_portal() {
   const PreparedRef& statement = done_portal_->statement;
   if (prepared_.find(statement->name) != statement) return;
   before_forward(statement->text.get());
-  ensure_on_server(statement, statement->name);
+  use_on_server(statement, statement->name);
   server_->inject_run(done_portal_->bind);
   portals_.define({}, statement);
   done_portal_.reset();
@@ -248,9 +289,7 @@ void Session::note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bo
                             sequence);
     return;
   }
-  if (statement.kind == query::Kind::kSavepoint && statement.canonical.starts_with("rollback")) {
-    scope_.rolled_back_to_savepoint();
-  }
+  if (statement.rolls_back_to) scope_.rolled_back_to_savepoint();
   const query::Effect effect = effect_of(*text);
   note_effect(effect, sequence);
   if (consequences.may_change_block) transaction_.sent_unknown(sequence);
@@ -301,6 +340,7 @@ bool Session::check_first(const PreparedRef& prepared, const wire::Frame& frame)
   fetch_.reset();
   before_forward();
   server_->inject_check(prepared);
+  note_use(*prepared);
   input_.assign(frame.bytes);
   block(Block::kCheck);
   return true;

@@ -105,6 +105,7 @@ Kind take_transaction(const object& body, const Part& part) {
   }
   if (kind == "TRANS_STMT_SAVEPOINT" || kind == "TRANS_STMT_RELEASE" ||
       kind == "TRANS_STMT_ROLLBACK_TO") {
+    part.out.rolls_back_to = kind == "TRANS_STMT_ROLLBACK_TO";
     return Kind::kSavepoint;
   }
   part.floor(Effect::kChangesSession);
@@ -210,6 +211,7 @@ std::string vacant_database(std::string_view type, const object& body) {
 Kind take_rest(std::string_view type, const object& body, const Part& part) {
   part.out.vacant_database = vacant_database(type, body);
   if (type == "CreateTableAsStmt") part.shape.makes_table = true;
+  part.out.runs_code = is_one_of(type, {"CallStmt", "DoStmt"});
   if (is_one_of(type, {"LockStmt", "VacuumStmt", "CheckPointStmt", "ConstraintsSetStmt"})) {
     // SET CONSTRAINTS … IMMEDIATE runs deferred triggers, VACUUM and ANALYZE index expressions.
     part.shape.writes = true;

@@ -67,6 +67,8 @@ struct Statement {
                                   // deallocates something, so that no name is known any more
   bool makes_table = false;     // CREATE … AS or SELECT … INTO is, or is among, what it carries
                                 // out: its command tag, SELECT n, does not tell
+  bool runs_code = false;       // kSession: CALL or DO, which may commit and go on
+  bool rolls_back_to = false;   // kSavepoint: ROLLBACK TO
   uint64_t query_id = 0;        // of all texts with this grouped form; 63 bits
   std::vector<Reason> reasons;  // what the text alone says against caching
   std::optional<int64_t> hint_ttl_ms;          // /* pgfresh: ttl=30s */

@@ -74,6 +74,10 @@ TEST_CASE("what a text may do to the block it is in") {
   CHECK_FALSE(of("INSERT INTO t VALUES (1); PREPARE TRANSACTION 'a'").may_commit_within);
   CHECK_FALSE(of("INSERT INTO t VALUES (1)").may_commit_within);
   CHECK_FALSE(of("SET search_path = a").may_commit_within);
+  // Whatever the scanner makes of them.
+  CHECK(of("CALL p(N'x')").may_commit_within);
+  CHECK(of(" CALL p(U&'x')").may_commit_within);
+  CHECK(of("DO U&'BEGIN COMMIT; END'").may_commit_within);
 }
 
 }  // namespace pgfresh::proxy
