@@ -346,6 +346,11 @@ void UvStream::read_now() {
     half_closed_ = true;
     if (events_->on_half_close()) return;
   }
+  if (state_ == State::kFinishing && !pending_.empty()) {  // the peer may still be reading
+    read_off();
+    half_closed_ = true;
+    return;
+  }
   end("end of stream");
 }
 

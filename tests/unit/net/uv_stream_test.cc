@@ -317,6 +317,25 @@ TEST_CASE("finish drains, closes the sending side, and ends when the peer does")
   CHECK(near.why == "end of stream");
 }
 
+TEST_CASE("finish sends what is queued to a peer that closes its own sending side meanwhile") {
+  UvLoop loop;
+  FdPair pair = unix_pair();
+  Recorder near;
+  auto stream = adopt(loop, pair.near, SocketKind::kUnix);
+  stream->start(&near);
+  const std::string much(2 * 1024 * 1024, 'x');
+  put(*stream, much);
+  stream->finish();
+  REQUIRE(::shutdown(pair.far.get(), SHUT_WR) == 0);
+  turn_for(loop, 10);
+  CHECK(near.ends == 0);
+  std::string received;
+  std::thread reader([&] { received = read_all(pair.far.get()); });
+  CHECK(turn_until(loop, [&] { return near.ends == 1; }));
+  reader.join();
+  CHECK(received == much);
+}
+
 TEST_CASE("a peer that has said all is answered, where its owner stays") {
   UvLoop loop;
   FdPair pair = unix_pair();
