@@ -45,6 +45,35 @@ BEGIN
 END
 $do$;
 
+-- What event triggers run, they run in a superuser's sessions too: whoever could replace it there
+-- could do anything. So a superuser takes over what an ordinary role has installed, and writes anew
+-- all but the trigger functions of tables, which their owners go on watching.
+DO $do$
+DECLARE
+  owner CONSTANT regrole := (SELECT nspowner FROM pg_namespace WHERE nspname = 'pgfresh');
+  strangers CONSTANT oid[] := (SELECT array_agg(oid) FROM pg_roles WHERE NOT rolsuper);
+  function regprocedure;
+BEGIN
+  IF quote_ident(current_user)::regrole = ANY (strangers) THEN
+    RETURN;
+  END IF;
+  FOR function IN
+    SELECT oid FROM pg_proc WHERE pronamespace = 'pgfresh'::regnamespace
+      AND prorettype <> 'trigger'::regtype AND proowner = ANY (strangers)
+  LOOP
+    DROP EVENT TRIGGER IF EXISTS pgfresh_ddl_start;
+    DROP EVENT TRIGGER IF EXISTS pgfresh_ddl_end;
+    DROP EVENT TRIGGER IF EXISTS pgfresh_drop;
+    DROP VIEW IF EXISTS pgfresh.status;
+    EXECUTE format('DROP ROUTINE %s', function);
+  END LOOP;
+  IF owner = ANY (strangers) THEN
+    ALTER SCHEMA pgfresh OWNER TO CURRENT_USER;
+    EXECUTE format('GRANT USAGE, CREATE ON SCHEMA pgfresh TO %s', owner);
+  END IF;
+END
+$do$;
+
 COMMENT ON SCHEMA pgfresh IS 'pgfresh: tells caching proxies what was written';
 GRANT USAGE ON SCHEMA pgfresh TO PUBLIC;
 -- Views cannot change their columns in place, and the functions below are what they stand on.
@@ -718,6 +747,10 @@ BEGIN
     RAISE EXCEPTION 'pgfresh cannot watch %: %', "table", refused.reason
       USING ERRCODE = 'wrong_object_type', HINT = refused.hint;
   END IF;
+  IF NOT has_schema_privilege('pgfresh', 'CREATE') THEN
+    RAISE EXCEPTION 'permission denied for schema pgfresh' USING ERRCODE = 'insufficient_privilege',
+      HINT = format('Have its owner say: GRANT CREATE ON SCHEMA pgfresh TO %I;', current_user);
+  END IF;
   chosen := pgfresh.chosen_columns("table", key_columns);
   IF EXISTS (SELECT FROM pg_subscription_rel s
              WHERE s.srrelid IN (SELECT pgfresh.members("table"))) THEN
@@ -740,6 +773,7 @@ DECLARE
   relation regclass;
   extension name;
   refused record;
+  hint text;
 BEGIN
   IF namespace IS NULL THEN
     RAISE EXCEPTION 'schema "%" does not exist', schema USING ERRCODE = 'invalid_schema_name';
@@ -765,7 +799,8 @@ BEGIN
         PERFORM pgfresh.watch(relation, pgfresh.kept_columns(relation));
         RETURN NEXT relation;
       EXCEPTION WHEN insufficient_privilege THEN
-        RAISE NOTICE 'pgfresh: % skipped: %', relation, SQLERRM;
+        GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+        RAISE NOTICE 'pgfresh: % skipped: %', relation, concat_ws('. ', SQLERRM, nullif(hint, ''));
       END;
     END IF;
   END LOOP;

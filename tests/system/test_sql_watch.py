@@ -290,9 +290,29 @@ def test_without_superuser(pg):
         done = pg.psql("SELECT pgfresh.watch_schema('public')", user="app", database="owned",
                        check=False)
         assert done.stdout.split() == ["t"] and "others skipped" in done.stderr
-        # A later run as superuser adds what was missing.
-        install(bench)
-        assert bench.status("t")["event_triggers"]
+        # A later run as superuser adds what was missing, and leaves nothing in the former owner's
+        # hands that runs in a superuser's sessions.
+        pg.psql("CREATE FUNCTION pgfresh.follow(regclass) RETURNS void LANGUAGE sql AS 'SELECT'",
+                user="app", database="owned")
+        for _ in range(2):
+            install(bench)
+            assert bench.status("t")["event_triggers"]
+            theirs = pg.psql("SELECT p.oid::regprocedure FROM pg_proc p WHERE pronamespace = "
+                             "'pgfresh'::regnamespace AND prorettype <> 'trigger'::regtype "
+                             "AND NOT (SELECT rolsuper FROM pg_roles r WHERE r.oid = p.proowner)",
+                             database="owned")
+            assert "pgfresh" not in str(getattr(theirs, "stdout", theirs))
+        with pytest.raises(PsqlError, match="must be owner"):
+            pg.psql("CREATE OR REPLACE FUNCTION pgfresh.ddl_start() RETURNS event_trigger "
+                    "LANGUAGE plpgsql AS 'BEGIN END'", user="app", database="owned")
+        with pytest.raises(PsqlError, match="must be owner"):
+            pg.psql("DROP SCHEMA pgfresh CASCADE", user="app", database="owned")
+        # He goes on watching; others are told what they lack.
+        pg.psql("SELECT pgfresh.watch('t')", user="app", database="owned")
+        pg.psql("ALTER TABLE others OWNER TO writer; GRANT USAGE ON SCHEMA pgfresh TO writer",
+                database="owned")
+        with pytest.raises(PsqlError, match="GRANT CREATE ON SCHEMA pgfresh TO writer"):
+            pg.psql("SELECT pgfresh.watch('others')", user="writer", database="owned")
         pg.psql(file=SQL / "uninstall.sql", database="owned")
     finally:
         bench.close()
