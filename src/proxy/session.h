@@ -237,7 +237,10 @@ class Session {
   void parse_on_server(const PreparedRef& prepared, Purpose purpose);
   void use_on_server(const PreparedRef& prepared, std::string_view name);
   [[nodiscard]] bool is_at_home(const PreparedStatement& prepared) const;
+  void note_parsed(PreparedStatement& prepared) const;
   void note_use(PreparedStatement& prepared) const;
+  bool parsed_under(PreparedStatement& prepared, const Scope& scope, uint64_t epoch) const;
+  [[nodiscard]] bool is_undisturbed(const PreparedStatement& prepared, uint64_t epoch) const;
   [[nodiscard]] bool concerns_prepared(MemoText& text);
   void materialize_before(MemoText& text);
   void materialize_accepted();

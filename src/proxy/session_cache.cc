@@ -155,13 +155,19 @@ Reason Session::session_reason(const Question& question, const Scope& scope, uin
   if (unmarked_) return Reason::kSessionOpaque;
   if (transaction_.is_implicit() && !scope.reads_committed) return Reason::kTransaction;
   PreparedStatement* prepared = question.prepared;
-  if (prepared == nullptr || prepared->parse_id == scope.parse_id) return Reason::kNone;
-  // Parsed before the scope was known: the same one, unless something came in between.
-  const bool same =
-      prepared->parse_id == 0 && prepared->doubts == scope_.doubts() && prepared->epoch == epoch;
-  if (!same) return Reason::kStale;
-  prepared->parse_id = scope.parse_id;
-  return Reason::kNone;
+  const bool fits = prepared == nullptr || parsed_under(*prepared, scope, epoch);
+  return fits ? Reason::kNone : Reason::kStale;
+}
+
+// Where it was parsed before the scope was known: the same one, unless something came in between.
+bool Session::parsed_under(PreparedStatement& prepared, const Scope& scope, uint64_t epoch) const {
+  if (prepared.parse_id == 0 && is_undisturbed(prepared, epoch)) prepared.parse_id = scope.parse_id;
+  return prepared.parse_id == scope.parse_id;
+}
+
+// Nothing was sent since it was last used that may have changed the session.
+bool Session::is_undisturbed(const PreparedStatement& prepared, uint64_t epoch) const {
+  return prepared.doubts == scope_.doubts() && prepared.epoch == epoch;
 }
 
 cache::Key Session::make_key(const Question& question, const Resolution& resolution) {

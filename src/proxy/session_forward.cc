@@ -141,8 +141,13 @@ void Session::ensure_on_server(const PreparedRef& prepared, std::string_view nam
 
 void Session::parse_on_server(const PreparedRef& prepared, Purpose purpose) {
   server_->inject_parse(prepared, purpose);
-  if (server_->holds(*prepared)) prepared->astray = false;
-  note_use(*prepared);
+  note_parsed(*prepared);
+}
+
+// Unless that is skipped, PostgreSQL has it as it is parsed now.
+void Session::note_parsed(PreparedStatement& prepared) const {
+  if (server_->holds(prepared)) prepared.astray = false;
+  note_use(prepared);
 }
 
 // In front of a Bind or Describe of it. One that went astray is parsed anew, once the settings are
@@ -164,11 +169,10 @@ bool Session::is_at_home(const PreparedStatement& prepared) const {
 void Session::note_use(PreparedStatement& prepared) const {
   if (domain_ == nullptr) return;
   const uint64_t epoch = domain_->settings_epoch();
-  const bool undisturbed = prepared.doubts == scope_.doubts() && prepared.epoch == epoch;
   const Scope* scope = scope_.known(epoch);
-  if (scope != nullptr && prepared.parse_id == 0 && undisturbed)
-    prepared.parse_id = scope->parse_id;
-  if (scope != nullptr ? prepared.parse_id != scope->parse_id : !undisturbed) {
+  const bool at_home =
+      scope != nullptr ? parsed_under(prepared, *scope, epoch) : is_undisturbed(prepared, epoch);
+  if (!at_home) {
     prepared.astray = true;
   } else if (scope != nullptr) {
     prepared.doubts = scope_.doubts();
@@ -181,6 +185,7 @@ void Session::note_use(PreparedStatement& prepared) const {
 // block the second is left out: a statement that no longer parses would fail the client's
 // transaction.)
 bool Session::concerns_prepared(MemoText& text) {
+  if (prepared_.named().empty()) return false;
   const Consequences& consequences = text.consequences();
   if (consequences.concerns_statements) return true;
   if (transaction_.server_status() != 'I') return false;
@@ -340,7 +345,7 @@ bool Session::check_first(const PreparedRef& prepared, const wire::Frame& frame)
   fetch_.reset();
   before_forward();
   server_->inject_check(prepared);
-  note_use(*prepared);
+  note_parsed(*prepared);
   input_.assign(frame.bytes);
   block(Block::kCheck);
   return true;
