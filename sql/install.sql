@@ -7,8 +7,8 @@
 --   SELECT * FROM pgfresh.status;
 --
 -- What is sent. One text per event, over NOTIFY on the channel `pgfresh` and, in sessions that have
--- pgfresh.inband = on or carry, also as an INFO message with SQLSTATE PF001 (carry: INFO only, the
--- proxy publishes the event after the commit):
+-- pgfresh.inband = on or carry, also as an INFO message with SQLSTATE PF001, whose DETAIL is that
+-- setting (carry: INFO only, the proxy publishes the event after the commit):
 --
 --   1 <xid8> r <relation> <columns> {<attnum> <values> {<bytes>:<value>}}  rows known
 --   1 <xid8> w <relation>                                                  rows unknown
@@ -351,7 +351,7 @@ BEGIN
   || CASE WHEN numbers IS NULL THEN '' ELSE format($$
   IF (%1$s%2$s
       AND pg_catalog.current_setting('pgfresh.inband', true) OPERATOR(pg_catalog.=) 'carry') THEN
-    RAISE INFO SQLSTATE 'PF001' USING MESSAGE = %3$s;
+    RAISE INFO SQLSTATE 'PF001' USING MESSAGE = %3$s, DETAIL = 'carry';
     RETURN NULL;
   END IF;
   IF (CASE WHEN NOT (%1$s) THEN false
@@ -383,11 +383,14 @@ BEGIN
   || CASE WHEN any_text AND utf8 THEN format($$
     IF pg_catalog.pg_client_encoding() OPERATOR(pg_catalog.<>) 'UTF8' AND event_%s THEN
       RAISE INFO SQLSTATE 'PF001' USING MESSAGE =
-        pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' w ', TG_RELID);
+        pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' w ', TG_RELID),
+        DETAIL = pg_catalog.current_setting('pgfresh.inband');
     ELSE
-      RAISE INFO SQLSTATE 'PF001' USING MESSAGE = event_;
+      RAISE INFO SQLSTATE 'PF001' USING MESSAGE = event_,
+        DETAIL = pg_catalog.current_setting('pgfresh.inband');
     END IF;$$, not_ascii) ELSE $$
-    RAISE INFO SQLSTATE 'PF001' USING MESSAGE = event_;$$ END
+    RAISE INFO SQLSTATE 'PF001' USING MESSAGE = event_,
+      DETAIL = pg_catalog.current_setting('pgfresh.inband');$$ END
   || $$
     IF pg_catalog.current_setting('pgfresh.inband') OPERATOR(pg_catalog.=) 'carry' THEN
       RETURN NULL;
@@ -591,7 +594,7 @@ DECLARE
   inband text := coalesce(current_setting('pgfresh.inband', true), '');
 BEGIN
   IF inband IN ('on', 'carry') THEN
-    RAISE INFO USING ERRCODE = 'PF001', MESSAGE = event;
+    RAISE INFO USING ERRCODE = 'PF001', MESSAGE = event, DETAIL = inband;
   END IF;
   IF inband <> 'carry' THEN
     PERFORM pg_notify('pgfresh', event);

@@ -57,6 +57,14 @@ bool may_change_block(const Statement& statement) {
                      [](const auto& change) { return change.name == "transaction_isolation"; });
 }
 
+// However its name is written: SET pgfresh . "inband".
+bool speaks_of_inband(const Statement& statement) {
+  constexpr std::string_view kName = "pgfresh.inband";
+  return says(statement, {kName}) ||
+         std::any_of(statement.setting_changes.begin(), statement.setting_changes.end(),
+                     [&](const auto& change) { return change.name == kName; });
+}
+
 bool may_commit_within(const Statement& statement) {
   switch (statement.kind) {
     case Kind::kMany:
@@ -90,7 +98,7 @@ Consequences consequences_of(const Statement& statement) {
                                     says(statement, {"statement_timeout"});
   found.may_change_block = may_change_block(statement);
   found.may_commit_within = may_commit_within(statement);
-  found.speaks_of_inband = says(statement, {"pgfresh.inband"});
+  found.speaks_of_inband = speaks_of_inband(statement);
   found.only_answers =
       kind == Kind::kSelect && !statement.makes_table && statement.setting_changes.empty();
   return found;

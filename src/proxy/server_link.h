@@ -88,14 +88,18 @@ class ServerLink {
   void forget_named() { statement_ids_.clear(); }
   [[nodiscard]] bool holds_unnamed() const { return unnamed_id_ != 0; }
 
-  // What pgfresh.inband is on this connection. While it is not known to be kOn, the events of its
-  // notices are this proxy's to publish (freshness.md, rule 14).
+  // What pgfresh.inband was set to on this connection by us. SQL may set it, too: which events are
+  // this proxy's to publish, each notice tells by itself.
   enum class Inband : uint8_t { kOn, kCarry, kUnknown };
   [[nodiscard]] Inband inband() const { return inband_; }
   void doubt_inband() {
     if (inband_ == Inband::kCarry) inband_ = Inband::kUnknown;
   }
   // Which PostgreSQL the connection was told to carry for (Domain::server_started()); 0: none.
+  // It carries, and we did not say so, or no longer.
+  void found_carrying() {
+    if (inband_ == Inband::kOn) inband_ = Inband::kUnknown;
+  }
   [[nodiscard]] uint64_t carries_for() const { return carries_for_; }
   // From now on it carries, if it leads to this PostgreSQL: which it knows itself. Where it is
   // another one it notifies, and what is published of its events as well can only remove. Outside a

@@ -295,7 +295,7 @@ class Session {
   void take_notice_part(const wire::Frame& frame);
   void take_check_reply(const wire::Frame& frame);
   void take_row_description(const wire::Frame& frame, const ReplyItem& item);
-  void open_slots_of(std::string_view payload);
+  void take_event(const wire::NoticeFields& notice);
   void open_slot(uint32_t slot);
   void keep_open_what_is_meant_now();
   void forward_to_client(const wire::Frame& frame);

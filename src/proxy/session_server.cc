@@ -18,20 +18,16 @@ constexpr size_t kOpenSlotsMax = 10'000;
 // Session::opened_under_; no catalog's generation.
 constexpr uint64_t kSeveralCatalogs = UINT64_MAX;
 
-struct NoticeHead {
-  std::string_view sqlstate;
-  std::string_view message;
-};
-
 // The complete fields at the front of a notice's body.
-NoticeHead read_notice_head(std::string_view body) {
-  NoticeHead head;
+wire::NoticeFields read_notice_head(std::string_view body) {
+  wire::NoticeFields head;
   while (!body.empty() && body.front() != '\0') {
     const size_t end = body.find('\0');
     if (end == std::string_view::npos) break;
     const std::string_view value = body.substr(1, end - 1);
     if (body.front() == 'C') head.sqlstate = value;
     if (body.front() == 'M') head.message = value;
+    if (body.front() == 'D') head.detail = value;
     body.remove_prefix(end + 1);
   }
   return head;
@@ -470,7 +466,7 @@ void Session::take_notice(const wire::Frame& frame) {
     const auto notice = wire::read_notice(frame.body());
     if (notice && notice->sqlstate == kInbandCode) {
       worker_.counters().add(Counter::kNotices);
-      open_slots_of(notice->message);
+      take_event(*notice);
       return;
     }
   }
@@ -486,12 +482,12 @@ void Session::take_notice_part(const wire::Frame& frame) {
   if (notice_part_ == NoticePart::kCollecting) {
     notice_head_.append(frame.bytes);
     if (notice_head_.size() < kNoticeHeadBytes && !frame.last) return;
-    const NoticeHead head =
+    const wire::NoticeFields head =
         read_notice_head(std::string_view(notice_head_).substr(wire::kHeaderBytes));
     if (head.sqlstate == kInbandCode) {
       notice_part_ = NoticePart::kSwallowing;
       worker_.counters().add(Counter::kNotices);
-      open_slots_of(head.message);
+      take_event(head);
     } else {
       notice_part_ = NoticePart::kForwarding;
       send_to_client(notice_head_);
@@ -503,9 +499,13 @@ void Session::take_notice_part(const wire::Frame& frame) {
   if (frame.last) notice_part_ = NoticePart::kNone;
 }
 
-void Session::open_slots_of(std::string_view payload) {
+// Its trigger has notified if it says so; else the event is this proxy's to publish (freshness.md,
+// rule 14), in whatever way the session came to carry.
+void Session::take_event(const wire::NoticeFields& notice) {
   if (domain_ == nullptr) return;
-  if (server_->inband() != ServerLink::Inband::kOn || unmarked_) transaction_.carry(payload);
+  const std::string_view payload = notice.message;
+  if (notice.detail != "on") transaction_.carry(payload);
+  if (notice.detail == "carry") server_->found_carrying();
   std::vector<uint64_t> tags;
   const query::Catalog* catalog = worker_.catalog(*domain_);
   const uint64_t generation = catalog != nullptr ? catalog->generation() : 0;

@@ -66,6 +66,9 @@ std::optional<NoticeFields> read_notice(std::string_view body) {
       case 'M':
         fields.message = text;
         break;
+      case 'D':
+        fields.detail = text;
+        break;
       default:  // "frontends should silently ignore fields of unrecognized type"
         break;
     }
@@ -135,10 +138,10 @@ void write_error(std::string& out, Severity severity, std::string_view sqlstate,
 }
 
 void write_notice(std::string& out, Severity severity, std::string_view sqlstate,
-                  std::string_view message) {
+                  std::string_view message, std::string_view detail) {
   PGFRESH_CHECK(severity != Severity::kError && severity != Severity::kFatal);
   const MessageFrame frame(out, 'N');
-  append_fields(out, severity, sqlstate, message, {}, {});
+  append_fields(out, severity, sqlstate, message, detail, {});
 }
 
 void write_ready(std::string& out, char status) {

@@ -118,6 +118,7 @@ struct NoticeFields {         // ErrorResponse and NoticeResponse
   std::string_view severity;  // never translated, where the server sends that (since 9.6)
   std::string_view sqlstate;
   std::string_view message;
+  std::string_view detail;
 };
 struct BackendKey {  // of protocol 3.0; the longer secrets of 3.2 are not read
   uint32_t pid = 0;
@@ -144,7 +145,7 @@ void write_error(std::string& out, Severity severity, std::string_view sqlstate,
                  std::string_view hint = {});
 // A NoticeResponse; REQUIRES: severity is neither kError nor kFatal.
 void write_notice(std::string& out, Severity severity, std::string_view sqlstate,
-                  std::string_view message);
+                  std::string_view message, std::string_view detail = {});
 void write_ready(std::string& out, char status);
 void write_command_complete(std::string& out, std::string_view tag);
 void write_parameter_status(std::string& out, std::string_view name, std::string_view value);

@@ -13,14 +13,16 @@ namespace {
 bool check_notice(std::string_view body) {
   const auto fields = read_notice(body);
   if (!fields) return false;
-  const size_t seen = fields->severity.size() + fields->sqlstate.size() + fields->message.size();
+  const size_t seen = fields->severity.size() + fields->sqlstate.size() + fields->message.size() +
+                      fields->detail.size();
   FUZZ_EXPECT(seen < body.size());
   if (fields->sqlstate.size() == 5) {
     std::string again;
-    write_notice(again, Severity::kInfo, fields->sqlstate, fields->message);
+    write_notice(again, Severity::kInfo, fields->sqlstate, fields->message, fields->detail);
     const auto second = read_notice(std::string_view(again).substr(5));
     FUZZ_EXPECT(second && second->severity == "INFO");
-    FUZZ_EXPECT(second->sqlstate == fields->sqlstate && second->message == fields->message);
+    FUZZ_EXPECT(second->sqlstate == fields->sqlstate && second->message == fields->message &&
+                second->detail == fields->detail);
   }
   return true;
 }

@@ -66,7 +66,7 @@ FRONTEND = {
 
 BACKEND = {
     "error": msg("E", notice(S="ERROR", V="ERROR", C="42P01", M="no such table", P="15")),
-    "inband": msg("N", notice(S="INFO", V="INFO", C="PF001", M="4711:16400:any")),
+    "inband": msg("N", notice(S="INFO", V="INFO", C="PF001", M="4711:16400:any", D="carry")),
     "key": msg("K", struct.pack("!II", 4711, 0xDEADBEEF)),
     "status": msg("S", b"TimeZone\0Asia/Kolkata\0"),
     "tag": msg("C", b"INSERT 0 1\0"),

@@ -144,12 +144,14 @@ class Inband:
         self.connection = psycopg.connect(
             bench.server.dsn(database=bench.database), autocommit=True,
             options=f"-c pgfresh.inband={setting}", client_encoding=encoding)
+        self.setting = setting
         self.told = []
         self.connection.add_notice_handler(self.hear)
 
     def hear(self, diagnostic):
         if diagnostic.sqlstate == "PF001":
             assert diagnostic.severity_nonlocalized == "INFO"
+            assert diagnostic.message_detail == self.setting
             self.told.append(parse(diagnostic.message_primary))
 
     def tells(self, sql):

@@ -440,6 +440,45 @@ def test_switched_by_reload(server, database):
         play.send_home()
 
 
+CARRIES = "set_config('pgfresh.' || 'inband', 'carry', {})"
+SPELLED = {
+    "set_config": ["SELECT " + CARRIES.format("false"), "{write}"],
+    "set_config_in_the_message": ["SELECT " + CARRIES.format("false") + "; {write}"],
+    "local": ["BEGIN", "SELECT " + CARRIES.format("true"), "{write}", "COMMIT"],
+    "blanks": ["SET pgfresh . inband = 'carry'", "{write}"],
+    "do": ["DO $do$ BEGIN PERFORM " + CARRIES.format("false") + "; {write}; END $do$"],
+    "function": ["SELECT hidden(id, 'new') FROM item WHERE id = {row}"],
+    "procedure": ["CALL hiding({row}, 'new')"],
+}
+
+
+@pytest.mark.parametrize("publish", ["proxy", "trigger"])
+def test_carry_set_behind_our_back(own_play, publish):
+    """The notice says whether its trigger has notified; no text is searched for the setting."""
+    play = own_play({"freshness.publish": publish})
+    body = "(row_ int, name_ text) {} SET pgfresh.inband = 'carry' AS $$ {} $$"
+    write = "UPDATE item SET name = name_ WHERE id = row_"
+    play.sql("CREATE FUNCTION hidden" + body.format(
+        "RETURNS void LANGUAGE plpgsql", f"BEGIN {write}; END"))
+    play.sql("CREATE PROCEDURE hiding" + body.format(
+        "LANGUAGE plpgsql", f"BEGIN {write}; END"))
+    with second_proxy(play, {"freshness.publish": publish}) as other:
+        for way, texts in SPELLED.items():
+            row = play.item("old")
+            reader, far, writer = play.app(), other.app(), play.app()
+            play.hot(reader, NAME.format(row))
+            other.hot(far, NAME.format(row))
+            for text in texts:
+                writer.execute(text.format(
+                    row=row, write=f"UPDATE item SET name = 'new' WHERE id = {row}"))
+            acknowledged = time.monotonic()
+            assert one(reader, NAME.format(row)) == "new", way
+            while one(far, NAME.format(row)) != "new":
+                assert time.monotonic() - acknowledged < STALENESS_S, way
+            for session in (reader, far, writer):
+                session.close()
+
+
 def test_forged_messages_only_remove(play):
     row = play.item("old")
     app = play.app()

@@ -566,7 +566,7 @@ void FakeBackend::reply_messages(const FakeOutcome& outcome) {
   const std::string& inband = settings_["pgfresh.inband"];
   if ((inband != "on" && inband != "carry") || !server_.sends_notices()) return;
   for (const std::string& event : outcome.events) {
-    wire::write_notice(out_, wire::Severity::kInfo, "PF001", event);
+    wire::write_notice(out_, wire::Severity::kInfo, "PF001", event, inband);
     flush();
   }
 }

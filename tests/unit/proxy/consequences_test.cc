@@ -56,6 +56,7 @@ TEST_CASE("what a text may do to settings") {
             .may_set_statement_timeout);
   CHECK_FALSE(of("SET statement_timeout = 5").may_set_statement_timeout);  // it is known to what
   CHECK(of("SET pgfresh.inband = off").speaks_of_inband);
+  CHECK(of("SET pgfresh . \"inband\" = off").speaks_of_inband);
   CHECK_FALSE(of("SET pgfresh.mode = off").speaks_of_inband);
 }
 

@@ -152,12 +152,13 @@ TEST_CASE("messages: errors and notices") {
   check_exact(body_of(bytes, 'E'), read_notice);
 
   bytes.clear();
-  write_notice(bytes, Severity::kInfo, "PF001", "");
+  write_notice(bytes, Severity::kInfo, "PF001", "", "carry");
   const auto notice = read_notice(body_of(bytes, 'N'));
   REQUIRE(notice.has_value());
   CHECK(notice->severity == "INFO");
   CHECK(notice->sqlstate == "PF001");
   CHECK(notice->message.empty());
+  CHECK(notice->detail == "carry");
 
   // Translated severity only (before 9.6), unknown fields, no fields at all.
   CHECK(read_notice("SFEHLER\0zwhat\0\0"s)->severity == "FEHLER");
