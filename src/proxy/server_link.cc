@@ -203,6 +203,12 @@ void ServerLink::inject_sync() {
   replies_.push(Asked::kSync, Purpose::kQuiet);
 }
 
+void ServerLink::inject_terminate() {
+  std::string message;
+  wire::write_terminate(message);
+  inject(message);
+}
+
 bool ServerLink::unsure() const {
   return !replies_.empty() && replies_.front().sequence <= doubtful_;
 }

@@ -64,6 +64,7 @@ class ServerLink {
   // A simple Query goes next, and ends them.
   void forget_outlived() { outlived_ = false; }
   void inject_sync();
+  void inject_terminate();
   // Parse, Describe, Flush: what the statement looks like to PostgreSQL now.
   void inject_check(const PreparedRef& statement);
   void inject_refusal();
@@ -95,11 +96,11 @@ class ServerLink {
   void doubt_inband() {
     if (inband_ == Inband::kCarry) inband_ = Inband::kUnknown;
   }
-  // Which PostgreSQL the connection was told to carry for (Domain::server_started()); 0: none.
   // It carries, and we did not say so, or no longer.
   void found_carrying() {
     if (inband_ == Inband::kOn) inband_ = Inband::kUnknown;
   }
+  // Which PostgreSQL the connection was told to carry for (Domain::server_started()); 0: none.
   [[nodiscard]] uint64_t carries_for() const { return carries_for_; }
   // From now on it carries, if it leads to this PostgreSQL: which it knows itself. Where it is
   // another one it notifies, and what is published of its events as well can only remove. Outside a

@@ -95,7 +95,7 @@ void Session::take_input(std::string_view bytes) {
   taking_input_ = true;
   const std::string_view all = bytes;
   wire::Frame frame;
-  while (!blocked() && state_ != State::kClosed && state_ != State::kClosing) {
+  while (!blocked() && !said_goodbye_ && state_ != State::kClosed && state_ != State::kClosing) {
     if (waits_for_statements(bytes)) {
       block(Block::kStatements);
       break;
@@ -129,6 +129,10 @@ void Session::take_input(std::string_view bytes) {
   if (state_ == State::kClosed || state_ == State::kClosing) return;
   keep_held_bytes();
   flush();
+  if (said_goodbye_) {
+    pass_on_end();
+    return;  // PostgreSQL reads nothing behind it
+  }
   // A message that must come again was put into input_; what follows it goes behind.
   input_.append(bytes);
 }
@@ -247,10 +251,21 @@ bool Session::on_client_half_close() {
   return true;
 }
 
+// Terminate: the same end, told in words.
+void Session::on_goodbye() {
+  if (held_.empty() && server_->at_rest()) {
+    close("client said goodbye");
+    return;
+  }
+  said_goodbye_ = true;
+  client_said_all_ = true;
+}
+
 void Session::pass_on_end() {
   if (!client_said_all_ || end_passed_on_ || blocked() || state_ != State::kReady) return;
   end_passed_on_ = true;
   forward_held();
+  if (said_goodbye_) server_->inject_terminate();
   flush();
   server_->stream().close_sending();
 }
@@ -348,12 +363,12 @@ void Session::close(std::string_view why, std::string_view last_bytes) {
   client_->finish();
 }
 
-// PostgreSQL finishes what it was sent, whether or not the client has gone meanwhile. What that
-// leaves to be published we learn only by listening to it. (Where it waits for more to be sent
-// there is no telling when it would end.)
+// PostgreSQL finishes what it was sent, whether or not the client has gone meanwhile, as long as
+// somebody takes what it says; and what that leaves to be published we learn only by listening.
+// (Where it waits for more to be sent there is no telling when it would end.)
 bool Session::must_hear() const {
-  return server_ && !server_gone_ && carrying_ && transaction_.outcome_unheard() &&
-         !client_framer_.in_parts() && !server_->segment_open() && !server_->replies().copying_in();
+  return server_ && !server_gone_ && transaction_.outcome_unheard() && !client_framer_.in_parts() &&
+         !server_->segment_open() && !server_->replies().copying_in();
 }
 
 void Session::hear() {
@@ -382,12 +397,7 @@ void Session::release_server() {
   }
   word_came();
   stop_carrying();
-  if (!server_in_message_ && !end_passed_on_) {
-    std::string terminate;
-    wire::write_terminate(terminate);
-    const Slice slice{terminate, nullptr};
-    server_->stream().write({&slice, 1});
-  }
+  if (!server_in_message_ && !end_passed_on_) server_->inject_terminate();
   // Its events may be on the stack, and bytes of the client may still wait to be sent.
   worker_.see_off(std::move(server_));
 }

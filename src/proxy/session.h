@@ -169,6 +169,7 @@ class Session {
   void on_client_bytes(std::string_view bytes);
   void on_client_drained();
   [[nodiscard]] bool on_client_half_close();
+  void on_goodbye();
   void pass_on_end();
   void on_client_end(std::string_view why);
   void on_server_drained();
@@ -442,6 +443,7 @@ class Session {
   bool disavowed_ = false;     // the settler has been told of it: unheard()
   bool hearing_ = false;       // closing, but for what PostgreSQL has still to say
   bool client_said_all_ = false;  // it has closed its sending side, and may still listen
+  bool said_goodbye_ = false;     // … or has sent Terminate behind what is not answered yet
   bool end_passed_on_ = false;    // … which PostgreSQL has been told
   bool client_gone_ = false;
   bool server_gone_ = false;

@@ -48,7 +48,7 @@ void Session::take_client_frame(const wire::Frame& frame) {
     return;
   }
   if (frame.type == 'X') {
-    close("client said goodbye");
+    on_goodbye();
     return;
   }
   if (!frame.whole()) {

@@ -9,7 +9,7 @@ import pytest
 from pgfresh_proc import wait_until
 from pgwire import (GSSENC_REQUEST, PROTOCOL_3_0, SSL_REQUEST, Wire, bind, close, copy_data,
                     copy_done, copy_fail, describe, execute, flush, function_call, message, packet,
-                    parse, query, rows, startup, sync, types)
+                    parse, query, rows, startup, sync, terminate, types)
 
 NAME = "SELECT name FROM item WHERE id = 1"
 BY_ID = "SELECT id, name, price FROM item WHERE id = $1"
@@ -411,3 +411,35 @@ def test_half_closed_client(play, said):
         assert types(wire.until_closed()) == answers, direct
     wait_until(lambda: play.sql("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%'"
                                 f" AND datname = '{play.database}'") == "0", "all have gone")
+
+
+@pytest.mark.parametrize("said", [
+    "a query", "a hit", "a pipeline", "a block", "too soon", "nothing"])
+def test_terminate_behind_a_query(play, said):
+    """What came before it is carried out and answered; what comes behind it is not read."""
+    messages, answers = HALF[said]
+    for direct in (True, False):
+        wire = play.wire(direct=direct)
+        wire.query("SELECT name FROM part WHERE id = 1")
+        wire.send(*messages, terminate(), query("SELECT 3"))
+        assert types(wire.until_closed()) == answers, direct
+
+
+@pytest.mark.parametrize("goodbye", [True, False])
+@pytest.mark.parametrize("table", ["item", "plain"])
+def test_sent_and_gone(play, table, goodbye):
+    """PQsendQuery and PQfinish, or a crash: PostgreSQL finishes it, though nobody hears of it."""
+    write = (f"INSERT INTO {table}(id, name) SELECT {{}}, '{{}}' FROM pg_sleep(0.1);"
+             f"SELECT pg_sleep(0.1); UPDATE {table} SET name = name WHERE name LIKE 'gone%';"
+             "SELECT pg_sleep(0.1)")
+    for direct in (True, False):
+        row = 70_000_000 + 2 * goodbye + direct
+        name = f"gone {table} {goodbye} {direct}"
+        wire = play.wire(direct=direct)
+        wire.send(query(write.format(row, name)), terminate() if goodbye else b"")
+        wire.socket.close()
+        wait_until(lambda: play.sql(f"SELECT count(*) FROM {table} WHERE name = '{name}'") == "1",
+                   f"its row, direct: {direct}")
+    wait_until(lambda: play.sql("SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"
+                                f" AND query LIKE '%gone {table}%' AND pid <> pg_backend_pid()")
+               == "0", "all have gone")
