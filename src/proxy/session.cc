@@ -275,8 +275,8 @@ void Session::on_client_end(std::string_view why) {
   if (state_ == State::kStartup || state_ == State::kConnecting || state_ == State::kLogin) {
     worker_.counters().add(Counter::kLoginsFailed);
   }
-  close(why);
   client_gone_ = true;
+  close(why);
   if (!hearing_) destroy_later();
 }
 
@@ -350,6 +350,7 @@ void Session::close(std::string_view why, std::string_view last_bytes) {
   connecting_.reset();
   hearing_ = must_hear();
   if (hearing_) {
+    if (!std::exchange(end_passed_on_, true)) server_->inject_terminate();
     server_->stream().resume();
   } else {
     release_server();
@@ -365,10 +366,12 @@ void Session::close(std::string_view why, std::string_view last_bytes) {
 
 // PostgreSQL finishes what it was sent, whether or not the client has gone meanwhile, as long as
 // somebody takes what it says; and what that leaves to be published we learn only by listening.
-// (Where it waits for more to be sent there is no telling when it would end.)
+// (What we end ourselves is heard out for the second alone. Where PostgreSQL waits for more to be
+// sent there is no telling when it would end.)
 bool Session::must_hear() const {
-  return server_ && !server_gone_ && transaction_.outcome_unheard() && !client_framer_.in_parts() &&
-         !server_->segment_open() && !server_->replies().copying_in();
+  return server_ && !server_gone_ && (client_gone_ || carrying_) &&
+         transaction_.outcome_unheard() && !client_framer_.in_parts() && !server_->segment_open() &&
+         !server_->replies().copying_in();
 }
 
 void Session::hear() {
