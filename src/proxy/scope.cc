@@ -131,14 +131,14 @@ std::vector<std::string> split_schemas(std::string_view text) {
   return schemas;
 }
 
-// As PostgreSQL reads a boolean: "off", "no", "false" or what they begin with, and 0.
-bool is_false(std::string_view text) {
+// As PostgreSQL reads a boolean: "on", "yes", "true" or what they begin with, and 1.
+bool is_true(std::string_view text) {
   std::string low(text);
   for (char& c : low) c = lower(c);
-  const auto begins = [&low](std::string_view word, size_t least) {
-    return low.size() >= least && word.starts_with(low);
+  const auto begins = [&low](std::string_view word) {
+    return !low.empty() && word.starts_with(low);
   };
-  return low == "0" || begins("false", 1) || begins("no", 1) || begins("off", 2);
+  return low == "1" || low == "on" || begins("true") || begins("yes");
 }
 
 // "2s", "500ms", "1min", or a bare number of `bare`; nullopt when it is none of these.
@@ -215,8 +215,14 @@ std::optional<ProbeAnswer> read_probe(std::string_view database,
       answer.opaque = true;
       answer.unmarked = true;
     }
-    if (name == "pgfresh.cache") scope.cache_off = is_false(value);
-    if (name == "pgfresh.max_age") scope.max_age_ms = read_duration_ms(value, "s").value_or(0);
+    // PostgreSQL takes any text for them. What cannot be read asks for less than all there is.
+    if (value.empty()) continue;
+    if (name == "pgfresh.cache" && !is_true(value)) scope.cache_off = true;
+    if (name == "pgfresh.max_age") {
+      const std::optional<int64_t> age_ms = read_duration_ms(value, "s");
+      scope.max_age_ms = age_ms.value_or(0);
+      if (!age_ms) scope.cache_off = true;
+    }
   }
   scope.parse_bytes = scope.bytes.size();
   for (size_t i = 0; i < custom.size(); ++i) {

@@ -97,6 +97,7 @@ void take_option(std::string_view option, Hints& hints) {
   if (!option.starts_with(kTtl)) return;
   const std::optional<int64_t> ttl = milliseconds(option.substr(kTtl.size()));
   if (ttl) hints.ttl_ms = ttl;
+  if (!ttl) hints.off = true;  // a bound was asked for, and which one is not known
 }
 
 void take_comment(std::string_view comment, Hints& hints) {

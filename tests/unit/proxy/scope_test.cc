@@ -123,10 +123,10 @@ TEST_CASE("scope: what makes a session opaque") {
 TEST_CASE("scope: isolation, hints and ages") {
   CHECK_FALSE(
       probe("shop", with("default_transaction_isolation", "serializable"))->scope.reads_committed);
-  for (const char* off : {"off", "OFF", "of", "false", "f", "no", "n", "0"}) {
+  for (const char* off : {"off", "OFF", "of", "false", "f", "no", "n", "0", "o", "offside", "2"}) {
     CHECK(probe("shop", with("pgfresh.cache", off))->scope.cache_off);
   }
-  for (const char* on : {"on", "o", "", "offside", "1", "true", "yes"}) {
+  for (const char* on : {"on", "ON", "", "1", "true", "t", "yes"}) {
     CHECK_FALSE(probe("shop", with("pgfresh.cache", on))->scope.cache_off);
   }
   const auto age = [](std::string_view text) {
@@ -138,6 +138,11 @@ TEST_CASE("scope: isolation, hints and ages") {
   CHECK(age("1min") == 60'000);
   CHECK(age("1h") == 3'600'000);
   CHECK(age("") == 0);
+  CHECK_FALSE(probe("shop", with("pgfresh.max_age", "2s"))->scope.cache_off);
+  CHECK_FALSE(probe("shop", with("pgfresh.max_age", ""))->scope.cache_off);
+  for (const char* unread : {"soon", "2 weeks", "-1s"}) {
+    CHECK(probe("shop", with("pgfresh.max_age", unread))->scope.cache_off);
+  }
 }
 
 TEST_CASE("scope: the probe asks for every keyed setting, and names no schema but pg_catalog") {

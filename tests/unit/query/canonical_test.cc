@@ -136,6 +136,7 @@ TEST_CASE("hints in comments") {
   CHECK(ttl("/* pgfresh: ttl=5min */ select 1") == 300'000);
   CHECK(ttl("/* pgfresh: ttl=1h, off */ select 1") == 3'600'000);
   CHECK_FALSE(ttl("/* pgfresh: ttl=30 */ select 1").has_value());
+  CHECK(analyze("/* pgfresh: ttl=30 */ select 1", 16384)->hint_off);
   CHECK_FALSE(ttl("/* pgfresh: ttl=-1s */ select 1").has_value());
   CHECK_FALSE(ttl("/* pgfresh: ttl=99999999999999999999s */ select 1").has_value());
   CHECK_FALSE(ttl("/* pgfresh: ttl=99999999999999h */ select 1").has_value());
