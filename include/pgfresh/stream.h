@@ -59,7 +59,7 @@ class Stream {
   virtual void resume() = 0;
 
   // Sends what is queued, then closes the sending side; what the peer says is told as before.
-  // Nothing may be written from now on.
+  // Nothing may be written from now on; to say it again is nothing.
   virtual void close_sending() = 0;
 
   // Sends what is queued, then closes the sending side. on_end follows when the peer has closed

@@ -267,7 +267,7 @@ void TlsStream::flush() {
 }
 
 void TlsStream::close_sending() {
-  if (state_ != State::kOpen) return;
+  if (state_ != State::kOpen || std::exchange(sending_closed_, true)) return;
   ERR_clear_error();
   SSL_shutdown(ssl_.get());  // our close_notify; what the peer says is read on
   ERR_clear_error();

@@ -82,6 +82,7 @@ class TlsStream final : public Stream, private Stream::Events {
   State state_ = State::kHandshake;
   bool paused_ = true;  // also before start()
   bool end_told_ = false;
+  bool sending_closed_ = false;
   Stream::Events* events_ = nullptr;
   std::string_view incoming_;  // encrypted bytes that OpenSSL has not taken, during a call
   std::string held_;           // the same, while paused

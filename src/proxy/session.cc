@@ -214,11 +214,11 @@ void Session::unblock_queue() {
 }
 
 // Whether a segment may not begin yet: see server_link.h. What belongs to a COPY is let through,
-// for PostgreSQL waits for it. A Query and a Parse of the unnamed statement do not care for the old
-// one.
+// for PostgreSQL waits for it, and so is Terminate. A Query and a Parse of the unnamed statement do
+// not care for the old one.
 bool Session::waits_for_statements(std::string_view next) const {
   if (!server_ || server_->segment_open() || server_->replies().copying_in() ||
-      !client_framer_.at_boundary()) {
+      !client_framer_.at_boundary() || next.starts_with('X')) {
     return false;
   }
   if (server_->unsure()) return true;
@@ -246,7 +246,7 @@ bool Session::on_client_half_close() {
   const bool owed = blocked() || !held_.empty() || !server_->at_rest() ||
                     transaction_.server_status() != 'I' || client_->queued_bytes() != 0;
   if (!owed) return false;
-  client_said_all_ = true;
+  client_closed_sending_ = true;
   pass_on_end();
   return true;
 }
@@ -258,16 +258,16 @@ void Session::on_goodbye() {
     return;
   }
   said_goodbye_ = true;
-  client_said_all_ = true;
 }
 
 void Session::pass_on_end() {
-  if (!client_said_all_ || end_passed_on_ || blocked() || state_ != State::kReady) return;
-  end_passed_on_ = true;
-  forward_held();
-  if (said_goodbye_) server_->inject_terminate();
-  flush();
-  server_->stream().close_sending();
+  if (!client_said_all() || blocked() || state_ != State::kReady) return;
+  if (!std::exchange(end_passed_on_, true)) {
+    forward_held();
+    if (said_goodbye_) server_->inject_terminate();
+    flush();
+  }
+  if (client_closed_sending_) server_->stream().close_sending();
 }
 
 void Session::on_client_end(std::string_view why) {
@@ -351,6 +351,8 @@ void Session::close(std::string_view why, std::string_view last_bytes) {
   hearing_ = must_hear();
   if (hearing_) {
     if (!std::exchange(end_passed_on_, true)) server_->inject_terminate();
+    // PostgreSQL may look for that while it is busy (client_connection_check_interval).
+    if (client_gone_) server_->stream().close_sending();
     server_->stream().resume();
   } else {
     release_server();
@@ -470,7 +472,7 @@ void Session::check_time(int64_t now_ns) {
   // PostgreSQL is told of a block that stays open: it shows it, and may end it
   // (idle_in_transaction_session_timeout).
   if (state_ == State::kReady && server_ && transaction_.deferred() && block_ == Block::kNone &&
-      held_.empty() && !client_said_all_ && now_ns - active_ns_ > kDeferredNsMax) {
+      held_.empty() && !client_said_all() && now_ns - active_ns_ > kDeferredNsMax) {
     before_forward();
     flush();
   }

@@ -170,6 +170,7 @@ class Session {
   void on_client_drained();
   [[nodiscard]] bool on_client_half_close();
   void on_goodbye();
+  [[nodiscard]] bool client_said_all() const { return said_goodbye_ || client_closed_sending_; }
   void pass_on_end();
   void on_client_end(std::string_view why);
   void on_server_drained();
@@ -442,9 +443,9 @@ class Session {
   bool committed_ = false;     // a COMMIT has come since the last ReadyForQuery
   bool disavowed_ = false;     // the settler has been told of it: unheard()
   bool hearing_ = false;       // closing, but for what PostgreSQL has still to say
-  bool client_said_all_ = false;  // it has closed its sending side, and may still listen
-  bool said_goodbye_ = false;     // … or has sent Terminate behind what is not answered yet
-  bool end_passed_on_ = false;    // … which PostgreSQL has been told
+  bool said_goodbye_ = false;  // by Terminate behind what is not answered yet
+  bool client_closed_sending_ = false;  // … and may still listen
+  bool end_passed_on_ = false;          // … which PostgreSQL has been told
   bool client_gone_ = false;
   bool server_gone_ = false;
   bool server_in_message_ = false;  // closing: what PostgreSQL was sent last is not whole

@@ -443,3 +443,24 @@ def test_sent_and_gone(play, table, goodbye):
     wait_until(lambda: play.sql("SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"
                                 f" AND query LIKE '%gone {table}%' AND pid <> pg_backend_pid()")
                == "0", "all have gone")
+
+
+@pytest.mark.parametrize("how", ["rst", "fin", "goodbye, then rst"])
+def test_client_that_goes_is_missed_by_a_busy_postgres(play, how):
+    """client_connection_check_interval: PostgreSQL ends what nobody waits for any more."""
+    for direct in (True, False):
+        wire = play.wire(direct=direct)
+        wire.query("SET client_connection_check_interval = '100ms'")
+        mark = f"missed {how} {direct}"
+        running = (f"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%{mark}%' "
+                   "AND state = 'active' AND pid <> pg_backend_pid()")
+        wire.send(query("UPDATE item SET name = name FROM pg_sleep(30) AS slept "
+                        f"WHERE id = 1 /* {mark} */"))
+        wait_until(lambda: play.sql(running) == "1", "it runs")
+        if how == "fin":
+            wire.socket.shutdown(socket.SHUT_WR)
+        else:
+            if how != "rst":
+                wire.send(terminate())
+            wire.abort()
+        wait_until(lambda: play.sql(running) == "0", f"it has been ended, direct: {direct}")
