@@ -72,7 +72,7 @@ std::string take_host(std::string_view host, RedisTarget& target) {
 
 std::string take_database(std::string_view text, RedisTarget& target) {
   if (text.empty() || read_number(text, 0, kDatabaseMax, target.database)) return {};
-  return "the database \"" + std::string(text) + "\" is not a number";
+  return "the database is not a number";
 }
 
 }  // namespace
@@ -89,6 +89,9 @@ tl::expected<RedisTarget, std::string> RedisTarget::parse(std::string_view url) 
   std::string_view rest = url.substr(colon + 3);
   std::string trouble = take_login(rest, target);
   if (!trouble.empty()) return wrong(std::move(trouble));
+  if (!is_unix && rest.find('@') != std::string_view::npos) {
+    return wrong("an @ stands behind the host; in user and password / ? % are written %2F %3F %25");
+  }
   std::string_view query;
   if (const size_t mark = rest.find('?'); mark != std::string_view::npos) {
     query = rest.substr(mark + 1);

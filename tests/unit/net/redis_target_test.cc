@@ -54,7 +54,7 @@ TEST_CASE("redis URLs that are none") {
   CHECK(trouble("redis://h:0") == "the port is not a number from 1 to 65535");
   CHECK(trouble("redis://h:99999") == "the port is not a number from 1 to 65535");
   CHECK(trouble("redis://[::1:5") == "the ] of the address is missing");
-  CHECK(trouble("redis://h/x") == "the database \"x\" is not a number");
+  CHECK(trouble("redis://h/x") == "the database is not a number");
   CHECK(trouble("redis://h?timeout=3") == "only ?db=NUMBER may stand behind the ?");
   CHECK(trouble("redis://ada@h") == "a user needs a password: user:password@");
   CHECK(trouble("redis://:%zz@h") == "a % in user or password must have two hexadecimal digits");
@@ -62,6 +62,10 @@ TEST_CASE("redis URLs that are none") {
   // Nothing of a password is ever quoted.
   CHECK(trouble("redis://:hidden%@h").find("hidden") == std::string::npos);
   CHECK(trouble("redis://:hidden@h:port").find("hidden") == std::string::npos);
+  for (const char* url : {"redis://:hid/hidden@h", "redis://:1/hidden@h", "redis://:1?hidden@h"}) {
+    CHECK(trouble(url) ==
+          "an @ stands behind the host; in user and password / ? % are written %2F %3F %25");
+  }
 }
 
 TEST_CASE("redis: how it is reached") {

@@ -49,7 +49,9 @@ TEST_CASE("unix sockets, IPv6, bare hosts and keyword lists") {
 }
 
 TEST_CASE("what cannot be right is refused in one line") {
-  CHECK(trouble("postgresql://h:99999/").find("99999") != std::string::npos);
+  CHECK(trouble("postgresql://h:99999/").find("is not a number from 1 to 65535") !=
+        std::string::npos);
+  CHECK(trouble("host=h port=99999").find("port \"99999\"") == 0);
   CHECK(trouble("postgresql://h/?sslmode=sure") ==
         "sslmode \"sure\" is not known; disable, allow, prefer, require, verify-ca or verify-full");
   CHECK(trouble("postgresql://h/?target_session_attrs=any").find("is not supported") !=
@@ -61,6 +63,47 @@ TEST_CASE("what cannot be right is refused in one line") {
   for (const char* text : {"postgresql://h:99999/", "postgresql://h/?no_such=1"}) {
     CHECK(trouble(text).find('\n') == std::string::npos);
   }
+}
+
+TEST_CASE("what may be a password is not quoted, and how to write it is said") {
+  for (const char* text : {
+           "postgresql://me:SECRET@SECRET@h:5432/db",
+           "postgresql://me:SECRET/SECRET@h:5432/db",
+           "postgresql://me:5/SECRET@h:5432/db",
+           "postgresql://me:SECRET#SECRET/@h:5432/db",
+           "postgresql://me:%SECRET@h:5432/db",
+           "postgresql://me:SECRET%zz@h:5432/db",
+           "postgresql://me:SECRET/?SECRET@h:5432/db",
+           "postgresql://me:5/?SECRET=1@h:5432/db",
+           "postgresql://me:5/?sslmode=SECRET@h:5432/db",
+           "postgresql://me:SECRET\"SECRET%@h/db",
+           "postgresql://me:x@[::1]SECRET@h/db",
+           "me:SECRET@SECRET@h",
+           "http://me:SECRET@h/db",
+       }) {
+    const std::string said = trouble(text);
+    CHECK_MESSAGE(said != "", text);
+    CHECK_MESSAGE(said.find("SECRET") == std::string::npos, said);
+    CHECK_MESSAGE(said.find("%40 %3A %2F %23 %3F %25") != std::string::npos, said);
+  }
+  for (const char* text : {
+           "postgresql://h:SECRET/db",
+           "postgresql://me:SECRET",
+           "postgresql://h/db?password=5&SECRET=7",
+           "postgresql://h/db?password=5&SECRET",
+           "host=h password=5 SECRET",
+           "host=h password=5 SECRET=7",
+           "host=h password='SECRET",
+           "me:SE=CRET@h",
+           "me:SECRET=1@h",
+       }) {
+    const std::string said = trouble(text);
+    CHECK_MESSAGE(said != "", text);
+    CHECK_MESSAGE(said.find("CRET") == std::string::npos, said);
+  }
+  CHECK(trouble("postgresql://me:pw@h/?no_such=1").find("\"no_such\"") != std::string::npos);
+  CHECK(trouble("postgresql://me:pw@h/db?application_name=a@b") == "");
+  CHECK(good("postgresql://me:p:w?x@h/db").password == "p:w?x");
 }
 
 }  // namespace pgfresh::net
