@@ -1,5 +1,7 @@
 #include "app/command_line.h"
 
+#include <algorithm>
+#include <set>
 #include <sstream>
 
 #include "app/option_table.h"
@@ -61,6 +63,10 @@ std::string Parser::parse(CommandLine& line) {
     if (!trouble.empty()) return trouble;
   }
   if (!listen_.empty()) line.settings.emplace_back("listen.tcp", listen_);
+  std::set<std::string> names;
+  for (const auto& [name, value] : line.settings) {
+    if (!names.insert(name).second) return shown_name(name) + ": is given twice";
+  }
   if (line.action == CommandLine::Action::kCheck && line.file.empty()) {
     return "--check needs -c FILE";
   }
@@ -83,8 +89,10 @@ std::string Parser::argument(CommandLine& line) {
     line.action = CommandLine::Action::kVersion;
   } else if (name_ == "--help" || name_ == "-h") {
     line.action = CommandLine::Action::kHelp;
+  } else if (name_.starts_with('-')) {
+    return "\"" + shown_name(name_) + "\" is not known";
   } else {
-    return "\"" + name_ + "\" is not known";
+    return "a value stands where the name of an option is wanted; that of a URL is --upstream";
   }
   return {};
 }
@@ -119,20 +127,23 @@ tl::expected<CommandLine, std::string> CommandLine::parse(
   return line;
 }
 
-tl::expected<Options, std::string> CommandLine::load() const {
-  Options options = Options::defaults();
-  std::string trouble;
-  if (!file.empty()) trouble = read_options_file(file, options);
+CommandLine::Loaded CommandLine::load() const {
+  Loaded loaded{Options::defaults(), {}};
+  Troubles& troubles = loaded.troubles;
+  const bool read = file.empty() || read_options_file(file, loaded.options, troubles);
   for (const auto& [name, value] : settings) {
-    if (!trouble.empty()) break;
-    trouble = set_option(options, name, value);
+    std::string trouble = set_option(loaded.options, name, value);
+    if (!trouble.empty()) troubles.push_back(std::move(trouble));
   }
-  if (trouble.empty()) {
-    trouble = check_complete(options);
-    if (!trouble.empty() && !file.empty()) trouble = file + ": " + trouble;
+  if (!read) return loaded;
+  for (const std::string& trouble : check_complete(loaded.options)) {
+    const std::string_view name = std::string_view(trouble).substr(0, trouble.find(' '));
+    const bool told = std::any_of(troubles.begin(), troubles.end(), [name](const auto& other) {
+      return other.find(name) != std::string::npos;
+    });
+    if (!told) troubles.push_back(file.empty() ? trouble : file + ": " + trouble);
   }
-  if (!trouble.empty()) return tl::make_unexpected(trouble);
-  return options;
+  return loaded;
 }
 
 std::string help_text() {

@@ -27,9 +27,12 @@ struct CommandLine {
   [[nodiscard]] static tl::expected<CommandLine, std::string> parse(
       const std::vector<std::string>& arguments);
 
-  // Defaults, then the file, then the settings; complete. The error is one line. Called again for
-  // a reload.
-  [[nodiscard]] tl::expected<Options, std::string> load() const;
+  struct Loaded {
+    Options options;    // complete, where there are no troubles
+    Troubles troubles;  // all of them
+  };
+  // Defaults, then the file, then the settings. Called again for a reload.
+  [[nodiscard]] Loaded load() const;
 };
 
 // For --help: the forms, and every option.

@@ -19,20 +19,44 @@ int fail(const std::string& error, int status) {
   return status;
 }
 
+int fail(const Troubles& troubles) {
+  for (const std::string& trouble : troubles) static_cast<void>(fail(trouble, 1));
+  return 1;
+}
+
+tl::expected<Options, std::string> reload(const CommandLine& line) {
+  CommandLine::Loaded loaded = line.load();
+  if (loaded.troubles.empty()) return std::move(loaded.options);
+  std::string text;
+  for (const std::string& trouble : loaded.troubles) text += (text.empty() ? "" : " | ") + trouble;
+  return tl::make_unexpected(std::move(text));
+}
+
 int run(const CommandLine& line) {
-  tl::expected<Options, std::string> options = line.load();
-  if (!options) return fail(options.error(), 1);
-  auto upstream = net::Upstream::open(options->upstream_url);
-  if (!upstream) return fail("upstream.url: " + upstream.error(), 1);
-  auto redis = open_redis(*options);
-  if (!redis) return fail("redis.url: " + redis.error(), 1);
-  if (line.action == CommandLine::Action::kCheck) {
-    const std::string error = check_places(*options);
-    return error.empty() ? 0 : fail(error, 1);
+  auto [options, troubles] = line.load();
+  Daemon::Ways ways;
+  if (!options.upstream_url.empty()) {
+    auto upstream = net::Upstream::open(options.upstream_url);
+    if (upstream) {
+      ways.postgres = *upstream;
+    } else {
+      troubles.push_back("upstream.url: " + upstream.error());
+    }
   }
-  auto log = open_log({options->log_level, options->log_format, options->log_file});
+  if (auto redis = open_redis(options)) {
+    ways.redis = *redis;
+  } else {
+    troubles.push_back("redis.url: " + redis.error());
+  }
+  const bool checks = line.action == CommandLine::Action::kCheck;
+  if (checks) {
+    for (std::string& each : check_places(options)) troubles.push_back(std::move(each));
+  }
+  if (!troubles.empty()) return fail(troubles);
+  if (checks) return 0;
+  auto log = open_log({options.log_level, options.log_format, options.log_file});
   if (!log) return fail(log.error(), 1);
-  Daemon daemon(std::move(*options), {*upstream, *redis}, **log, [&line] { return line.load(); });
+  Daemon daemon(std::move(options), std::move(ways), **log, [&line] { return reload(line); });
   if (const std::string error = daemon.start(); !error.empty()) return fail(error, 1);
   return daemon.run();
 }

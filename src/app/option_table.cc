@@ -32,8 +32,14 @@ constexpr std::string_view kScramPrefix = "SCRAM-SHA-256$";
 
 // ── What is not a number ─────────────────────────────────────────────────────────────────────────
 
+// A value in quotes. What stands in front of an @ may be a login, whatever option it was given to.
+std::string quoted(const std::string& value) {
+  const size_t at = value.rfind('@');
+  return "\"" + (at == std::string::npos ? value : "…" + value.substr(at)) + "\"";
+}
+
 std::string not_an_address(const std::string& text) {
-  std::string trouble = "\"" + text + "\" is not an address to listen on";
+  std::string trouble = quoted(text) + " is not an address to listen on";
   if (text.starts_with(':')) trouble += ": it has no host; every address is *" + text;
   return trouble;
 }
@@ -97,6 +103,10 @@ std::string put_redis_prefix(Options& options, const Texts& items) {
   return {};
 }
 
+bool looks_like_a_key(std::string_view text) {
+  return text.find_first_of("/.") == std::string_view::npos && text.size() >= 32;
+}
+
 std::string put_key_file(Options& options, const Texts& items) {
   const std::string& path = items.front();
   // What was there stays until all is well: a reload must not end encryption by an error.
@@ -107,7 +117,10 @@ std::string put_key_file(Options& options, const Texts& items) {
   }
   struct stat status {};
   std::ifstream file(path);
-  if (!file || ::stat(path.c_str(), &status) != 0) return "\"" + path + "\" cannot be read";
+  if (!file || ::stat(path.c_str(), &status) != 0) {
+    // Somebody may have written the key itself here.
+    return (looks_like_a_key(path) ? "\"…\"" : "\"" + path + "\"") + " cannot be read";
+  }
   if ((status.st_mode & S_IRWXO) != 0) {
     return "\"" + path + "\" is open to everybody on this host; chmod 600 it";
   }
@@ -117,6 +130,15 @@ std::string put_key_file(Options& options, const Texts& items) {
   if (!keys) return "\"" + path + "\": " + keys.error();
   options.redis.keys = std::move(*keys);
   options.redis.key_file = path;
+  return {};
+}
+
+std::string put_log_file(Options& options, const Texts& items) {
+  struct stat status {};
+  if (::stat(items.front().c_str(), &status) == 0 && S_ISDIR(status.st_mode)) {
+    return quoted(items.front()) + " is a directory";
+  }
+  options.log_file = items.front();
   return {};
 }
 
@@ -137,7 +159,7 @@ std::string check_users(const Texts& items) {
 std::string check_peers(const Texts& items) {
   for (const std::string& item : items) {
     if (!parse_number(item) && ::getpwnam(item.c_str()) == nullptr) {
-      return "there is no system user \"" + item + "\"";
+      return "there is no system user \"" + item.substr(0, item.find(':')) + "\"";
     }
   }
   return {};
@@ -451,14 +473,10 @@ void add_log(std::vector<Option>& table) {
       "log.format", {"text", "json"}, "text", Change::kAtStart,
       "One line for each event, key=value or JSON.",
       [](auto& o) -> auto& { return o.log_format; }));
-  table.push_back(texts(
-      "log.file", Kind::kText, "", "a file; empty: standard error", Change::kAtStart,
-      "Where the log goes. The file is appended to; SIGHUP opens it anew.",
-      [](Options& options, const Texts& items) {
-        options.log_file = items.front();
-        return std::string();
-      },
-      [](const Options& o) { return Texts{o.log_file}; }));
+  table.push_back(texts("log.file", Kind::kText, "", "a file; empty: standard error",
+                        Change::kAtStart,
+                        "Where the log goes. The file is appended to; SIGHUP opens it anew.",
+                        put_log_file, [](const Options& o) { return Texts{o.log_file}; }));
 }
 
 std::vector<Option> make_table() {
@@ -550,6 +568,12 @@ std::string allowed_text(const Option& option) {
   return number_text(option, option.low) + " to " + number_text(option, option.high);
 }
 
+std::string shown_name(std::string_view name) {
+  const size_t end =
+      name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
+  return std::string(name.substr(0, end)) + (end == std::string_view::npos ? "" : "…");
+}
+
 std::string put(const Option& option, Options& options, const Texts& items) {
   const bool list = option.kind == Kind::kTexts || option.kind == Kind::kUsers;
   std::string trouble;
@@ -560,15 +584,20 @@ std::string put(const Option& option, Options& options, const Texts& items) {
   } else {
     const std::optional<int64_t> value = read_number(option, items.front());
     if (!value) {
-      trouble = "\"" + items.front() + "\" cannot be read";
+      trouble = quoted(items.front()) + " cannot be read";
     } else if (option.kind != Kind::kWord && (*value < option.low || *value > option.high)) {
-      trouble = "\"" + items.front() + "\" is out of range";
+      trouble = quoted(items.front()) + " is out of range";
     } else {
       option.put_number(options, *value);
     }
   }
   if (trouble.empty()) return {};
   return std::string(option.name) + ": " + trouble + "; allowed: " + allowed_text(option);
+}
+
+std::string shown_default(const Option& option, const Options& defaults) {
+  const bool one_text = option.kind == Kind::kText;
+  return one_text ? std::string(option.default_text) : shown_value(option, defaults);
 }
 
 std::string shown_value(const Option& option, const Options& options) {

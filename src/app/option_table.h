@@ -56,7 +56,11 @@ struct Option {
 
 // "1KB to 1GB", "on or off".
 [[nodiscard]] std::string allowed_text(const Option& option);
+// A name that is none, for an error: cut where it may have become part of a value.
+[[nodiscard]] std::string shown_name(std::string_view name);
 // As SHOW CONFIG shows it: no passwords.
 [[nodiscard]] std::string shown_value(const Option& option, const Options& options);
+// The default as the sample file has it; `defaults` are Options::defaults().
+[[nodiscard]] std::string shown_default(const Option& option, const Options& defaults);
 
 }  // namespace pgfresh::app

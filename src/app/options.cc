@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <utility>
 
 #include "app/option_table.h"
@@ -58,6 +59,60 @@ void add_users(console::Access& access, const Texts& users, console::Role role) 
   }
 }
 
+// Host and port of an address to listen on.
+std::pair<std::string_view, std::string_view> split(std::string_view address) {
+  const size_t colon = std::min(address.rfind(':'), address.size());
+  return {address.substr(0, colon), address.substr(std::min(colon + 1, address.size()))};
+}
+
+// Names are not looked up: what this does not see, the system says when pgfresh starts.
+bool same_port(std::string_view a, std::string_view b) {
+  const auto [host_a, port_a] = split(a);
+  const auto [host_b, port_b] = split(b);
+  if (a.empty() || b.empty() || port_a != port_b || port_a == "0") return false;
+  const auto is_any = [](std::string_view host) {
+    return host == "*" || host == "0.0.0.0" || host == "[::]";
+  };
+  return host_a == host_b || is_any(host_a) || is_any(host_b);
+}
+
+// Each: empty, or why it cannot be made.
+std::string socket_trouble(const Options& options) {
+  const std::string& place = options.listen_unix;
+  if (place.empty()) return {};
+  const std::string path = place + "/.s.PGSQL." + std::to_string(options.unix_port());
+  struct stat status {};
+  if (!net::socket_path_fits(path)) {
+    return "the path " + path + " is too long for a unix socket";
+  }
+  if (::stat(place.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
+    return "\"" + place + "\" is not a directory";
+  }
+  if (::access(place.c_str(), W_OK | X_OK) != 0) {
+    return "\"" + place + "\" may not be written by this user";
+  }
+  return {};
+}
+
+// Directories that are missing are made with the file.
+std::string log_trouble(const std::string& path) {
+  if (path.empty()) return {};
+  std::filesystem::path place = path;
+  std::error_code ignored;
+  const bool exists = std::filesystem::exists(place, ignored);
+  while (!std::filesystem::exists(place, ignored) && place != place.parent_path()) {
+    place = place.parent_path();
+  }
+  if (place.empty()) place = ".";
+  if (!exists && !std::filesystem::is_directory(place, ignored)) {
+    return "\"" + place.string() + "\" is not a directory";
+  }
+  if (::access(place.c_str(), exists ? W_OK : W_OK | X_OK) != 0) {
+    return "\"" + path + "\" may not be written by this user";
+  }
+  return {};
+}
+
 }  // namespace
 
 Options Options::defaults() {
@@ -102,37 +157,44 @@ uint16_t Options::unix_port() const {
 std::string set_option(Options& options, std::string_view name, std::string_view value) {
   const Option* option = find_option(name);
   if (option == nullptr) {
-    return std::string(name) + ": there is no such option; `pgfresh --help` lists them";
+    return shown_name(name) + ": there is no such option; `pgfresh --help` lists them";
   }
   return put(*option, options, items_of(*option, value));
 }
 
-std::string check_complete(const Options& options) {
+Troubles check_complete(const Options& options) {
+  Troubles troubles;
   if (options.upstream_url.empty()) {
-    return "upstream.url: is missing; allowed: " + allowed_text(*find_option("upstream.url"));
+    troubles.push_back("upstream.url: is missing; allowed: " +
+                       allowed_text(*find_option("upstream.url")));
   }
   if (options.listen_tcp.empty() && options.listen_unix.empty()) {
-    return "listen.tcp: nothing to listen on, and no listen.unix; allowed: " +
-           allowed_text(*find_option("listen.tcp"));
+    troubles.push_back("listen.tcp: nothing to listen on, and no listen.unix; allowed: " +
+                       allowed_text(*find_option("listen.tcp")));
   }
-  return {};
+  for (size_t i = 0; i < options.listen_tcp.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      if (same_port(options.listen_tcp[i], options.listen_tcp[j])) {
+        troubles.push_back("listen.tcp: " + options.listen_tcp[j] + " and " +
+                           options.listen_tcp[i] + " are one port");
+      }
+    }
+    if (same_port(options.listen_tcp[i], options.listen_http)) {
+      troubles.push_back("listen.http: " + options.listen_http + " is the port of listen.tcp " +
+                         options.listen_tcp[i] + ", too");
+    }
+  }
+  return troubles;
 }
 
-std::string check_places(const Options& options) {
-  if (options.listen_unix.empty()) return {};
-  const std::string& place = options.listen_unix;
-  const std::string path = place + "/.s.PGSQL." + std::to_string(options.unix_port());
-  std::string trouble;
-  struct stat status {};
-  if (!net::socket_path_fits(path)) {
-    trouble = "the path " + path + " is too long for a unix socket";
-  } else if (::stat(place.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
-    trouble = "\"" + place + "\" is not a directory";
-  } else if (::access(place.c_str(), W_OK | X_OK) != 0) {
-    trouble = "\"" + place + "\" may not be written by this user";
+Troubles check_places(const Options& options) {
+  Troubles troubles;
+  for (const auto& [name, trouble] : {std::pair{"listen.unix", socket_trouble(options)},
+                                      std::pair{"log.file", log_trouble(options.log_file)}}) {
+    if (trouble.empty()) continue;
+    troubles.push_back(name + (": " + trouble) + "; allowed: " + allowed_text(*find_option(name)));
   }
-  if (trouble.empty()) return {};
-  return "listen.unix: " + trouble + "; allowed: " + allowed_text(*find_option("listen.unix"));
+  return troubles;
 }
 
 cache::RedisStoreOptions redis_store_options(const Options& options) {
@@ -169,7 +231,7 @@ std::vector<console::ConfigRow> config_rows(const Options& options) {
   std::vector<console::ConfigRow> rows;
   for (const Option& option : option_table()) {
     rows.push_back({std::string(option.name), shown_value(option, options),
-                    shown_value(option, defaults), option.change == Change::kByReload});
+                    shown_default(option, defaults), option.change == Change::kByReload});
   }
   return rows;
 }

@@ -73,15 +73,19 @@ struct Options {
   [[nodiscard]] uint16_t unix_port() const;
 };
 
-// Each returns an empty text or one line: "cache.bytes: what is wrong; what is allowed".
+// What is wrong, one line each: "cache.bytes: what is wrong; what is allowed", behind file and line
+// where it comes from a file. None quotes what may be a password.
+using Troubles = std::vector<std::string>;
+
+// Empty, or one such line.
 [[nodiscard]] std::string set_option(Options& options, std::string_view name,
                                      std::string_view value);
-// Whether nothing that is necessary is missing.
-[[nodiscard]] std::string check_complete(const Options& options);
+// Whether nothing that is necessary is missing, and the values go together.
+[[nodiscard]] Troubles check_complete(const Options& options);
 
-// Reads a YAML file over `options`. Errors are one line each time: "file:line: option: what is
-// wrong; what is allowed". After an error `options` is half changed.
-[[nodiscard]] std::string read_options_file(const std::string& path, Options& options);
+// Reads a YAML file over `options`, and adds to `troubles`; the options that are wrong keep their
+// values. False: nothing of the file could be read.
+[[nodiscard]] bool read_options_file(const std::string& path, Options& options, Troubles& troubles);
 
 // conf/pgfresh.yml: every option with its reason, default and range.
 [[nodiscard]] std::string sample_file();
@@ -89,9 +93,9 @@ struct Options {
 // SHOW CONFIG; passwords are left out.
 [[nodiscard]] std::vector<console::ConfigRow> config_rows(const Options& options);
 
-// For --check: whether the unix socket can be made. Not when the file is read: systemd makes
-// the directory when the service starts.
-[[nodiscard]] std::string check_places(const Options& options);
+// For --check: whether the unix socket and the log can be made. Not when the file is read: systemd
+// makes the directories when the service starts.
+[[nodiscard]] Troubles check_places(const Options& options);
 
 // What each loop's store is told. REQUIRES: redis.url is not empty.
 [[nodiscard]] cache::RedisStoreOptions redis_store_options(const Options& options);

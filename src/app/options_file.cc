@@ -14,28 +14,41 @@ namespace {
 
 constexpr size_t kColumns = 100;
 
+// What is wrong may quote the file, and what it quotes may hold anything: it stays one line.
+std::string one_line(std::string text) {
+  for (char& c : text) {
+    if (c >= '\0' && c < ' ') c = '?';
+  }
+  return text;
+}
+
 class FileReader {
  public:
-  FileReader(const std::string& path, Options& options) : path_(path), options_(options) {}
+  FileReader(const std::string& path, Options& options, Troubles& troubles)
+      : path_(path), options_(options), troubles_(troubles) {}
 
-  [[nodiscard]] std::string read(const YAML::Node& root) {
-    if (root.IsNull()) return {};
-    if (!root.IsMap()) return at(root, "a section with options is wanted, such as \"listen:\"");
-    return section(root, "");
+  void read(const YAML::Node& root) {
+    if (root.IsNull()) return;
+    if (root.IsMap()) {
+      section(root, "");
+    } else {
+      complain(root, "a section with options is wanted, such as \"listen:\"");
+    }
   }
 
  private:
-  [[nodiscard]] std::string at(const YAML::Node& node, const std::string& what) const {
-    return path_ + ":" + std::to_string(node.Mark().line + 1) + ": " + what;
+  void complain(const YAML::Node& node, const std::string& what) {
+    troubles_.push_back(one_line(path_ + ":" + std::to_string(node.Mark().line + 1) + ": " + what));
   }
 
-  [[nodiscard]] std::string section(const YAML::Node& map, const std::string& prefix);
-  [[nodiscard]] std::string value(const Option& option, const YAML::Node& key,
-                                  const YAML::Node& node);
-  [[nodiscard]] std::string item(const Option& option, const YAML::Node& node, Texts& items) const;
+  void section(const YAML::Node& map, const std::string& prefix);
+  void value(const Option& option, const YAML::Node& key, const YAML::Node& node);
+  // False: has been complained of.
+  [[nodiscard]] bool item(const Option& option, const YAML::Node& node, Texts& items);
 
   const std::string& path_;
   Options& options_;
+  Troubles& troubles_;
   std::set<std::string> seen_;
 };
 
@@ -46,63 +59,90 @@ bool is_section(const std::string& name) {
   return false;
 }
 
-std::string FileReader::section(const YAML::Node& map, const std::string& prefix) {
+void FileReader::section(const YAML::Node& map, const std::string& prefix) {
   for (const auto& pair : map) {
-    if (!pair.first.IsScalar()) return at(pair.first, "a name is wanted");
-    const std::string name = prefix + pair.first.Scalar();
-    std::string trouble;
-    if (const Option* option = find_option(name)) {
-      trouble = value(*option, pair.first, pair.second);
-    } else if (!is_section(name)) {
-      trouble = at(pair.first, name + ": there is no such option; `pgfresh --help` lists them");
-    } else if (pair.second.IsMap()) {
-      trouble = section(pair.second, name + ".");
-    } else if (!pair.second.IsNull()) {
-      trouble = at(pair.first, name + ": is a section of options, not a value");
+    if (!pair.first.IsScalar()) {
+      complain(pair.first, "a name is wanted");
+      continue;
     }
-    if (!trouble.empty()) return trouble;
+    const std::string name = prefix + pair.first.Scalar();
+    if (const Option* option = find_option(name)) {
+      value(*option, pair.first, pair.second);
+    } else if (!is_section(name)) {
+      complain(pair.first,
+               shown_name(name) + ": there is no such option; `pgfresh --help` lists them");
+    } else if (pair.second.IsMap()) {
+      section(pair.second, name + ".");
+    } else if (!pair.second.IsNull()) {
+      complain(pair.first, name + ": is a section of options, not a value");
+    }
   }
-  return {};
 }
 
-std::string FileReader::value(const Option& option, const YAML::Node& key, const YAML::Node& node) {
+void FileReader::value(const Option& option, const YAML::Node& key, const YAML::Node& node) {
   const std::string name(option.name);
-  if (!seen_.insert(name).second) return at(key, name + ": is given twice");
+  if (!seen_.insert(name).second) return complain(key, name + ": is given twice");
   const bool list = option.kind == Kind::kTexts || option.kind == Kind::kUsers;
   Texts items;
   if (node.IsSequence() && list) {
     for (const YAML::Node& one : node) {
-      std::string trouble = item(option, one, items);
-      if (!trouble.empty()) return trouble;
+      if (!item(option, one, items)) return;
     }
   } else if (node.IsNull()) {
     if (!list) items.emplace_back();  // "log.file:" with nothing behind it
-  } else {
-    std::string trouble = item(option, node, items);
-    if (!trouble.empty()) return trouble;
+  } else if (!item(option, node, items)) {
+    return;
   }
   const std::string trouble = put(option, options_, items);
-  return trouble.empty() ? trouble : at(key, trouble);
+  if (!trouble.empty()) complain(key, trouble);
 }
 
-std::string FileReader::item(const Option& option, const YAML::Node& node, Texts& items) const {
+bool FileReader::item(const Option& option, const YAML::Node& node, Texts& items) {
   if (node.IsScalar()) {
     items.push_back(node.Scalar());
-    return {};
+    return true;
   }
-  const std::string wrong =
-      std::string(option.name) + ": a value is wanted; allowed: " + allowed_text(option);
-  if (option.kind != Kind::kUsers || !node.IsMap()) return at(node, wrong);
+  const auto refuse = [&](const YAML::Node& at) {
+    complain(at,
+             std::string(option.name) + ": a value is wanted; allowed: " + allowed_text(option));
+    return false;
+  };
+  if (option.kind != Kind::kUsers || !node.IsMap()) return refuse(node);
   std::string name;
   std::string password;
   for (const auto& pair : node) {
     const bool known = pair.first.IsScalar() && pair.second.IsScalar() &&
                        (pair.first.Scalar() == "name" || pair.first.Scalar() == "password");
-    if (!known) return at(pair.first, wrong);
+    if (!known) return refuse(pair.first);
     (pair.first.Scalar() == "name" ? name : password) = pair.second.Scalar();
   }
   items.push_back(name + ":" + password);
-  return {};
+  return true;
+}
+
+// Where the text's last name or value begins.
+int last_line(const YAML::Node& node) {
+  int line = node.Mark().line;
+  if (node.IsMap() || node.IsSequence()) {
+    for (const auto& child : node) {
+      for (const YAML::Node& each : {child.first, child.second, YAML::Node(child)}) {
+        if (each.IsDefined() && !each.IsNull()) line = std::max(line, last_line(each));
+      }
+    }
+  }
+  return line;
+}
+
+// yaml-cpp takes the end of the text for the missing quote of a value. A mark that no quoted text
+// may have tells; where the quote was opened, the last value begins.
+void refuse_open_quote(const std::string& text, const YAML::Node& root) {
+  try {
+    static_cast<void>(YAML::Load(text + "\n---\n"));
+  } catch (const YAML::Exception&) {
+    YAML::Mark mark;
+    mark.line = last_line(root);
+    throw YAML::ParserException(mark, "a quote is opened and not closed");
+  }
 }
 
 // "# " lines of at most kColumns.
@@ -126,30 +166,26 @@ std::string default_yaml(const Option& option) {
 
 }  // namespace
 
-namespace {
-
-// What is wrong may quote the file, and what it quotes may hold anything: it stays one line.
-std::string one_line(std::string text) {
-  for (char& c : text) {
-    if (c >= '\0' && c < ' ') c = '?';
-  }
-  return text;
-}
-
-}  // namespace
-
-std::string read_options_file(const std::string& path, Options& options) {
+bool read_options_file(const std::string& path, Options& options, Troubles& troubles) {
   std::ifstream file(path);
-  if (!file) return path + ": cannot be read";
   std::ostringstream text;
-  if (file.peek() != std::ifstream::traits_type::eof()) text << file.rdbuf();
-  if (file.bad() || text.fail()) return path + ": cannot be read";
+  if (file && file.peek() != std::ifstream::traits_type::eof()) text << file.rdbuf();
+  if (!file.is_open() || file.bad() || text.fail()) {
+    troubles.push_back(path + ": cannot be read");
+    return false;
+  }
   try {
     const YAML::Node root = YAML::Load(text.str());
-    return one_line(FileReader(path, options).read(root));
+    refuse_open_quote(text.str(), root);
+    FileReader(path, options, troubles).read(root);
+    return true;
   } catch (const YAML::Exception& error) {
     const std::string line = error.mark.is_null() ? "" : ":" + std::to_string(error.mark.line + 1);
-    return one_line(path + line + ": not YAML: " + error.msg);
+    // "the referenced anchor is not defined: " is followed by what may be a password with a *.
+    const bool quotes = error.msg.find("anchor") != std::string::npos;
+    const std::string why = error.msg.substr(0, quotes ? error.msg.find(':') : std::string::npos);
+    troubles.push_back(one_line(path + line + ": not YAML: " + why));
+    return false;
   }
 }
 

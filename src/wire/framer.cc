@@ -86,7 +86,9 @@ inline bool Framer::read_header(const char* at, Header& header) {
   }
   // Compared before 1 is added: the length may be 2^32 - 1.
   if (length < 4 || length >= size_max_) [[unlikely]] {
-    break_off("invalid message length ", length);
+    const bool long_one = side_ == Side::kFrontend && length >= size_max_;
+    break_off(long_one ? "message longer than limits.message_bytes: " : "invalid message length ",
+              length);
     return false;
   }
   const uint32_t size = length + 1;

@@ -28,12 +28,12 @@ void judge_file(std::string_view text) {
   FUZZ_EXPECT(::write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size()));
   const std::string path = "/proc/self/fd/" + std::to_string(file);
   Options options = Options::defaults();
-  const std::string error = read_options_file(path, options);
+  Troubles troubles;
+  const bool read = read_options_file(path, options, troubles);
   ::close(file);
-  if (!error.empty()) {
-    judge_message(error, path + ":");
-    return;
-  }
+  FUZZ_EXPECT(read || !troubles.empty());
+  for (const std::string& trouble : troubles) judge_message(trouble, path + ":");
+  if (!troubles.empty()) return;
   static_cast<void>(check_complete(options));
   static_cast<void>(options.unix_port());
   for (const console::ConfigRow& row : config_rows(options)) FUZZ_EXPECT(!row.key.empty());
@@ -55,8 +55,7 @@ void judge_arguments(std::string_view text) {
     return;
   }
   if (!line->file.empty()) return;  // no file of this machine is to be read
-  const auto options = line->load();
-  if (!options) FUZZ_EXPECT(!options.error().empty());
+  for (const std::string& trouble : line->load().troubles) FUZZ_EXPECT(!trouble.empty());
 }
 
 }  // namespace

@@ -391,6 +391,17 @@ def test_check_of_a_bad_file(tmp_path, text, line, says):
     assert len(said.strip().splitlines()) == 1
 
 
+def test_check_tells_all_errors_and_no_password(tmp_path):
+    status, said, path = check(
+        tmp_path, "workers: -1\nupstream:\n  url: postgresql://u:SECRET@SECRET@h/x\n"
+        f"log:\n  file: {tmp_path}\n")
+    assert status == 1 and "SECRET" not in said
+    assert [line.split(": ")[1:3] for line in said.strip().splitlines()] == [
+        [f"{path}:1", "workers"], [f"{path}:3", "upstream.url"], [f"{path}:5", "log.file"]]
+    started = subprocess.run([binary(), "-c", path], capture_output=True, text=True, timeout=10)
+    assert (started.returncode, started.stdout + started.stderr) == (1, said)
+
+
 def test_check_of_nothing(tmp_path):
     assert check(tmp_path, "")[0] == 1  # no upstream
     missing = subprocess.run([binary(), "--check", "-c", str(tmp_path / "missing")], timeout=10,

@@ -29,14 +29,20 @@ struct TemporaryFile {
   ~TemporaryFile() { ::unlink(path.c_str()); }
 };
 
-// The error of reading `text`, without the file's name.
+// The errors of reading `text`, a line each, without the file's name.
 std::string trouble(const std::string& text, Options* options = nullptr) {
   const TemporaryFile file(text);
   Options read = Options::defaults();
-  std::string error = read_options_file(file.path, read);
+  Troubles troubles;
+  const bool whole = read_options_file(file.path, read, troubles);
+  CHECK((whole || troubles.size() == 1));
   if (options != nullptr) *options = read;
-  if (error.starts_with(file.path)) error.erase(0, file.path.size());
-  return error;
+  std::string all;
+  for (std::string& error : troubles) {
+    if (error.starts_with(file.path)) error.erase(0, file.path.size());
+    all += (all.empty() ? "" : "\n") + error;
+  }
+  return all;
 }
 
 std::string project_file(const std::string& name) {
@@ -113,15 +119,18 @@ TEST_CASE("conf/pgfresh.yml is the table, and reads back to the defaults") {
   CHECK(trouble(sample_file(), &options) == "");
   const auto rows = config_rows(options);
   for (const console::ConfigRow& row : rows) {
+    if (row.key == "listen.unix") continue;  // what auto has become
     CHECK_MESSAGE(row.value == row.default_value, row.key);
   }
+  const Options defaults = Options::defaults();
+  CHECK(shown_default(*find_option("listen.unix"), defaults) == "auto");
   CHECK(rows.size() == option_table().size());
 }
 
 TEST_CASE("conf/pgfresh-minimal.yml is complete") {
   Options options;
   CHECK(trouble(project_file("conf/pgfresh-minimal.yml"), &options) == "");
-  CHECK(check_complete(options) == "");
+  CHECK(check_complete(options).empty());
 }
 
 TEST_CASE("a file with sections, dotted names and users") {
@@ -170,7 +179,7 @@ TEST_CASE("errors name file, line, option, what is wrong and what is allowed") {
   CHECK(trouble("workers: 1\nworkers: 2\n").find("given twice") != std::string::npos);
   CHECK(trouble("cache.mode: on\ncache:\n  mode: on\n") == ":3: cache.mode: is given twice");
   CHECK(trouble("a: [1\n").find(": not YAML: ") != std::string::npos);
-  CHECK(trouble("\"a\\nb\": 1\n").find(":1: a?b: there is no such option") == 0);  // one line
+  CHECK(trouble("\"a\\nb\": 1\n").find(":1: a…: there is no such option") == 0);  // one line
   CHECK(trouble("- 1\n").find(":1: a section") == 0);
   CHECK(trouble("listen:\n  tcp: [nonsense]\n").find(":2: listen.tcp: \"nonsense\"") == 0);
   CHECK(trouble("upstream:\n  url: postgresql://h/?sslmode=sure\n").find(":2: upstream.url: ") ==
@@ -183,11 +192,91 @@ TEST_CASE("errors name file, line, option, what is wrong and what is allowed") {
         std::string::npos);
   CHECK(trouble("console:\n  users: ['x:SCRAM-SHA-256$garbage']\n").find("garbled") !=
         std::string::npos);
+  CHECK(trouble("log:\n  file: /tmp\n").find(":2: log.file: \"/tmp\" is a directory") == 0);
   Options options;
-  CHECK(read_options_file("/tmp", options) == "/tmp: cannot be read");
-  CHECK(read_options_file("/nonexistent.yml", options) == "/nonexistent.yml: cannot be read");
+  for (const std::string path : {"/tmp", "/nonexistent.yml"}) {
+    Troubles troubles;
+    CHECK_FALSE(read_options_file(path, options, troubles));
+    CHECK(troubles == Troubles{path + ": cannot be read"});
+  }
   CHECK(trouble("", &options) == "");
-  CHECK(check_complete(options).find("upstream.url: is missing") == 0);
+  REQUIRE(check_complete(options).size() == 1);
+  CHECK(check_complete(options).front().find("upstream.url: is missing") == 0);
+}
+
+TEST_CASE("all errors are told, not only the first") {
+  CHECK(trouble("cache:\n  bytes: much\n  speed: 1\nworkers: -1\nlog: 5\n") ==
+        ":2: cache.bytes: \"much\" cannot be read; allowed: 1MB to 16TB\n"
+        ":3: cache.speed: there is no such option; `pgfresh --help` lists them\n"
+        ":4: workers: \"-1\" is out of range; allowed: 0 to 256\n"
+        ":5: log: is a section of options, not a value");
+  const TemporaryFile file("workers: -1\nupstream:\n  url: postgresql://h:0/\n");
+  const auto line = CommandLine::parse(
+      {"-c", file.path, "--set", "cache.ttl=5", "--set", "listen.http=127.0.0.1:6543"});
+  const Troubles troubles = line->load().troubles;
+  REQUIRE(troubles.size() == 4);  // not that the URL is missing, as well
+  CHECK(troubles[0].find(":1: workers: ") != std::string::npos);
+  CHECK(troubles[1].find(":3: upstream.url: ") != std::string::npos);
+  CHECK(troubles[2].find("cache.ttl: \"5\"") == 0);
+  CHECK(troubles[3] == file.path +
+                           ": listen.http: 127.0.0.1:6543 is the port of listen.tcp "
+                           "127.0.0.1:6543, too");
+}
+
+TEST_CASE("a quote that is not closed is told with the line where it was opened") {
+  const std::string opened = ": not YAML: a quote is opened and not closed";
+  CHECK(trouble("log:\n  level: info\n  file: \"x\n\nworkers: 3\n") == ":3" + opened);
+  CHECK(trouble("workers: 'x\n") == ":1" + opened);
+  CHECK(trouble("workers: 3\nlisten:\n  tcp:\n    - a:1\n    - 'b:1\n") == ":5" + opened);
+  CHECK(trouble("log.file: \"x\"") == "");
+  CHECK(trouble("---\nlog.file: 'it''s'\n...\n") == "");
+  CHECK(trouble("log.file: |\n  \"x\n# \"") == "");
+}
+
+TEST_CASE("one port for two purposes is refused") {
+  const auto troubles = [](const std::string& tcp, const std::string& http) {
+    Options options = Options::defaults();
+    REQUIRE(set_option(options, "upstream.url", "h").empty());
+    REQUIRE(set_option(options, "listen.tcp", tcp).empty());
+    REQUIRE(set_option(options, "listen.http", http).empty());
+    return check_complete(options).size();
+  };
+  CHECK(troubles("127.0.0.1:1", "127.0.0.1:1") == 1);
+  CHECK(troubles("*:1", "127.0.0.1:1") == 1);
+  CHECK(troubles("127.0.0.1:2,127.0.0.1:1", "0.0.0.0:1") == 1);
+  CHECK(troubles("127.0.0.1:1,127.0.0.1:1", "none") == 1);
+  CHECK(troubles("127.0.0.1:1,[::1]:1", "127.0.0.2:1") == 0);
+  CHECK(troubles("127.0.0.1:0", "127.0.0.1:0") == 0);
+}
+
+TEST_CASE("no error quotes what may be a password") {
+  for (const char* text : {
+           "upstream.url: postgresql://u:SECRET@SECRET@h/db\n",
+           "upstream.url: postgresql://u:SECRET%zz@h/db\n",
+           "upstream.url: mysql://u:SECRET@h/db\n",
+           "redis.url: redis://u:1/SECRET@h/0\n",
+           "listen.tcp: postgresql://u:SECRET@h/db\n",
+           "workers: postgresql://u:SECRET@h/db\n",
+           "console.users: *SECRET\n",
+           "console.peer_users: [nobody-here:SECRET]\n",
+           "console.users: ['x:SCRAM-SHA-256$SECRET']\n",
+           "redis.encryption_key_file: 1 SECRET89abcdef0123456789abcdef0123456789abcdef\n",
+           "postgresql://u:SECRET@h: x\n",
+       }) {
+    const std::string said = trouble(text);
+    CHECK_MESSAGE(said != "", text);
+    CHECK_MESSAGE(said.find("SECRET") == std::string::npos, said);
+  }
+  const std::string url = "postgresql://u:SECRET=1@h/db";
+  for (const std::vector<std::string>& arguments : {std::vector<std::string>{url},
+                                                    {"--set", url},
+                                                    {"-u" + url},
+                                                    {"--upstream", "h", url},
+                                                    {"--http", url, "--upstream", "h"}}) {
+    const auto line = CommandLine::parse(arguments);
+    const std::string said = line ? line->load().troubles.at(0) : line.error();
+    CHECK_MESSAGE(said.find("SECRET") == std::string::npos, said);
+  }
 }
 
 TEST_CASE("a reload takes what may change and leaves the rest") {
@@ -220,24 +309,30 @@ TEST_CASE("the command line") {
       parse({"--upstream", "postgresql://db/", "--listen", "127.0.0.1:1", "--listen=127.0.0.1:2",
              "--http", "127.0.0.1:3", "--set", "cache.ttl=1min", "--set=log.level=debug"});
   REQUIRE(line);
-  const auto options = line->load();
-  REQUIRE(options);
-  CHECK(options->upstream_url == "postgresql://db/");
-  CHECK(options->listen_tcp == Texts{"127.0.0.1:1", "127.0.0.1:2"});
-  CHECK(options->listen_http == "127.0.0.1:3");
-  CHECK(options->session.ttl_ms == 60'000);
-  CHECK(options->log_level == LogLevel::kDebug);
+  REQUIRE(line->load().troubles.empty());
+  const Options options = line->load().options;
+  CHECK(options.upstream_url == "postgresql://db/");
+  CHECK(options.listen_tcp == Texts{"127.0.0.1:1", "127.0.0.1:2"});
+  CHECK(options.listen_http == "127.0.0.1:3");
+  CHECK(options.session.ttl_ms == 60'000);
+  CHECK(options.log_level == LogLevel::kDebug);
 
   CHECK(error({}) == "-c FILE or --upstream URL is needed (see --help)");
   CHECK(error({"-c"}) == "-c needs a value (see --help)");
   CHECK(error({"--check"}) == "--check needs -c FILE (see --help)");
   CHECK(error({"--nonsense"}) == "\"--nonsense\" is not known (see --help)");
   CHECK(error({"--set", "x"}) == "--set needs NAME=VALUE (see --help)");
-  CHECK(parse({"--upstream", "h", "--redis", "redis://:pw@h:1/2"})->load()->redis.url ==
+  CHECK(parse({"--upstream", "h", "--redis", "redis://:pw@h:1/2"})->load().options.redis.url ==
         "redis://:pw@h:1/2");
-  CHECK(parse({"--set", "no.such=1", "--upstream", "h"})->load().error() ==
-        "no.such: there is no such option; `pgfresh --help` lists them");
-  CHECK(parse({"--set", "cache.ttl=1min"})->load().error().find("upstream.url: is missing") == 0);
+  CHECK(parse({"--set", "no.such=1", "--upstream", "h"})->load().troubles ==
+        Troubles{"no.such: there is no such option; `pgfresh --help` lists them"});
+  CHECK(
+      parse({"--set", "cache.ttl=1min"})->load().troubles.at(0).find("upstream.url: is missing") ==
+      0);
+  CHECK(error({"--listen", "a:1", "--set", "listen.tcp=b:2"}) ==
+        "listen.tcp: is given twice (see --help)");
+  CHECK(error({"--upstream", "h", "postgresql://h/"}).find("that of a URL is --upstream") !=
+        std::string::npos);
   for (const Option& option : option_table()) {
     CHECK(help_text().find(std::string(option.name)) != std::string::npos);
   }
