@@ -192,7 +192,11 @@ void Worker::stop() {
 bool Worker::kill(uint64_t session) {
   Session* found = find(session);
   if (found == nullptr) return false;
+  // PostgreSQL does not notice in the middle of a statement that nobody waits for its answer.
+  const bool asks = found->info().state == "active";
+  const std::optional<wire::BackendKey> key = asks ? found->cancel_target() : std::nullopt;
   found->end("57P01", "terminating connection due to administrator command");
+  if (key) send_cancel(*key, [] {});
   return true;
 }
 

@@ -13,7 +13,7 @@ import pytest
 
 from pgfresh_proc import Pgfresh, binary, wait_until
 from pgserver import free_port
-from pgwire import ProtocolError, Wire, rows
+from pgwire import ProtocolError, Wire, query, rows
 from play import last, one
 
 NAME = "SELECT name FROM item WHERE id = 1"
@@ -228,6 +228,19 @@ def test_kill(console):
     assert one(other, "SELECT 1") == 1
     with pytest.raises(psycopg.Error):
         console.connect().execute("KILL 999999999")
+
+
+def test_kill_ends_the_query_in_postgresql(console):
+    asking = console.play.wire(application_name="sleeper")
+    asking.send(query("SELECT pg_sleep(60)"))
+    sleeping = ("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sleeper' "
+                "AND state = 'active' AND wait_event = 'PgSleep'")
+    wait_until(lambda: console.play.sql(sleeping) == "1", "it sleeps")
+    (number,) = [row["id"] for row in console.table("SHOW CLIENTS")
+                 if row["application_name"] == "sleeper"]
+    console.connect().execute(f"KILL {number}")
+    wait_until(lambda: console.play.sql(sleeping) == "0", "it has been woken", 5)
+    assert [m.sqlstate for m in asking.until_closed() if m.type == "E"] == ["57P01"]
 
 
 def test_unknown_commands_are_explained(console):
