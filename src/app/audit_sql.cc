@@ -168,7 +168,7 @@ lines(place, kind, severity, schema, subject, raw, finding, remedy, root) AS (
       format('SELECT pgfresh.unwatch(%L);', r.name) END, r.oid
   FROM subscribed s JOIN relation r ON r.oid = s.root JOIN relation m ON m.oid = s.member
   UNION ALL
-  SELECT 1, 'version', CASE WHEN i.version IS NULL THEN 'problem' ELSE 'ok' END, '', 'schema pgfresh',
+  SELECT 1, 'version', CASE WHEN i.version IS NULL THEN 'info' ELSE 'ok' END, '', 'schema pgfresh',
     '', CASE WHEN i.version IS NULL THEN 'is not installed: nothing of this database is cached'
              ELSE i.version END, NULL, 0
   FROM installed i

@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include "app/console_flush.h"
 #include "app/console_reports.h"
 #include "app/daemon.h"
 #include "app/version.h"
@@ -47,11 +48,6 @@ console::ServerRow server_row(const Daemon& daemon, const proxy::SessionInfo& in
   return row;
 }
 
-bool names(const console::TableName& wanted, const query::Relation& relation) {
-  return relation.name == wanted.name &&
-         (wanted.schema.empty() || relation.schema == wanted.schema);
-}
-
 }  // namespace
 
 ConsoleBackend::Done ConsoleBackend::at_home(Done done) {
@@ -82,104 +78,6 @@ void ConsoleBackend::show_sessions(console::Verb verb, Done done) {
         }
         done(console::servers_table(rows));
       });
-}
-
-// The schema event ends every answer of the database, also those that are just being fetched, in
-// this proxy and in all that listen; until it has come back there are no hits.
-void ConsoleBackend::flush_all(const Done& done) {
-  for (const freshness::Domain* known : daemon_.domains().all()) {
-    freshness::Domain* domain = daemon_.domains().get(known->database());
-    const uint32_t slot = domain->tokens().slot_of(freshness::schema_tag());
-    domain->tokens().open(slot);
-    domain->settler().ddl_ended({.slots = {slot}});
-  }
-  daemon_.store().clear();
-  if (daemon_.redis() != nullptr) daemon_.redis()->store().flush_all();
-  done(console::Done{"FLUSH"});
-}
-
-// What has come from Redis into memory while it was being looked through goes at the end. Other
-// proxies keep what they have in memory: nothing is outdated, and nobody is told.
-void ConsoleBackend::flush_query(uint64_t id, Done done) {
-  Daemon* daemon = &daemon_;
-  const auto forget = [daemon, id] {
-    daemon->store().remove_if([id](const cache::Entry& entry) { return entry.query_id == id; });
-  };
-  forget();
-  if (daemon_.redis() == nullptr) return done(console::Done{"FLUSH"});
-  daemon_.redis()->store().flush_query(id, [forget, done = std::move(done)](bool whole) {
-    forget();
-    done(whole ? console::Done{"FLUSH"}
-               : console::Done{"FLUSH",
-                               "Redis could not be looked through: what it still has may "
-                               "be given out until it expires"});
-  });
-}
-
-// As if somebody had written the whole table: its slots are open until the event, sent by a
-// connection of its own, has come back on the feed. Then everything read before is dead, here and
-// in all proxies that listen, answers that were just being fetched among it.
-void ConsoleBackend::flush_table(const console::TableName& table, Done done) {
-  struct Flushing {
-    size_t missing = 0;
-    std::string error;
-    Done done;
-  };
-  auto flushing = std::make_shared<Flushing>();
-  flushing->done = std::move(done);
-  const auto ended = [flushing] {
-    if (--flushing->missing != 0) return;
-    if (flushing->error.empty()) return flushing->done(console::Done{"FLUSH"});
-    flushing->done(console::Done{"FLUSH", "the event could not be sent (" + flushing->error +
-                                              "): everything of the database is forgotten"});
-  };
-  std::vector<std::function<void()>> begin;
-  for (const freshness::Domain* known : daemon_.domains().all()) {
-    if (!table.database.empty() && known->database() != table.database) continue;
-    const auto catalog = known->catalog();
-    if (!catalog) continue;
-    freshness::Domain* domain = daemon_.domains().get(known->database());
-    for (const auto& [oid, relation] : catalog->relations()) {
-      if (!names(table, relation)) continue;
-      ++flushing->missing;
-      begin.emplace_back([this, domain, flushing, ended, root = relation.root] {
-        flush_tree(*domain, root, [flushing, ended](const std::string& error) {
-          if (!error.empty()) flushing->error = error;
-          ended();
-        });
-      });
-    }
-  }
-  if (begin.empty()) {
-    flushing->done(
-        console::Failure{"42P01", "no such table is known: " + table.name, "SHOW TABLES"});
-  }
-  for (const auto& each : begin) each();
-}
-
-void ConsoleBackend::flush_tree(freshness::Domain& domain, query::Oid root,
-                                std::function<void(const std::string&)> done) {
-  freshness::TokenTable& tokens = domain.tokens();
-  const std::vector<uint32_t> slots{tokens.slot_of(freshness::any_tag(root)),
-                                    tokens.slot_of(freshness::whole_tag(root))};
-  for (const uint32_t slot : slots) tokens.open(slot);
-  daemon_.store().remove_if([&](const cache::Entry& entry) {
-    const auto stamp = entry.stamp();
-    return entry.table == &tokens && std::any_of(stamp.begin(), stamp.end(), [&](const auto& pair) {
-             return std::find(slots.begin(), slots.end(), pair.slot) != slots.end();
-           });
-  });
-  const std::string sql =
-      "SELECT pg_catalog.pg_notify('pgfresh', pg_catalog.concat('1 ', "
-      "pg_catalog.pg_current_xact_id(), ' w ', '" +
-      std::to_string(root) + "'))";
-  Daemon* daemon = &daemon_;
-  daemon_.visits().ask(domain.database(), sql,
-                       [daemon, &domain, slots, done = std::move(done)](const SqlResult& result) {
-                         if (!result.error.empty()) daemon->domains().forget(domain.database());
-                         domain.settler().ended({.slots = slots});
-                         done(result.error);
-                       });
 }
 
 void ConsoleBackend::reload(const Done& done) {
@@ -265,13 +163,13 @@ void ConsoleBackend::run(const console::Command& command, Done asked_done) {
       return;
     }
     case Verb::kFlushAll:
-      on_control([this, done] { flush_all(done); });
+      on_control([daemon, done] { flush_all(*daemon, done); });
       return;
     case Verb::kFlushQuery:
-      on_control([this, done, id = command.id] { flush_query(id, done); });
+      on_control([daemon, done, id = command.id] { flush_query(*daemon, id, done); });
       return;
     case Verb::kFlushTable:
-      on_control([this, done, table = command.table] { flush_table(table, done); });
+      on_control([daemon, done, table = command.table] { flush_table(*daemon, table, done); });
       return;
     case Verb::kReload:
       on_control([this, done] { reload(done); });

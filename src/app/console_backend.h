@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "console/backend.h"
-#include "freshness/domain.h"
 #include "pgfresh/loop.h"
 #include "proxy/worker.h"
 
@@ -29,11 +28,6 @@ class ConsoleBackend final : public console::Backend {
   [[nodiscard]] Done at_home(Done done);
   void on_control(std::function<void()> task);
   void show_sessions(console::Verb verb, Done done);
-  void flush_all(const Done& done);
-  void flush_query(uint64_t id, Done done);
-  void flush_table(const console::TableName& table, Done done);
-  void flush_tree(freshness::Domain& domain, query::Oid root,
-                  std::function<void(const std::string& error)> done);
   void reload(const Done& done);
 
   Daemon& daemon_;

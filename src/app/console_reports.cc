@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "app/catalog_wait.h"
 #include "app/daemon.h"
 #include "app/doctor.h"
 #include "app/explain.h"
@@ -23,9 +24,21 @@ std::string list_of(const std::vector<const freshness::Domain*>& domains) {
   return names.empty() ? "none" : names;
 }
 
-// A timer must not be destroyed under its own call.
-void destroy_later(Loop& loop, std::unique_ptr<Timer> timer) {
-  loop.defer([timer = std::shared_ptr<Timer>(std::move(timer))] {});
+// The one that is named, else the only one, else the only one where pgfresh is installed, as far as
+// that is known; null: none.
+const freshness::Domain* choose_database(const std::vector<const freshness::Domain*>& known,
+                                         const std::string& name) {
+  std::vector<const freshness::Domain*> fitting = known;
+  std::erase_if(fitting, [&name](const freshness::Domain* domain) {
+    return !name.empty() && domain->database() != name;
+  });
+  if (fitting.size() > 1) {
+    std::erase_if(fitting, [](const freshness::Domain* domain) {
+      const auto catalog = domain->catalog();
+      return catalog != nullptr && !catalog->installed();
+    });
+  }
+  return fitting.size() == 1 ? fitting.front() : nullptr;
 }
 
 double unix_seconds() {
@@ -46,23 +59,16 @@ std::string part_of(const proxy::Scope& scope, std::string_view name) {
 // to.
 class Explaining : public std::enable_shared_from_this<Explaining> {
  public:
-  // How long a catalog that is being read is waited for.
-  static constexpr int kCatalogWaits = 40;
-  static constexpr int64_t kCatalogWaitMs = 50;
-
   Explaining(Daemon& daemon, Loop& home, const console::Command& command, ReportDone done)
       : daemon_(daemon), home_(home), command_(command), done_(std::move(done)) {}
 
   // Control loop.
   void begin() {
     const std::vector<const freshness::Domain*> known = daemon_.domains().all();
-    if (command_.database.empty() && known.size() != 1) {
-      return done_(Failure{"42601", "more than one database is known: name one",
+    facts_.domain = choose_database(known, command_.database);
+    if (facts_.domain == nullptr && command_.database.empty()) {
+      return done_(Failure{"42601", "which database is meant is not clear: name one",
                            "EXPLAIN CACHE FOR database SELECT ...; known are: " + list_of(known)});
-    }
-    for (const freshness::Domain* domain : known) {
-      const bool named = command_.database.empty() || domain->database() == command_.database;
-      if (named) facts_.domain = domain;
     }
     if (facts_.domain == nullptr) {
       return done_(Failure{"3D000", "no client has used database \"" + command_.database + "\" yet",
@@ -71,15 +77,10 @@ class Explaining : public std::enable_shared_from_this<Explaining> {
     facts_.server = daemon_.server_name();
     facts_.settings = daemon_.options().session;
     facts_.catalog = facts_.domain->catalog();
-    if (facts_.catalog == nullptr && facts_.domain->trouble() != Reason::kNotInstalled &&
-        ++waited_ < kCatalogWaits) {
-      // After DDL it is being read.
-      timer_ = daemon_.control().after(kCatalogWaitMs, [self = shared_from_this()] {
-        destroy_later(self->daemon_.control(), std::move(self->timer_));
-        self->begin();
-      });
-      return;
-    }
+    const bool unread =
+        facts_.catalog == nullptr && facts_.domain->trouble() != Reason::kNotInstalled;
+    const auto retry = [self = shared_from_this()] { self->begin(); };
+    if (unread && wait_.again(daemon_.control(), retry)) return;
     daemon_.gather_sessions(
         [self = shared_from_this()](const std::vector<proxy::SessionInfo>& infos) {
           self->choose_settings(infos);
@@ -219,8 +220,7 @@ class Explaining : public std::enable_shared_from_this<Explaining> {
   const ReportDone done_;
   ExplainFacts facts_;
   proxy::ScopeRef scope_;  // null: the defaults are assumed
-  std::unique_ptr<Timer> timer_;
-  int waited_ = 0;
+  CatalogWait wait_;
   std::vector<std::string> search_path_;
 };
 

@@ -68,6 +68,7 @@ class Doctor {
   const DoctorFacts& facts_;
   std::map<std::string, uint64_t, std::less<>> asked_;
   std::map<std::string, uint64_t> others_;  // schema → tables nobody watches or asks for
+  bool installed_ = true;                   // the audit tells first
   std::vector<Finding> findings_;
 };
 
@@ -82,6 +83,7 @@ void Doctor::look_at_feed() {
     return;
   }
   const freshness::FeedStatus& feed = *facts_.feed;
+  if (feed.trouble == reason_text(Reason::kNotInstalled)) return;  // the schema's line says it
   if (feed.lease_left_ms <= 0) {
     add(Severity::kProblem, "feed",
         feed.state + (feed.trouble.empty() ? "" : ": " + feed.trouble) + "; no lease, so no hits",
@@ -106,6 +108,7 @@ void Doctor::look_at_feed() {
 void Doctor::take(const AuditLine& line) {
   const Severity severity = severity_of(line.severity);
   if (line.kind == "version") {
+    installed_ = severity == Severity::kOk;
     const bool other = severity == Severity::kOk && line.finding != kInstallVersion;
     add(other ? Severity::kWarning : severity, line.subject,
         other ? "is version " + line.finding + ", this pgfresh comes with " +
@@ -133,6 +136,7 @@ void Doctor::take(const AuditLine& line) {
 }
 
 void Doctor::take_table(const AuditLine& line, Severity severity) {
+  if (!installed_) return;
   const auto asked = asked_.find(line.raw);
   std::string finding = line.finding;
   if (asked != asked_.end() && severity != Severity::kOk) {

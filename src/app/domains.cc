@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "pgfresh/reason.h"
-
 namespace pgfresh::app {
 namespace {
 
@@ -12,14 +10,11 @@ namespace {
 // One that has been cached keeps its place, for sessions that come back to it.
 constexpr size_t kDomainsMax = 256;
 
-// Between two lines about one database's trouble.
-constexpr int64_t kReportPauseNs = 60 * kNsPerSecond;
+// Between two lines about databases that there is no place for.
+constexpr int64_t kRefusalPauseNs = 60 * kNsPerSecond;
 
 // As long as PostgreSQL waits for others to leave, and a bit.
 constexpr int64_t kVacateNs = 6 * kNsPerSecond;
-
-// So long a feed that has not been live yet may take to begin, without a line.
-constexpr int64_t kBeginningNs = 5 * kNsPerSecond;
 
 // A base is 2^63 or above (token_table.h).
 uint64_t random_base(const std::function<uint64_t()>& random64) {
@@ -36,7 +31,7 @@ Domains::Domains(Loop& control, SqlClientFactory& factory, cache::MemoryStore& s
       slots_log2_(slots_log2),
       random64_(std::move(random64)),
       options_(options),
-      refusals_(kReportPauseNs) {}
+      refusals_(kRefusalPauseNs) {}
 
 void Domains::set_fleet(RemoteStore* store, Mailbox* mailbox) {
   const std::lock_guard lock(mutex_);
@@ -52,7 +47,7 @@ freshness::Domain* Domains::get(const std::string& database) {
     refused_ = database;
     return nullptr;
   }
-  Item item;
+  Item item(control_.clock().now_ns());
   item.domain = std::make_unique<freshness::Domain>(database, slots_log2_, random_base(random64_));
   freshness::Domain* domain = item.domain.get();
   cache::MemoryStore* store = &store_;
@@ -65,9 +60,6 @@ freshness::Domain* Domains::get(const std::string& database) {
         });
       });
   item.domain->set_settler(item.feed.get());
-  item.reports = Throttle(kReportPauseNs);
-  item.used_ns = control_.clock().now_ns();
-  item.begun_ns = control_.clock().now_ns();
   return items_.emplace(database, std::move(item)).first->second.domain.get();
 }
 
@@ -133,50 +125,12 @@ void Domains::look(Log& log) {
   for (auto& [database, item] : items_) {
     if (!item.feed) continue;
     see_whether_used(item);
-    report(item, control_.clock().now_ns(), log);
+    item.report.look(item.feed->status(), control_.clock().now_ns(), log);
   }
   const std::string refused = std::exchange(refused_, {});
   if (!refused.empty() && refusals_.admits(control_.clock().now_ns())) {
     log.event(LogLevel::kWarn, "too_many_databases",
               {{"not_cached", refused}, {"max", std::to_string(kDomainsMax)}});
-  }
-}
-
-// Looked at rather than told: what comes and goes within a moment is not worth a line, and a
-// trouble that lasts is worth one, and another when it is a different one; but two connections that
-// are refused by turns are not.
-void Domains::report(Item& item, int64_t now_ns, Log& log) {
-  const freshness::FeedStatus status = item.feed->status();
-  const bool live = status.state == "live";
-  if (status.publishers_lost > item.publishers_lost) {
-    item.publishers_lost = status.publishers_lost;
-    log.event(LogLevel::kWarn, "publisher_lost",
-              {{"database", status.database}, {"total", std::to_string(status.publishers_lost)}});
-  }
-  if (status.commits_late > item.commits_late) {
-    item.commits_late = status.commits_late;
-    log.event(LogLevel::kWarn, "commit_late",
-              {{"database", status.database}, {"total", std::to_string(status.commits_late)}});
-  }
-  if (status.state == "off") item.begun_ns = now_ns;
-  // Nothing is wrong with a feed that begins.
-  const bool begins = !live && status.state != "lost" && now_ns - item.begun_ns < kBeginningNs &&
-                      status.trouble == reason_text(Reason::kNoLease);
-  if (begins) return;
-  if (live == item.live && (live || status.trouble == item.trouble)) return;
-  if (live != item.live) item.reports = Throttle(kReportPauseNs);
-  const bool rests = status.state == "off";
-  if (!live && !rests && !item.reports.admits(now_ns)) return;
-  item.live = live;
-  item.trouble = status.trouble;
-  if (live) {
-    log.event(LogLevel::kInfo, "feed_live", {{"database", status.database}});
-  } else if (rests) {
-    log.event(LogLevel::kInfo, "feed_off",
-              {{"database", status.database}, {"why", "no clients are connected to it"}});
-  } else {
-    log.event(LogLevel::kWarn, "feed_not_live",
-              {{"database", status.database}, {"state", status.state}, {"why", status.trouble}});
   }
 }
 

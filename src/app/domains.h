@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "app/feed_report.h"
 #include "base/throttle.h"
 #include "cache/memory_store.h"
 #include "freshness/domain.h"
@@ -58,22 +59,16 @@ class Domains {
 
  private:
   struct Item {
+    explicit Item(int64_t now_ns) : used_ns(now_ns), report(now_ns) {}
     std::unique_ptr<freshness::Domain> domain;
     std::unique_ptr<freshness::Feed> feed;
     bool kept = false;
-    int64_t used_ns = 0;           // when a session was last seen here
+    int64_t used_ns;               // when a session was last seen here
     int64_t vacated_until_ns = 0;  // rests as soon as nobody is here
-    // What was reported last.
-    bool live = false;
-    std::string trouble;
-    uint64_t publishers_lost = 0;
-    uint64_t commits_late = 0;
-    int64_t begun_ns = 0;  // when the feed was last seen at rest, or made
-    Throttle reports{0};
+    FeedReport report;
   };
 
   void see_whether_used(Item& item);
-  static void report(Item& item, int64_t now_ns, Log& log);
 
   Loop& control_;
   SqlClientFactory& factory_;

@@ -170,13 +170,18 @@ void RedisStore::count_broken(Decoded decoded) {
 }
 
 // What cannot be read is nobody's answer here, and is left to whoever can.
-void RedisStore::flush_query(uint64_t query_id, RedisSweep::Swept done) {
+void RedisStore::flush_query(uint64_t query_id,
+                             std::function<void(bool whole, size_t found)> done) {
+  auto found = std::make_shared<size_t>(0);
   sweep_.begin(
-      [this, query_id](std::string_view bytes) {
+      [this, query_id, found](std::string_view bytes) {
         RemoteEntry entry;
-        return codec_.decode(bytes, entry) == Decoded::kEntry && entry.query_id == query_id;
+        const bool is_it =
+            codec_.decode(bytes, entry) == Decoded::kEntry && entry.query_id == query_id;
+        if (is_it) ++*found;
+        return is_it;
       },
-      std::move(done));
+      [found, done = std::move(done)](bool whole) { done(whole, *found); });
 }
 
 // ── Locks ────────────────────────────────────────────────────────────────────────────────────────

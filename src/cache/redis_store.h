@@ -72,8 +72,9 @@ class RedisStore final : public RemoteStore, public Mailbox {
   void flush_all() {
     sweep_.begin({}, [](bool) {});
   }
-  // Frees the answers to one query, of all databases. `done`: as RedisSweep's.
-  void flush_query(uint64_t query_id, RedisSweep::Swept done);
+  // Frees the answers to one query, of all databases. `done`: as RedisSweep's, with how many were
+  // found.
+  void flush_query(uint64_t query_id, std::function<void(bool whole, size_t found)> done);
 
   [[nodiscard]] RedisClient& client() { return client_; }
   [[nodiscard]] const RedisClient& client() const { return client_; }

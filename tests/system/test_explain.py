@@ -186,7 +186,30 @@ def test_flush_query_frees_that_query_alone(console):
         app.execute(kept)
 
 
+def test_flush_of_a_query_that_nobody_knows(console):
+    with pytest.raises(psycopg.Error, match="no query has the id 12345"):
+        console.connect().execute("FLUSH QUERY 12345")
+    app = console.play.app()
+    app.execute("SELECT now(), 'asked, and not cached'")
+    console.connect().execute(f"FLUSH QUERY {last(app)['query_id']}")
+
+
+def test_flush_of_a_table_that_has_just_been_made(console):
+    """The catalog is being read again."""
+    console.play.app().execute("CREATE TABLE just_made (id int)")
+    console.connect().execute("FLUSH TABLE just_made")
+    with pytest.raises(psycopg.Error, match="no such table is known: never_made"):
+        console.connect().execute("FLUSH TABLE never_made")
+
+
 # -- EXPLAIN CACHE ------------------------------------------------------------------------------
+
+
+def test_the_database_where_pgfresh_is_installed_is_meant(console):
+    """The upstream URL names another one, which has no schema pgfresh."""
+    assert {row["database"] for row in console.table("SHOW FEEDS")} >= {"postgres"}
+    rows = {row["item"]: row["value"] for row in console.table(f"EXPLAIN CACHE {ITEM}")}
+    assert rows["key.database"] == console.play.database
 
 
 def test_explain_of_what_is_cached(console):
@@ -282,9 +305,13 @@ def test_explain_needs_a_database(console):
     with pytest.raises(psycopg.Error) as refused:
         admin.execute("EXPLAIN CACHE")
     assert refused.value.sqlstate == "42601"
-    with pytest.raises(psycopg.Error) as refused:
-        admin.execute("EXPLAIN CACHE SELECT 1")  # two databases are known
+    other = console.play.server.create_database("as_well", template="stage")
+    with psycopg.connect(console.proxy.url(database=other), autocommit=True) as guest:
+        console.play.hot(guest, ITEM)
+        with pytest.raises(psycopg.Error) as refused:
+            admin.execute("EXPLAIN CACHE SELECT 1")  # pgfresh is installed in two
     assert "FOR" in str(refused.value) and console.play.database in str(refused.value)
+    console.play.server.psql(f"DROP DATABASE {other} WITH (FORCE)")
 
 
 def test_explain_over_psql_and_the_extended_protocol(console):

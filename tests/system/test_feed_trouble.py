@@ -52,6 +52,14 @@ def test_the_log_tells_when_a_feed_comes_and_goes(own_server, own_play):
     wait_until(lambda: lines("feed_live") == 2, "and one for its return")
 
 
+def test_the_log_of_a_database_without_pgfresh(own_play):
+    play = own_play()
+    with psycopg.connect(play.proxy.url(database="postgres"), autocommit=True) as guest:
+        guest.execute("SELECT 1")
+        wait_until(lambda: "info not_cached database=postgres" in play.proxy.log_text(), "a line")
+    assert "feed_not_live database=postgres" not in play.proxy.log_text()
+
+
 OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgfresh%' AND datname = "
 
 

@@ -62,6 +62,17 @@ TEST_CASE("doctor: the feed") {
   CHECK(only(facts, "cache").remedy == "SET CACHE ON");
 }
 
+TEST_CASE("doctor: a database without pgfresh has nothing the matter") {
+  DoctorFacts facts = well();
+  facts.feed->lease_left_ms = -5;
+  facts.feed->trouble = std::string(reason_text(Reason::kNotInstalled));
+  facts.audit[0] = {"version", "info", "", "schema pgfresh", "", "is not installed", "", 0};
+  facts.audit.push_back({"unwatched", "info", "s", "s.t", "s.t", "is not watched", "SELECT 1", 7});
+  for (const Finding& each : diagnose(facts)) CHECK(each.severity <= Severity::kInfo);
+  CHECK(only(facts, "schema pgfresh").remedy.find("install.sql") != std::string::npos);
+  CHECK(diagnose(facts).size() == 2);  // and the clock
+}
+
 TEST_CASE("doctor: a database that cannot be asked is a finding") {
   DoctorFacts facts = well();
   facts.audit.clear();

@@ -201,7 +201,10 @@ TEST_CASE("redis store: the answers to one query are flushed") {
     node.put("key" + std::to_string(i), kStamp, "rows", 60'000, static_cast<uint64_t>(i % 2));
   node.redis.strings["pgfresh:e:garbage"] = "garbage";
   std::optional<bool> whole;
-  node.store.flush_query(1, [&](bool all) { whole = all; });
+  node.store.flush_query(1, [&](bool all, size_t found) {
+    whole = all;
+    CHECK(found > 0);
+  });
   CHECK_FALSE(whole);
   node.time.settle();
   CHECK(whole == true);
@@ -219,7 +222,7 @@ TEST_CASE("redis store: flushes wait for one another, and say when they were bro
   for (int i = 0; i < 7; ++i)
     node.put("key" + std::to_string(i), kStamp, "rows", 60'000, static_cast<uint64_t>(i % 2));
   std::string told;
-  const auto tell = [&](bool whole) { told += whole ? "w" : "b"; };
+  const auto tell = [&](bool whole, size_t /*found*/) { told += whole ? "w" : "b"; };
   node.store.flush_query(0, tell);
   node.store.flush_query(1, tell);
   node.time.settle();
