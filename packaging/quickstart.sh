@@ -40,14 +40,27 @@ say "Build"
 generator="-G Ninja"
 [ ! -f build/CMakeCache.txt ] || generator=""
 mkdir -p build
+: >build/quickstart.log
+echo "some minutes the first time; the compiler's own words are in build/quickstart.log"
+# The build is in the foreground, so that Ctrl-C ends it. `sleep` must not hold our output open.
+(
+  passed=0
+  while sleep 10 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
+    passed=$((passed + 10))
+    echo "  $passed s  $(sed -n 's/^\(\[[^]]*\]\).*/\1/p' build/quickstart.log | tail -n 1)"
+  done
+) &
+ticker=$!
 # shellcheck disable=SC2086
 {
   cmake -S . -B build $generator -DCMAKE_BUILD_TYPE=Release &&
     cmake --build build -j "$(nproc)" --target pgfresh
 } >build/quickstart.log 2>&1 || {
+  kill "$ticker" 2>/dev/null || true
   tail -n 40 build/quickstart.log >&2
   exit 1
 }
+kill "$ticker" 2>/dev/null || true
 build/pgfresh --version
 
 # ── A place of our own ───────────────────────────────────────────────────────────────────────────

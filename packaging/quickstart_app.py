@@ -295,7 +295,8 @@ def show_console(console):
     print(f"  {stats['total_hits']:,} hits, {stats['total_misses']:,} misses, hit_percent "
           f"{stats['hit_percent']:.1f}; {stats['total_fills']:,} answers stored, "
           f"{stats['total_stale_found']:,} refused because a write had come; "
-          f"{stats['saved_ms'] / 1000:,.1f} s of PostgreSQL's time saved")
+          f"an estimated {stats['saved_ms'] / 1000:,.1f} s of PostgreSQL's time saved (for each hit, "
+          "what it took to fetch that answer)")
     reasons = [(name[7:], f"{count:,}", meaning)
                for name, count, meaning in rows(connection, "SHOW CACHE")
                if name.startswith("bypass:")]

@@ -3,12 +3,14 @@ one has fetched the other gives without asking PostgreSQL, and that what is writ
 seen through the other. Ends with status 1 when it is not so.
 """
 import argparse
+import statistics
 import sys
 import time
 
 from quickstart_app import connect, last, load_subjects, rows, table
 
 DOCTORS = 50
+WRITES = 20
 READ = "SELECT * FROM doctors WHERE id = %s"
 PLACES = {"l1": "its memory", "l2": "Redis"}
 
@@ -36,7 +38,7 @@ def where_from(connection, doctors):
     return places
 
 
-def show_write(first, second, doctor):
+def delay_of_write(first, second, doctor):
     """A write through one, read through the other; its delay in milliseconds."""
     fee = "SELECT consultation_fee FROM doctors WHERE id = %s"
     old = rows(first, fee, (doctor,))[0][0]
@@ -47,6 +49,12 @@ def show_write(first, second, doctor):
         if time.monotonic() - written > 1:
             raise SystemExit("a write through one is not seen through the other within a second")
     return (time.monotonic() - written) * 1000
+
+
+def show_writes(first, second, doctors):
+    delays = sorted(delay_of_write(first, second, doctor) for doctor in doctors)
+    print(f"  {len(delays)} writes through one: seen through the other {statistics.median(delays):.1f} "
+          f"ms after their end (median), {delays[-1]:.1f} ms at most; promised is 1 s.")
 
 
 def main():
@@ -68,8 +76,7 @@ def main():
           [["the first time", *(places.get(column, 0) for column in columns)],
            ["again", *(again.get(column, 0) for column in columns)]])
     if not options.restarted:
-        print(f"  a write through one was seen through the other after "
-              f"{show_write(first, second, doctors[0]):.1f} ms")
+        show_writes(first, second, doctors[:WRITES])
     if places.get("Redis", 0) < len(doctors) / 2:
         print("  too few came from Redis", file=sys.stderr)
         sys.exit(1)
