@@ -181,6 +181,7 @@ TEST_CASE("errors name file, line, option, what is wrong and what is allowed") {
   CHECK(trouble("a: [1\n").find(": not YAML: ") != std::string::npos);
   CHECK(trouble("\"a\\nb\": 1\n").find(":1: a…: there is no such option") == 0);  // one line
   CHECK(trouble("- 1\n").find(":1: a section") == 0);
+  CHECK(trouble("listen.tcp: ':7000'\n").find("every address is *:7000;") != std::string::npos);
   CHECK(trouble("listen:\n  tcp: [nonsense]\n").find(":2: listen.tcp: \"nonsense\"") == 0);
   CHECK(trouble("upstream:\n  url: postgresql://h/?sslmode=sure\n").find(":2: upstream.url: ") ==
         0);
@@ -257,6 +258,9 @@ TEST_CASE("no error quotes what may be a password") {
            "redis.url: redis://u:1/SECRET@h/0\n",
            "listen.tcp: postgresql://u:SECRET@h/db\n",
            "workers: postgresql://u:SECRET@h/db\n",
+           "listen.http: ':SECRET@h'\n",
+           "listen.unix: u:SECRET@h\n",
+           "redis.prefix: redis://u:SECRET@h\n",
            "console.users: *SECRET\n",
            "console.peer_users: [nobody-here:SECRET]\n",
            "console.users: ['x:SCRAM-SHA-256$SECRET']\n",
