@@ -24,6 +24,10 @@ void Session::before_forward(MemoText* text) {
     if (queried && (text == nullptr || text->consequences().may_change_block)) begin += "; SELECT";
     server_->inject_query(begin, Purpose::kSetup);
     transaction_.sent_begin(Transaction::Block::kReadCommitted, server_->replies().last_sequence());
+  } else if (text != nullptr && text->consequences().may_change_block &&
+             transaction_.server_status() == 'T' && !server_->segment_open() &&
+             transaction_.take_read_unseen()) {
+    server_->inject_query("SELECT", Purpose::kQuiet);
   }
   materialize_accepted();
   server_->close_outlived();

@@ -48,8 +48,12 @@ class Transaction {
     return true;
   }
   [[nodiscard]] bool settings_deferred() const { return settings_deferred_; }
-  // A query was answered; in a block that is deferred PostgreSQL knows nothing of it.
-  void read() { read_deferred_ = deferred(); }
+  // A query was answered, and PostgreSQL knows nothing of it; nor, perhaps, of the block.
+  void read() {
+    read_deferred_ = deferred();
+    read_unseen_ = server_status_ == 'T';
+  }
+  [[nodiscard]] bool take_read_unseen() { return std::exchange(read_unseen_, false); }
   [[nodiscard]] bool read_deferred() const { return read_deferred_; }
   // COMMIT or ROLLBACK of a block nothing of which was sent, or the text is being sent now.
   [[nodiscard]] std::string take_deferred() {
@@ -125,6 +129,7 @@ class Transaction {
       if (std::exchange(other_sent_, false)) block_reads_committed_ = false;
     }
     if (status != 'I') return {};
+    read_unseen_ = false;
     ended_sequence_ = sequence;
     block_reads_committed_ = false;
     return take_ended();
@@ -165,6 +170,7 @@ class Transaction {
   std::string deferred_begin_;          // and what is sent with it
   bool settings_deferred_ = false;
   bool read_deferred_ = false;
+  bool read_unseen_ = false;
   std::unordered_set<uint32_t> open_slots_;
 };
 
