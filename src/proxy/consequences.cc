@@ -93,9 +93,10 @@ Consequences consequences_of(const Statement& statement) {
   found.may_change_parsing_by_effect =
       (kind == Kind::kSelect || kind == Kind::kWrite) && !sets_custom_alone(statement);
   found.may_reset_settings = may_change_session(kind) && says(statement, {"reset", "discard"});
-  found.may_set_statement_timeout = statement.setting_changes.empty() &&
-                                    (kind == Kind::kSession || is_opaque(kind)) &&
-                                    says(statement, {"statement_timeout"});
+  found.may_set_time_limit =
+      statement.setting_changes.empty() && (kind == Kind::kSession || is_opaque(kind)) &&
+      says(statement,
+           {"statement_timeout", "idle_session_timeout", "idle_in_transaction_session_timeout"});
   found.may_change_block = may_change_block(statement);
   found.may_commit_within = may_commit_within(statement);
   found.speaks_of_inband = speaks_of_inband(statement);

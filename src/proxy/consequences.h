@@ -22,7 +22,7 @@ struct Consequences {
   // RESET ALL and DISCARD ALL return to what the startup packet said.
   bool may_reset_settings = false;
   // More than Statement::setting_changes tell.
-  bool may_set_statement_timeout = false;
+  bool may_set_time_limit = false;
   // It may end the block and begin another, or change the isolation of the one it is in.
   bool may_change_block = false;
   // Begun outside a block, it may commit and go on, for hours, and not say so: what it carried

@@ -67,6 +67,8 @@ enum Column : size_t {
   kTemporary,
   kServer,
   kStatementTimeout,
+  kIdleTimeout,
+  kIdleInBlockTimeout,
   kFixedColumns
 };
 
@@ -162,10 +164,16 @@ std::optional<int64_t> read_timeout_ms(std::string_view text) {
   return read_duration_ms(text, "ms");
 }
 
+int64_t shorter_limit_ms(int64_t a_ms, int64_t b_ms) {
+  return a_ms == 0 || b_ms == 0 ? std::max(a_ms, b_ms) : std::min(a_ms, b_ms);
+}
+
 std::string probe_sql(const std::vector<std::string>& custom) {
   std::string sql(kProbeHead);
   sql += freshness::kServerStartedSql;
   append_setting(sql, "statement_timeout");
+  append_setting(sql, "idle_session_timeout");
+  append_setting(sql, "idle_in_transaction_session_timeout");
   for (const std::string_view name : kKeyed) append_setting(sql, name);
   for (const std::string& name : custom) append_setting(sql, name);
   return sql;
@@ -196,7 +204,12 @@ std::optional<ProbeAnswer> read_probe(std::string_view database,
   answer.opaque = row[kTemporary] != "f";
   const std::string_view started = row[kServer].value_or("");
   std::from_chars(started.data(), started.data() + started.size(), answer.server_started);
-  answer.statement_timeout_ms = read_timeout_ms(row[kStatementTimeout].value_or("0")).value_or(1);
+  const auto limit_ms = [&row](Column column) {
+    return read_timeout_ms(row[column].value_or("0")).value_or(1);
+  };
+  answer.statement_timeout_ms = limit_ms(kStatementTimeout);
+  answer.idle_limit_ms = limit_ms(kIdleTimeout);
+  answer.idle_in_block_limit_ms = limit_ms(kIdleInBlockTimeout);
   for (size_t i = 0; i < kKeyed.size(); ++i) {
     const std::string_view name = kKeyed[i];
     const std::string_view value = row[kFixedColumns + i].value_or(value_before_loading(name));

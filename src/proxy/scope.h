@@ -55,11 +55,16 @@ struct ProbeAnswer {
   bool unmarked = false;        // the session's writes bring no notices
   uint64_t server_started = 0;  // see Domain::server_started()
   int64_t statement_timeout_ms = 0;
+  // After which PostgreSQL ends an idle session, outside a block and in one; 0: it does not.
+  int64_t idle_limit_ms = 0;
+  int64_t idle_in_block_limit_ms = 0;
   Scope scope;  // ids 0
 };
-// A value of statement_timeout, as PostgreSQL shows it or a client sets it; nullopt when it is not
-// understood.
+// A value of statement_timeout or the like, as PostgreSQL shows it or a client sets it; nullopt
+// when it is not understood.
 [[nodiscard]] std::optional<int64_t> read_timeout_ms(std::string_view text);
+// The shorter of two such limits, of which 0 is none.
+[[nodiscard]] int64_t shorter_limit_ms(int64_t a_ms, int64_t b_ms);
 [[nodiscard]] std::string probe_sql(const std::vector<std::string>& custom);
 [[nodiscard]] bool is_probe(std::string_view sql);
 [[nodiscard]] std::optional<ProbeAnswer> read_probe(

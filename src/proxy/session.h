@@ -270,6 +270,7 @@ class Session {
   void reply_show_last(bool extended);
   void reply_rows(std::string_view description, std::string_view rows, bool extended);
   void reply_ready();
+  void show_life();
   void end_unnamed();
   [[nodiscard]] bool answer_statement(const wire::Frame& frame);
   [[nodiscard]] const Held* held_statement() const;
@@ -363,8 +364,7 @@ class Session {
   void take_probe_reply(const wire::Frame& frame);
   void take_probe_row();
   void note_startup_settings();
-  void note_statement_timeout(const MemoText& text, std::string_view oids,
-                              const wire::BindMessage* bind);
+  void note_time_limits(const MemoText& text, std::string_view oids, const wire::BindMessage* bind);
   void set_statement_timeout(std::optional<int64_t> ms);
   [[nodiscard]] std::optional<std::vector<FollowedChange>> understood_changes(
       const query::Statement& statement, const query::Catalog& catalog, std::string_view oids,
@@ -432,6 +432,8 @@ class Session {
   std::unique_ptr<Timer> wait_timer_;
   // The shortest statement_timeout that this session may have had since the last probe, 0: none.
   int64_t statement_timeout_ms_ = 0;
+  int64_t idle_limit_ms_ = 0;  // … and the shortest limits of an idle one (ProbeAnswer)
+  int64_t idle_in_block_limit_ms_ = 0;
   bool waited_ = false;        // the message in hand has waited once; it does not wait again
   bool probed_ = false;        // … has caused one probe; it does not cause another
   std::string probe_row_;      // its DataRow, while it comes in parts

@@ -294,6 +294,7 @@ void Session::end_unnamed() {
 }
 
 void Session::reply_ready() {
+  show_life();
   switch (transaction_.status()) {
     case 'T':
       client_out_.add(wire::kReadyInBlock);
@@ -304,6 +305,16 @@ void Session::reply_ready() {
     default:
       client_out_.add(wire::kReadyIdle);
   }
+}
+
+// PostgreSQL ends sessions that send it nothing for a time (idle_session_timeout,
+// idle_in_transaction_session_timeout). Who is answered here is not idle.
+void Session::show_life() {
+  constexpr int64_t kSigns = 16;  // in that time
+  const bool in_block = transaction_.server_status() != 'I';
+  const int64_t limit_ms = in_block ? idle_in_block_limit_ms_ : idle_limit_ms_;
+  if (limit_ms == 0 || !server_->at_rest()) return;
+  if (worker_.now_ns() - idle_from_ns_ > limit_ms * kNsPerMs / kSigns) server_->inject_sync();
 }
 
 void Session::append_last_description(std::string& out) {

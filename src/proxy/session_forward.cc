@@ -284,7 +284,7 @@ void Session::note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bo
   if (consequences.may_reset_settings) server_->doubt_inband();
   const std::string_view oids =
       bound ? std::string_view(bound->parameter_oids) : std::string_view();
-  note_statement_timeout(*text, oids, bind);
+  note_time_limits(*text, oids, bind);
   if (follow_settings(statement, oids, bind, sequence)) return;
   if (statement.kind != query::Kind::kSelect) scope_.sent_more_than_reads();
   if (statement.kind == query::Kind::kBegin) {

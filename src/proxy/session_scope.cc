@@ -111,9 +111,14 @@ void Session::take_probe_reply(const wire::Frame& frame) {
     case 'Z': {
       const uint64_t sequence = server_->replies().front().sequence;
       server_->replies().pop();
+      idle_from_ns_ = heard_ns_;
       settle(transaction_.ready(wire::read_ready(frame.body()).value_or('I'), sequence));
       if (probe_answer_ && probe_answer_->unmarked) unmarked_ = true;
-      if (probe_answer_) statement_timeout_ms_ = probe_answer_->statement_timeout_ms;
+      if (probe_answer_) {
+        statement_timeout_ms_ = probe_answer_->statement_timeout_ms;
+        idle_limit_ms_ = probe_answer_->idle_limit_ms;
+        idle_in_block_limit_ms_ = probe_answer_->idle_in_block_limit_ms;
+      }
       if (probe_answer_ && backend_of_ == 0) {
         backend_of_ = probe_answer_->server_started;
         domain_->backend_is_of(server_->key.pid, backend_of_);
@@ -139,25 +144,32 @@ void Session::take_probe_reply(const wire::Frame& frame) {
   }
 }
 
-// SET statement_timeout is not followed: between two probes it is enough to know how short one may
+// SET of a time limit is not followed: between two probes it is enough to know how short one may
 // be. What cannot be told from the statement the next probe tells; what a rollback or the end of a
 // block brings back is not shorter than what the probe before has told, or is probed anew.
-void Session::note_statement_timeout(const MemoText& text, std::string_view oids,
-                                     const wire::BindMessage* bind) {
-  if (text.consequences().may_set_statement_timeout) set_statement_timeout(std::nullopt);
+void Session::note_time_limits(const MemoText& text, std::string_view oids,
+                               const wire::BindMessage* bind) {
+  if (text.consequences().may_set_time_limit) set_statement_timeout(std::nullopt);
   for (const query::SettingChange& change : text.statement().setting_changes) {
-    if (change.name != "statement_timeout") continue;
+    const bool of_blocks = change.name == "idle_in_transaction_session_timeout";
+    const bool of_statements = change.name == "statement_timeout";
+    if (!of_blocks && !of_statements && change.name != "idle_session_timeout") continue;
     const std::optional<std::string> value = value_of(change, oids, bind);
-    set_statement_timeout(value ? read_timeout_ms(*value) : std::nullopt);
+    const std::optional<int64_t> ms = value ? read_timeout_ms(*value) : std::nullopt;
+    if (of_statements) {
+      set_statement_timeout(ms);
+    } else if (ms) {
+      int64_t& limit_ms = of_blocks ? idle_in_block_limit_ms_ : idle_limit_ms_;
+      limit_ms = shorter_limit_ms(limit_ms, *ms);
+    } else {
+      scope_.doubt();
+    }
   }
 }
 
 void Session::set_statement_timeout(std::optional<int64_t> ms) {
   if (!ms) scope_.doubt();
-  const int64_t least_ms = ms.value_or(1);
-  if (least_ms == 0) return;
-  statement_timeout_ms_ =
-      statement_timeout_ms_ == 0 ? least_ms : std::min(statement_timeout_ms_, least_ms);
+  statement_timeout_ms_ = shorter_limit_ms(statement_timeout_ms_, ms.value_or(1));
 }
 
 // Custom settings that came with the login.

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pgfresh_proc import Pgfresh, wait_until
-from pgwire import bind, execute, parse, query, rows, sync
+from pgwire import bind, execute, parse, query, rows, sync, types
 from play import Play
 from relay import ANSWER, REQUEST, Relay
 
@@ -170,6 +170,26 @@ def test_a_block_that_stays_open_is_ended(play):
     assert rows(wire.query("SHOW pgfresh.last"))[0][0] == b"hit"
     got = wire.until_closed()
     assert [m.sqlstate for m in got if m.type == "E"] == ["25P03"]
+
+
+IN_USE = {"outside a block": ["SET idle_session_timeout = '600ms'"],
+          "in a block": ["BEGIN", "SET LOCAL idle_in_transaction_session_timeout = '600ms'",
+                         "SELECT pg_current_xact_id()"],
+          "by set_config()": ["SELECT set_config('idle_session_timeout', '600', false)"]}
+
+
+@pytest.mark.parametrize("place", IN_USE)
+def test_a_session_answered_from_memory_is_not_idle(play, place):
+    """PostgreSQL, which ends idle sessions, must see that it is in use."""
+    wire = play.wire()
+    for sql in IN_USE[place]:
+        wire.query(sql)
+    hits = play.metrics().hits
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        assert types(wire.query(NAME))[:3] == "TDC"
+        time.sleep(0.01)
+    assert play.metrics().hits > hits + 20
 
 
 def test_a_block_that_stays_open_goes_on(play):

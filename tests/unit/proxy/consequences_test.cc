@@ -53,8 +53,8 @@ TEST_CASE("what a text may do to settings") {
   CHECK(of("DISCARD ALL").may_reset_settings);
   CHECK_FALSE(of("SELECT 'reset'").may_reset_settings);
   CHECK(of("DO $$ BEGIN PERFORM set_config('statement_timeout', '1', false); END $$")
-            .may_set_statement_timeout);
-  CHECK_FALSE(of("SET statement_timeout = 5").may_set_statement_timeout);  // it is known to what
+            .may_set_time_limit);
+  CHECK_FALSE(of("SET statement_timeout = 5").may_set_time_limit);  // it is known to what
   CHECK(of("SET pgfresh.inband = off").speaks_of_inband);
   CHECK(of("SET pgfresh . \"inband\" = off").speaks_of_inband);
   CHECK_FALSE(of("SET pgfresh.mode = off").speaks_of_inband);

@@ -13,11 +13,12 @@ namespace {
 
 using Row = std::vector<std::optional<std::string_view>>;
 
-// Session user, current user, schemas, temporary objects, server, statement_timeout.
-constexpr size_t kFixed = 6;
+// Session user, current user, schemas, temporary objects, server, statement_timeout, and the limits
+// for an idle session, outside a block and in one.
+constexpr size_t kFixed = 8;
 
 Row ordinary_row() {
-  Row row = {"app", "app", "pg_catalog\x1fpublic", "f", "1", "5s"};
+  Row row = {"app", "app", "pg_catalog\x1fpublic", "f", "1", "5s", "0", "1min"};
   for (const std::string_view name : keyed_settings()) {
     if (name == "client_encoding") {
       row.emplace_back("UTF8");
@@ -55,6 +56,8 @@ TEST_CASE("scope: an ordinary probe") {
   CHECK_FALSE(answer->scope.cache_off);
   CHECK(answer->scope.max_age_ms == 0);
   CHECK(answer->statement_timeout_ms == 5000);
+  CHECK(answer->idle_limit_ms == 0);
+  CHECK(answer->idle_in_block_limit_ms == 60'000);
 }
 
 TEST_CASE("scope: time limits, as they are shown and set") {
@@ -88,9 +91,9 @@ TEST_CASE("scope: database, users and every keyed setting tell scopes apart") {
   const std::string bytes = probe("shop", ordinary_row())->scope.bytes;
   CHECK(probe("other", ordinary_row())->scope.bytes != bytes);
   for (size_t column = 0; column < ordinary_row().size(); ++column) {
-    if (column == 3) continue;  // temporary objects make it opaque instead
-    if (column == 4) continue;  // the server is compared with the feed's
-    if (column == 5) continue;  // how long a statement may take changes no answer
+    if (column == 3) continue;                     // temporary objects make it opaque instead
+    if (column == 4) continue;                     // the server is compared with the feed's
+    if (column >= 5 && column < kFixed) continue;  // time limits change no answer
     Row row = ordinary_row();
     row[column] = "something else";
     CAPTURE(column);
