@@ -254,6 +254,7 @@ class Session {
                  const wire::BindMessage* bind = nullptr);
   void note_scope(PreparedStatement& prepared) const;
   void note_effect(query::Effect effect, uint64_t sequence);
+  void note_settings_change(uint64_t sequence);
   [[nodiscard]] bool needs_check(const PreparedRef& prepared) const;
   [[nodiscard]] bool holds_parse() const;
   [[nodiscard]] bool check_first(const PreparedRef& prepared, const wire::Frame& frame);

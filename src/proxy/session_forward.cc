@@ -300,7 +300,12 @@ void Session::note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bo
   }
   if (statement.rolls_back_to) scope_.rolled_back_to_savepoint();
   const query::Effect effect = effect_of(*text);
-  note_effect(effect, sequence);
+  // (What sets something writes nothing: answers behind it may be recorded.)
+  if (statement.setting_changes.empty()) {
+    note_effect(effect, sequence);
+  } else {
+    note_settings_change(sequence);
+  }
   if (consequences.may_change_block) transaction_.sent_unknown(sequence);
   if (statement.kind == query::Kind::kCommit || statement.kind == query::Kind::kRollback) {
     scope_.sent_end();
@@ -323,7 +328,11 @@ void Session::note_effect(query::Effect effect, uint64_t sequence) {
     // No notice may come for what this writes: nobody is served until it is settled.
     open_slot(domain_->tokens().slot_of(freshness::schema_tag()));
   }
-  if (effect != query::Effect::kChangesSession) return;
+  if (effect == query::Effect::kChangesSession) note_settings_change(sequence);
+}
+
+void Session::note_settings_change(uint64_t sequence) {
+  scope_.sent_more_than_reads();
   transaction_.sent_in_block(sequence);
   scope_.doubt();
 }

@@ -95,7 +95,12 @@ class Transaction {
   // into.
   void sent_unknown(uint64_t sequence) { sent_begin(Block::kOther, sequence); }
   // A text that may change anything, but neither ends a block nor changes its isolation.
-  void sent_in_block(uint64_t sequence) { note_sent(Block::kOther, sequence); }
+  // (What it does is known with its ReadyForQuery; the block it may be in is as it was begun.)
+  void sent_in_block(uint64_t sequence) {
+    if (!begin_sent_) next_block_reads_committed_ = false;
+    begin_sent_ = true;
+    begin_sequence_ = sequence;
+  }
   // COMMIT or ROLLBACK was sent. Until a ReadyForQuery behind it has come, it is not known whether
   // the session is in a block, nor in which.
   void sent_end(uint64_t sequence) {

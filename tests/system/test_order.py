@@ -417,6 +417,21 @@ def test_no_other_isolation_behind_a_query(play, first, change):
     assert told[0] == told[1]
 
 
+@pytest.mark.parametrize("first", ["SET LOCAL search_path = other, public",
+                                   "SELECT set_config('search_path', 'other, public', true)",
+                                   "SET LOCAL DateStyle = 'German'", "SET LOCAL work_mem = '2MB'"])
+def test_block_that_begins_with_its_settings(play, first):
+    """A tenant's schema, say: it has only read, and is answered from memory the second time."""
+    sql = f"SELECT name, made::date FROM item WHERE id = {9 + len(first)}"
+    blocks = []
+    for wire in (play.wire(direct=True), awake(play), awake(play)):
+        hits = play.metrics().hits
+        answers = [wire.query(text) for text in ("BEGIN", first, sql, "COMMIT")]
+        blocks.append(shown([m for answer in answers for m in answer]))
+    assert blocks[0] == blocks[1] == blocks[2]
+    assert play.metrics().hits == hits + 1
+
+
 def test_notice_longer_than_64_kb_opens_what_was_written(play):
     number = play.item("old")
     sql = f"SELECT name FROM item WHERE id = {number}"

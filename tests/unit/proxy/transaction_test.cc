@@ -127,6 +127,19 @@ TEST_CASE("transaction: what leaves the block alone costs it nothing") {
   CHECK_FALSE(transaction.allows_hits());
   static_cast<void>(transaction.ready('T', 2));
   CHECK(transaction.allows_hits());
+  Transaction put_off;  // sent together with its BEGIN
+  put_off.sent_begin(Block::kReadCommitted, 1);
+  put_off.sent_in_block(2);
+  static_cast<void>(put_off.ready('T', 1));
+  CHECK_FALSE(put_off.allows_hits());
+  static_cast<void>(put_off.ready('T', 2));
+  CHECK(put_off.allows_hits());
+  Transaction other;
+  other.sent_begin(Block::kOther, 1);
+  other.sent_in_block(2);
+  static_cast<void>(other.ready('T', 1));
+  static_cast<void>(other.ready('T', 2));
+  CHECK_FALSE(other.allows_hits());
   Transaction begun;
   begun.sent_in_block(1);
   static_cast<void>(begun.ready('T', 1));  // what it was is not known after all
