@@ -1,5 +1,6 @@
 #include "app/domains.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace pgfresh::app {
@@ -12,6 +13,9 @@ constexpr size_t kDomainsMax = 256;
 
 // Between two lines about databases that there is no place for.
 constexpr int64_t kRefusalPauseNs = 60 * kNsPerSecond;
+
+// freshness.idle_timeout at most, where pgfresh is not installed.
+constexpr int64_t kBareIdleMs = 1000;
 
 // As long as PostgreSQL waits for others to leave, and a bit.
 constexpr int64_t kVacateNs = 6 * kNsPerSecond;
@@ -111,8 +115,10 @@ void Domains::vacate(const std::string& database) {
 void Domains::see_whether_used(Item& item) {
   const int64_t now_ns = control_.clock().now_ns();
   if (item.domain->take_used()) item.used_ns = now_ns;
-  const bool idle =
-      !item.kept && options_.idle_ms != 0 && now_ns - item.used_ns >= options_.idle_ms * kNsPerMs;
+  // Where nothing is cached there is nothing to keep, and others may want it empty: template1.
+  const bool bare = item.domain->trouble() == Reason::kNotInstalled;
+  const int64_t idle_ms = bare ? std::min(options_.idle_ms, kBareIdleMs) : options_.idle_ms;
+  const bool idle = !item.kept && idle_ms != 0 && now_ns - item.used_ns >= idle_ms * kNsPerMs;
   if (idle || now_ns < item.vacated_until_ns) {
     (void)item.feed->rest();
   } else if (item.kept) {

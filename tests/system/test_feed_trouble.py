@@ -131,6 +131,17 @@ def test_a_database_without_clients_is_let_go_after_a_while(own_play):
     play.hot(again, NAME)
 
 
+def test_a_database_without_pgfresh_is_let_go_at_once(own_play):
+    """template1 among them: a visit must not keep others from CREATE DATABASE."""
+    play = own_play()
+    with psycopg.connect(play.proxy.url(database="template1"), autocommit=True):
+        wait_until(lambda: play.sql(f"{OURS}'template1'") == "2", "pgfresh's connections")
+        time.sleep(1.5)
+        assert play.sql(f"{OURS}'template1'") == "2"  # a client is here
+    play.direct().execute("CREATE DATABASE made_past_pgfresh")
+    play.sql("DROP DATABASE made_past_pgfresh")
+
+
 def test_own_writes_while_the_feed_is_killed(play):
     app, reader = play.app(), play.app()
     for turn in range(60):
