@@ -82,6 +82,7 @@ Daemon::Daemon(Options options, Ways ways, Log& log, Reread reread)
       options_(std::move(options)),
       redis_setup_{std::move(ways.redis), {}, random64, &log},
       cache_mode_(options_.session.cache_mode),
+      configured_cache_mode_(options_.session.cache_mode),
       login_ms_max_(options_.session.login_ms_max) {
   if (redis_setup_.way) {
     redis_setup_.store = redis_store_options(options_);
@@ -244,6 +245,11 @@ Daemon::Reloaded Daemon::reload() {
   tl::expected<Options, std::string> fresh = reread_();
   if (!fresh) return {fresh.error(), {}};
   Reloaded reloaded{{}, options_.needing_restart(*fresh)};
+  // What SET CACHE said stays, unless the file says something new.
+  if (std::exchange(configured_cache_mode_, fresh->session.cache_mode) ==
+      fresh->session.cache_mode) {
+    fresh->session.cache_mode = cache_mode_;
+  }
   options_.take_reloadable(*fresh);
   cache_mode_ = options_.session.cache_mode;
   login_ms_max_ = options_.session.login_ms_max;

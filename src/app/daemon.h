@@ -125,7 +125,8 @@ class Daemon {
 
   // Shared.
   std::atomic<proxy::CacheMode> cache_mode_;
-  std::atomic<int64_t> login_ms_max_;  // of console sessions, which workers make
+  proxy::CacheMode configured_cache_mode_;  // as the options were read last
+  std::atomic<int64_t> login_ms_max_;       // of console sessions, which workers make
   std::atomic<bool> ending_{false};
   std::shared_ptr<const console::Access> access_;  // by atomic_load, atomic_store
 };

@@ -372,6 +372,13 @@ def test_reload(server, database, by):
             assert "cache.ttl" in str(error)
         wait_until(lambda: "cache.ttl" in proxy.log_text(), "the complaint in the log")
         assert in_force("cache.ttl") == "7min"  # an error keeps the old settings
+        with psycopg.connect(proxy.url(ADMIN[0], "pgfresh", ADMIN[1]), autocommit=True) as admin:
+            admin.execute("SET CACHE off")
+        for ttl, mode, wanted in (("8min", "on", "off"), ("9min", "off", "off"), ("10min", "on", "on")):
+            proxy.write_config(text + f"cache:\n  ttl: {ttl}\n  mode: {mode}\n")
+            reload()
+            wait_until(lambda ttl=ttl: in_force("cache.ttl") == ttl, "the new value")
+            assert in_force("cache.mode") == wanted  # off by hand, until the file says otherwise
 
 
 def check(tmp_path, text):
