@@ -6,7 +6,10 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <filesystem>
 #include <utility>
 
 #include "app/json.h"
@@ -137,7 +140,25 @@ std::string log_line(LogFormat format, std::string_view noun,
   return line;
 }
 
+std::string log_file_trouble(const std::string& path) {
+  if (path.empty()) return {};
+  std::filesystem::path place = path;
+  std::error_code ignored;
+  const bool exists = std::filesystem::exists(place, ignored);
+  if (!exists) place = place.has_parent_path() ? place.parent_path() : ".";
+  if (std::filesystem::is_directory(place, ignored) == exists) {
+    return "\"" + place.string() + "\" is " + (exists ? "a directory" : "not a directory");
+  }
+  if (::access(place.c_str(), exists ? W_OK : W_OK | X_OK) != 0) {
+    return "\"" + path + "\" may not be written by this user";
+  }
+  return {};
+}
+
 tl::expected<std::unique_ptr<Log>, std::string> open_log(const LogOptions& options) {
+  if (const std::string trouble = log_file_trouble(options.file); !trouble.empty()) {
+    return tl::make_unexpected("log.file: " + trouble);
+  }
   try {
     if (options.file.empty()) {
       return std::make_unique<SpdLog>(options, std::make_shared<spdlog::sinks::stderr_sink_mt>(),

@@ -23,6 +23,9 @@ struct LogOptions {
   std::string file;  // empty: standard error
 };
 
+// Why this file cannot be appended to or made; empty when it can. No directory is made for it.
+[[nodiscard]] std::string log_file_trouble(const std::string& path);
+
 // The error is one line. Destroying the log writes what is queued.
 [[nodiscard]] tl::expected<std::unique_ptr<Log>, std::string> open_log(const LogOptions& options);
 

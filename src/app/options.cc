@@ -7,9 +7,9 @@
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <utility>
 
+#include "app/logging.h"
 #include "app/option_table.h"
 #include "app/units.h"
 #include "base/check.h"
@@ -94,25 +94,6 @@ std::string socket_trouble(const Options& options) {
   return {};
 }
 
-// Directories that are missing are made with the file.
-std::string log_trouble(const std::string& path) {
-  if (path.empty()) return {};
-  std::filesystem::path place = path;
-  std::error_code ignored;
-  const bool exists = std::filesystem::exists(place, ignored);
-  while (!std::filesystem::exists(place, ignored) && place != place.parent_path()) {
-    place = place.parent_path();
-  }
-  if (place.empty()) place = ".";
-  if (!exists && !std::filesystem::is_directory(place, ignored)) {
-    return "\"" + place.string() + "\" is not a directory";
-  }
-  if (::access(place.c_str(), exists ? W_OK : W_OK | X_OK) != 0) {
-    return "\"" + path + "\" may not be written by this user";
-  }
-  return {};
-}
-
 }  // namespace
 
 Options Options::defaults() {
@@ -190,7 +171,7 @@ Troubles check_complete(const Options& options) {
 Troubles check_places(const Options& options) {
   Troubles troubles;
   for (const auto& [name, trouble] : {std::pair{"listen.unix", socket_trouble(options)},
-                                      std::pair{"log.file", log_trouble(options.log_file)}}) {
+                                      std::pair{"log.file", log_file_trouble(options.log_file)}}) {
     if (trouble.empty()) continue;
     troubles.push_back(name + (": " + trouble) + "; allowed: " + allowed_text(*find_option(name)));
   }

@@ -64,6 +64,11 @@ TEST_CASE("a log that cannot be opened is told") {
   const auto log = open_log({LogLevel::kInfo, LogFormat::kText, "/dev/null/pgfresh.log"});
   REQUIRE_FALSE(log);
   CHECK(log.error().find("log.file: ") == 0);
+  const std::string missing = "/tmp/pgfresh-missing-" + std::to_string(::getpid());
+  const auto mistyped = open_log({LogLevel::kInfo, LogFormat::kText, missing + "/x.log"});
+  REQUIRE_FALSE(mistyped);
+  CHECK(mistyped.error() == "log.file: \"" + missing + "\" is not a directory");
+  CHECK(::access(missing.c_str(), F_OK) != 0);  // nothing was made
 }
 
 TEST_CASE("a log file that was moved away is opened anew") {
