@@ -19,8 +19,8 @@
 -- 64 distinct old and new values a column. NULL is never sent: no `column = value` matches it.
 -- A statement that changed no row sends nothing.
 --
--- Who needs which right. Writers: none; the trigger functions run as the writer and call nothing of
--- this schema. Watching a table: ownership of it and CREATE on schema pgfresh. Event triggers: a
+-- Who needs which right. Writers: EXECUTE of pg_notify, which everybody has unless it was revoked;
+-- the trigger functions run as the writer and call nothing of this schema. Watching a table: ownership of it and CREATE on schema pgfresh. Event triggers: a
 -- superuser (or what the provider gives instead); without them the script says what is missing.
 --
 -- There is no table of watched tables. The triggers are the truth, and the head of a trigger

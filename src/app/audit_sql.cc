@@ -228,9 +228,21 @@ lines(place, kind, severity, schema, subject, raw, finding, remedy, root) AS (
                (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS super) AS u
   UNION ALL
   SELECT 9, 'role', 'warning', '', 'control role ' || current_user, '',
-    'may not execute pg_notify, so it can publish nothing',
-    format('GRANT EXECUTE ON FUNCTION pg_catalog.pg_notify(text, text) TO %I;', current_user), 0
-  WHERE NOT has_function_privilege('pg_catalog.pg_notify(text, text)', 'EXECUTE'))
+    format('may not execute %s, so it can publish nothing', f.name),
+    format('GRANT EXECUTE ON FUNCTION pg_catalog.%s TO %I;', f.name, current_user), 0
+  FROM (VALUES ('pg_notify(text, text)'), ('set_config(text, text, boolean)')) AS f(name)
+  WHERE NOT has_function_privilege('pg_catalog.' || f.name, 'EXECUTE')
+  UNION ALL
+  SELECT 10, 'writer', 'problem', '', format('role %I', w.rolname), '',
+    'may write watched tables, but not execute pg_notify: what it writes fails wherever the '
+      'triggers notify, which is always past pgfresh',
+    format('GRANT EXECUTE ON FUNCTION pg_catalog.pg_notify(text, text) TO %I;', w.rolname), 0
+  FROM (SELECT r.rolname FROM pg_roles r
+        WHERE NOT has_function_privilege(r.oid, 'pg_catalog.pg_notify(text, text)', 'EXECUTE')
+          AND r.rolname NOT LIKE 'pg\_%' AND EXISTS (
+            SELECT FROM watched x
+            WHERE has_table_privilege(r.oid, x.root, 'INSERT, UPDATE, DELETE, TRUNCATE'))
+        ORDER BY r.rolname LIMIT 100) AS w)
 SELECT kind, severity, schema, subject, raw, finding, remedy, root::text
 FROM lines ORDER BY place, subject, finding
 )sql";

@@ -341,6 +341,36 @@ def test_a_control_role_that_may_not_publish(console):
                      "DROP OWNED BY mute; DROP ROLE mute")
 
 
+def test_writers_that_may_not_notify(console):
+    """Past pgfresh each of their writes fails, through it only those that no proxy vouches for."""
+    console.play.sql(f"{REVOKE_NOTIFY}; CREATE ROLE scribe LOGIN; GRANT UPDATE ON item TO scribe;"
+                     "CREATE ROLE onlooker LOGIN; GRANT SELECT ON item TO onlooker")
+    try:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), psycopg.connect(
+                console.play.server.url("scribe", console.play.database)) as scribe:
+            scribe.execute("UPDATE item SET name = name WHERE id = 1")
+        row = seen(console, "role scribe", "not execute pg_notify", "problem")
+        assert not [r for r in doctor(console) if "onlooker" in str(r)]
+        cured(console, "role scribe", row["remedy"])
+    finally:
+        console.play.sql("GRANT EXECUTE ON FUNCTION pg_notify(text, text) TO PUBLIC; "
+                         "DROP OWNED BY scribe, onlooker; DROP ROLE scribe, onlooker")
+
+
+def test_a_control_role_that_may_not_set(console):
+    console.play.sql("REVOKE EXECUTE ON FUNCTION set_config(text, text, boolean) FROM PUBLIC; "
+                     "CREATE ROLE stiff LOGIN")
+    url = console.play.server.url("stiff", console.play.database)
+    with Pgfresh(url, {"console.users": ":".join(ADMIN)}) as proxy:
+        play = Play(console.play.server, console.play.database, proxy)
+        other = Console(play, None)
+        row = seen(other, "control role stiff", "set_config", "warning")
+        cured(other, "control role stiff", row["remedy"])
+        play.send_home()
+    console.play.sql("GRANT EXECUTE ON FUNCTION set_config(text, text, boolean) TO PUBLIC; "
+                     "DROP OWNED BY stiff; DROP ROLE stiff")
+
+
 def test_a_dead_feed(own_server, tmp_path):
     """What can only be had with a PostgreSQL of one's own: it is stopped, and the feed with it."""
     own_server.create_database("lonely", template="stage")
