@@ -112,7 +112,7 @@ std::string put_key_file(Options& options, const Texts& items) {
     return (looks_like_a_key(path) ? "\"…\"" : "\"" + path + "\"") + " cannot be read";
   }
   if ((status.st_mode & S_IRWXO) != 0) {
-    return "\"" + path + "\" is open to everybody on this host; chmod 600 it";
+    return "\"" + path + "\" is open to everybody on this host; chmod o= it";
   }
   std::stringstream text;
   text << file.rdbuf();
