@@ -120,14 +120,15 @@ bool FileReader::item(const Option& option, const YAML::Node& node, Texts& items
   return true;
 }
 
-// Where the text's last name or value begins.
-int last_line(const YAML::Node& node) {
+// Where the text's last name or value begins. `left`: how many are looked at, for an alias may name
+// what it stands in.
+int last_line(const YAML::Node& node, int& left) {
   int line = node.Mark().line;
-  if (node.IsMap() || node.IsSequence()) {
-    for (const auto& child : node) {
-      for (const YAML::Node& each : {child.first, child.second, YAML::Node(child)}) {
-        if (each.IsDefined() && !each.IsNull()) line = std::max(line, last_line(each));
-      }
+  if (!node.IsMap() && !node.IsSequence()) return line;
+  for (const auto& child : node) {
+    for (const YAML::Node& each : {child.first, child.second, YAML::Node(child)}) {
+      if (!each.IsDefined() || each.IsNull() || --left < 0) continue;
+      line = std::max(line, last_line(each, left));
     }
   }
   return line;
@@ -139,8 +140,10 @@ void refuse_open_quote(const std::string& text, const YAML::Node& root) {
   try {
     static_cast<void>(YAML::Load(text + "\n---\n"));
   } catch (const YAML::Exception&) {
+    constexpr int kNodesMax = 1000;
+    int left = kNodesMax;
     YAML::Mark mark;
-    mark.line = last_line(root);
+    mark.line = last_line(root, left);
     throw YAML::ParserException(mark, "a quote is opened and not closed");
   }
 }

@@ -226,6 +226,7 @@ TEST_CASE("all errors are told, not only the first") {
 
 TEST_CASE("a quote that is not closed is told with the line where it was opened") {
   const std::string opened = ": not YAML: a quote is opened and not closed";
+  CHECK(trouble("a: &a {b: *a}\nc: 'open\n").ends_with(opened));  // which stands in itself
   CHECK(trouble("log:\n  level: info\n  file: \"x\n\nworkers: 3\n") == ":3" + opened);
   CHECK(trouble("workers: 'x\n") == ":1" + opened);
   CHECK(trouble("workers: 3\nlisten:\n  tcp:\n    - a:1\n    - 'b:1\n") == ":5" + opened);
