@@ -247,7 +247,7 @@ bool Session::answer_control(const wire::Frame& frame, MemoText& text, bool exte
     case query::Kind::kCommit:
     case query::Kind::kRollback:
       if (!transaction_.deferred() || scope_.leaves_names()) return false;
-      static_cast<void>(transaction_.take_deferred());
+      transaction_.end_deferred();
       scope_.block_ended_here(statement.kind == query::Kind::kCommit
                                   ? ScopeTracker::End::kCommit
                                   : ScopeTracker::End::kRollback);

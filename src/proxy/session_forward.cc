@@ -16,17 +16,17 @@ void Session::before_forward(MemoText* text) {
   if (text != nullptr && !text->statement().vacant_database.empty()) {
     worker_.shared().vacate(text->statement().vacant_database);
   }
+  // Behind a query PostgreSQL refuses another isolation, so it must have seen one.
+  const bool shows_query = !server_->segment_open() && transaction_.status() == 'T' &&
+                           (text == nullptr || text->consequences().may_change_block) &&
+                           transaction_.take_read_unseen();
   if (transaction_.deferred()) {
     PGFRESH_CHECK(!server_->segment_open());
-    const bool queried = transaction_.read_deferred();
     std::string begin = transaction_.take_deferred();
-    // Behind a query PostgreSQL refuses another isolation, so it must have seen one.
-    if (queried && (text == nullptr || text->consequences().may_change_block)) begin += "; SELECT";
+    if (shows_query) begin += "; SELECT";
     server_->inject_query(begin, Purpose::kSetup);
     transaction_.sent_begin(Transaction::Block::kReadCommitted, server_->replies().last_sequence());
-  } else if (text != nullptr && text->consequences().may_change_block &&
-             transaction_.server_status() == 'T' && !server_->segment_open() &&
-             transaction_.take_read_unseen()) {
+  } else if (shows_query) {
     server_->inject_query("SELECT", Purpose::kQuiet);
   }
   materialize_accepted();
@@ -332,7 +332,6 @@ void Session::note_effect(query::Effect effect, uint64_t sequence) {
 }
 
 void Session::note_settings_change(uint64_t sequence) {
-  scope_.sent_more_than_reads();
   transaction_.sent_in_block(sequence);
   scope_.doubt();
 }

@@ -48,18 +48,19 @@ class Transaction {
     return true;
   }
   [[nodiscard]] bool settings_deferred() const { return settings_deferred_; }
-  // A query was answered, and PostgreSQL knows nothing of it; nor, perhaps, of the block.
-  void read() {
-    read_deferred_ = deferred();
-    read_unseen_ = server_status_ == 'T';
-  }
+  // A query was answered. In a block it counts for what may come later, and PostgreSQL knows
+  // nothing of it; nor, perhaps, of the block.
+  void read() { read_unseen_ = read_unseen_ || status() == 'T'; }
   [[nodiscard]] bool take_read_unseen() { return std::exchange(read_unseen_, false); }
-  [[nodiscard]] bool read_deferred() const { return read_deferred_; }
-  // COMMIT or ROLLBACK of a block nothing of which was sent, or the text is being sent now.
+  // The text is being sent now.
   [[nodiscard]] std::string take_deferred() {
     settings_deferred_ = false;
-    read_deferred_ = false;
     return std::exchange(deferred_begin_, {});
+  }
+  // COMMIT or ROLLBACK of a block nothing of which was sent.
+  void end_deferred() {
+    static_cast<void>(take_deferred());
+    read_unseen_ = false;
   }
 
   // A message with this sequence number was sent, and it may do more than read.
@@ -134,7 +135,7 @@ class Transaction {
       if (std::exchange(other_sent_, false)) block_reads_committed_ = false;
     }
     if (status != 'I') return {};
-    read_unseen_ = false;
+    if (!deferred()) read_unseen_ = false;
     ended_sequence_ = sequence;
     block_reads_committed_ = false;
     return take_ended();
@@ -174,7 +175,6 @@ class Transaction {
   uint64_t goes_on_sequence_ = 0;       // of the last whose text may go on behind a commit
   std::string deferred_begin_;          // and what is sent with it
   bool settings_deferred_ = false;
-  bool read_deferred_ = false;
   bool read_unseen_ = false;
   std::unordered_set<uint32_t> open_slots_;
 };

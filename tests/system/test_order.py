@@ -399,19 +399,20 @@ def test_repeatable_read_by_default_gets_no_hits(play, how):
 
 
 @pytest.mark.parametrize("first", ["SET LOCAL work_mem = '1MB'", "SAVEPOINT a"])
+@pytest.mark.parametrize("put_off", [False, True])
 @pytest.mark.parametrize("change", ["SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
                                     "SET LOCAL transaction_isolation = 'serializable'",
                                     "SET TRANSACTION DEFERRABLE"])
-def test_no_other_isolation_behind_a_query(play, first, change):
+def test_no_other_isolation_behind_a_query(play, first, put_off, change):
     """PostgreSQL has not seen the query, which was answered from memory; it refuses as if it had."""
     warm(play, NAME)
     told = []
     for direct in (True, False):
         wire = awake(play) if not direct else play.wire(direct=True)
         wire.query("BEGIN")
-        wire.query(first)
         with play.expect(hits=0 if direct else 1):
-            wire.query(NAME)
+            for sql in (NAME, first) if put_off else (first, NAME):  # is BEGIN still to be sent?
+                wire.query(sql)
         told.append([(m.type, m.type == "E" and m.text) for m in wire.query(change)])
     assert told[0][0][0] == "E"
     assert told[0] == told[1]

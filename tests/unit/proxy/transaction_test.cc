@@ -34,6 +34,28 @@ TEST_CASE("transaction: a deferred block looks like one, and is none yet") {
   CHECK(transaction.status() == 'I');
 }
 
+TEST_CASE("transaction: a query that PostgreSQL has not seen counts until its block ends") {
+  Transaction transaction;
+  transaction.read();
+  CHECK_FALSE(transaction.take_read_unseen());  // of no block
+  transaction.defer("BEGIN");
+  transaction.read();
+  static_cast<void>(transaction.ready('I', 1));  // of something of ours
+  CHECK(transaction.take_deferred() == "BEGIN");
+  transaction.sent_begin(Block::kReadCommitted, 2);
+  static_cast<void>(transaction.ready('T', 2));
+  CHECK(transaction.take_read_unseen());
+  CHECK_FALSE(transaction.take_read_unseen());  // now it has
+  transaction.read();
+  static_cast<void>(transaction.ready('I', 3));
+  CHECK_FALSE(transaction.take_read_unseen());
+  transaction.defer("BEGIN");
+  transaction.read();
+  transaction.end_deferred();
+  CHECK_FALSE(transaction.deferred());
+  CHECK_FALSE(transaction.take_read_unseen());
+}
+
 TEST_CASE("transaction: READ COMMITTED blocks allow hits, others do not, failed ones neither") {
   Transaction committed;
   begin(committed, Block::kReadCommitted, 1);
