@@ -20,8 +20,9 @@
 -- A statement that changed no row sends nothing.
 --
 -- Who needs which right. Writers: EXECUTE of pg_notify, which everybody has unless it was revoked;
--- the trigger functions run as the writer and call nothing of this schema. Watching a table: ownership of it and CREATE on schema pgfresh. Event triggers: a
--- superuser (or what the provider gives instead); without them the script says what is missing.
+-- the trigger functions run as the writer and call nothing of this schema. Watching a table:
+-- ownership of it and CREATE on schema pgfresh. Event triggers: a superuser (or what the provider
+-- gives instead); without them the script says what is missing.
 --
 -- There is no table of watched tables. The triggers are the truth, and the head of a trigger
 -- function's body says which columns it reports, so nothing can fall out of step and pg_dump
@@ -379,19 +380,14 @@ BEGIN
     event_ := pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' w ', TG_RELID);
   END IF;
   IF pg_catalog.current_setting('pgfresh.inband', true) OPERATOR(pg_catalog.=)
-      ANY (ARRAY['on', 'carry']) THEN$$
+      ANY (ARRAY['on', 'carry']) THEN
+    RAISE INFO SQLSTATE 'PF001' USING DETAIL = pg_catalog.current_setting('pgfresh.inband'),
+      MESSAGE = $$
   || CASE WHEN any_text AND utf8 THEN format($$
-    IF pg_catalog.pg_client_encoding() OPERATOR(pg_catalog.<>) 'UTF8' AND event_%s THEN
-      RAISE INFO SQLSTATE 'PF001' USING MESSAGE =
-        pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' w ', TG_RELID),
-        DETAIL = pg_catalog.current_setting('pgfresh.inband');
-    ELSE
-      RAISE INFO SQLSTATE 'PF001' USING MESSAGE = event_,
-        DETAIL = pg_catalog.current_setting('pgfresh.inband');
-    END IF;$$, not_ascii) ELSE $$
-    RAISE INFO SQLSTATE 'PF001' USING MESSAGE = event_,
-      DETAIL = pg_catalog.current_setting('pgfresh.inband');$$ END
-  || $$
+        CASE WHEN pg_catalog.pg_client_encoding() OPERATOR(pg_catalog.<>) 'UTF8' AND event_%s THEN
+               pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' w ', TG_RELID)
+             ELSE event_ END$$, not_ascii) ELSE 'event_' END
+  || $$;
     IF pg_catalog.current_setting('pgfresh.inband') OPERATOR(pg_catalog.=) 'carry' THEN
       RETURN NULL;
     END IF;

@@ -59,21 +59,15 @@ void add_users(console::Access& access, const Texts& users, console::Role role) 
   }
 }
 
-// Host and port of an address to listen on.
-std::pair<std::string_view, std::string_view> split(std::string_view address) {
-  const size_t colon = std::min(address.rfind(':'), address.size());
-  return {address.substr(0, colon), address.substr(std::min(colon + 1, address.size()))};
-}
-
 // Names are not looked up: what this does not see, the system says when pgfresh starts.
 bool same_port(std::string_view a, std::string_view b) {
-  const auto [host_a, port_a] = split(a);
-  const auto [host_b, port_b] = split(b);
-  if (a.empty() || b.empty() || port_a != port_b || port_a == "0") return false;
+  const console::Address one = console::split_address(a);
+  const console::Address other = console::split_address(b);
+  if (one.port != other.port || one.port == 0) return false;
   const auto is_any = [](std::string_view host) {
-    return host == "*" || host == "0.0.0.0" || host == "[::]";
+    return host == "*" || host == "0.0.0.0" || host == "::";
   };
-  return host_a == host_b || is_any(host_a) || is_any(host_b);
+  return one.host == other.host || is_any(one.host) || is_any(other.host);
 }
 
 // Each: empty, or why it cannot be made.

@@ -193,9 +193,10 @@ tl::expected<UpstreamTarget, std::string> UpstreamTarget::parse(const std::strin
     if (is_url && why.find(kHidden) != std::string::npos) why += "; " + std::string(kPercentHint);
     return tl::make_unexpected(std::move(why));
   };
-  if (has_stray_at(full))
+  if (has_stray_at(full)) {
     return tl::make_unexpected("the URL cannot be read: an @ where none belongs; " +
                                std::string(kPercentHint));
+  }
   char* message = nullptr;
   const std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)> options(
       PQconninfoParse(full.c_str(), &message), &PQconninfoFree);

@@ -235,6 +235,11 @@ class Wire:
     def abort(self):
         self.socket.close()
 
+    def reset(self):
+        """The same by RST."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
     # Sending
 
     def send(self, *messages: bytes):

@@ -462,5 +462,5 @@ def test_client_that_goes_is_missed_by_a_busy_postgres(play, how):
         else:
             if how != "rst":
                 wire.send(terminate())
-            wire.abort()
+            wire.reset()
         wait_until(lambda: play.sql(running) == "0", f"it has been ended, direct: {direct}")
