@@ -277,11 +277,14 @@ class Examination : public std::enable_shared_from_this<Examination> {
   }
 
   void finish() {
-    std::vector<console::Finding> findings;
-    for (const DoctorFacts& facts : facts_) {
-      for (console::Finding& each : diagnose(facts)) findings.push_back(std::move(each));
-    }
-    done_(console::doctor_table(std::move(findings)));
+    daemon_.gather_redis(
+        [self = shared_from_this()](const std::vector<console::RedisRow>& connections) {
+          std::vector<console::Finding> findings = diagnose_redis(connections);
+          for (const DoctorFacts& facts : self->facts_) {
+            for (console::Finding& each : diagnose(facts)) findings.push_back(std::move(each));
+          }
+          self->done_(console::doctor_table(std::move(findings)));
+        });
   }
 
   Daemon& daemon_;

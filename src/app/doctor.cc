@@ -6,6 +6,9 @@
 #include <map>
 #include <utility>
 
+#include "cache/redis_client.h"
+#include "cache/redis_trouble.h"
+
 namespace pgfresh::app {
 namespace {
 
@@ -161,7 +164,60 @@ void Doctor::take_clock(const AuditLine& line) {
           : "PostgreSQL's and ours agree");
 }
 
+std::string_view redis_remedy(std::string_view trouble) {
+  switch (cache::classify(trouble)) {
+    case cache::RedisTrouble::kFull:
+      return "CONFIG SET maxmemory-policy allkeys-lru  # on that Redis";
+    case cache::RedisTrouble::kNotWriting:
+      return "see the log of that Redis: it cannot save, or lacks replicas";
+    case cache::RedisTrouble::kLogin:
+      return "see the user and password of redis.url";
+    case cache::RedisTrouble::kForbidden:
+      return "grant its user the rights that README.md lists";
+    case cache::RedisTrouble::kReplica:
+    case cache::RedisTrouble::kCluster:
+    case cache::RedisTrouble::kSentinel:
+      return "give redis.url a primary that has all keys";
+    case cache::RedisTrouble::kLoading:
+    case cache::RedisTrouble::kBusy:
+    case cache::RedisTrouble::kOther:
+      break;
+  }
+  return "SHOW REDIS; see redis.url and the log of that Redis";
+}
+
 }  // namespace
+
+std::vector<Finding> diagnose_redis(const std::vector<console::RedisRow>& connections) {
+  if (connections.empty()) return {};
+  const std::string ready(cache::state_name(cache::RedisState::kReady));
+  const console::RedisRow* worst = &connections.front();  // one that is away, else one in trouble
+  size_t away = 0;
+  for (const console::RedisRow& each : connections) {
+    const bool is_away = each.state != ready;
+    away += is_away ? 1 : 0;
+    const bool worse = is_away ? worst->state == ready || worst->trouble.empty()
+                               : worst->state == ready && worst->trouble.empty();
+    if (worse) worst = &each;
+  }
+  Finding finding{Severity::kOk, "", "redis", "", ""};
+  if (away > 0) {
+    finding.finding = std::to_string(away) + " of " + std::to_string(connections.size()) +
+                      " connections are not in use (" + worst->state +
+                      (worst->trouble.empty() ? "" : ": " + worst->trouble) +
+                      "): answers come from memory and PostgreSQL";
+  } else if (!worst->trouble.empty()) {
+    finding.finding = "in use; what it refused last: " + worst->trouble;
+  } else {
+    finding.finding = worst->server + " at " + worst->address + ", an answer takes " +
+                      std::to_string(worst->round_trip_ns / 1000) + " us";
+  }
+  if (away > 0 || !worst->trouble.empty()) {
+    finding.severity = Severity::kWarning;
+    finding.remedy = redis_remedy(worst->trouble);
+  }
+  return {finding};
+}
 
 std::vector<Finding> diagnose(const DoctorFacts& facts) { return Doctor(facts).run(); }
 

@@ -1,5 +1,5 @@
 // DOCTOR: what the audit of a database (audit_sql.h), its feed and the statistics of its queries
-// say together. Pure: facts in, findings out.
+// say together; and what is to be said of Redis. Pure: facts in, findings out.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include "app/audit_sql.h"
 #include "app/query_report.h"
 #include "console/reports.h"
+#include "console/tables.h"
 #include "freshness/feed.h"
 
 namespace pgfresh::app {
@@ -32,6 +33,10 @@ struct DoctorFacts {
 };
 
 [[nodiscard]] std::vector<console::Finding> diagnose(const DoctorFacts& facts);
+
+// Of the second level, one finding for all its connections. None without rows: there is no Redis.
+[[nodiscard]] std::vector<console::Finding> diagnose_redis(
+    const std::vector<console::RedisRow>& connections);
 
 // Tables that stood against queries of `domain`, and how often.
 [[nodiscard]] std::vector<DoctorFacts::Asked> asked_tables(const QuerySums& sums,

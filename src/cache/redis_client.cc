@@ -212,6 +212,9 @@ void RedisClient::retry(Retry retry, std::string why) {
     counters_.add(Counter::kRedisBreaks);
   }
   trouble_ = std::move(why);
+  // Another reason is news; how many there are in a while, the pauses between attempts bound.
+  if (trouble_ != away_why_) away_throttle_ = Throttle(kLogPeriodNs);
+  away_why_ = trouble_;
   say("redis_away", away_throttle_);
   drop();
   wait(retry);

@@ -201,6 +201,7 @@ class RedisClient {
   int failed_attempts_ = 0;
   int failed_probes_ = 0;
   Throttle away_throttle_;
+  std::string away_why_;  // of the last failure
   Throttle slow_throttle_;
   bool slow_said_ = false;  // the log has redis_slow without its end
   Throttle refused_throttle_;

@@ -55,7 +55,10 @@ std::string printable(std::string_view text) {
   while (!text.empty()) {
     const size_t length = character_bytes(text);
     const char first = text.front();
-    if (length == 0 || static_cast<unsigned char>(first) < ' ' || first == '\x7f') {
+    if (first == '\n' || first == '\r' || first == '\t') {
+      result += ' ';
+      text.remove_prefix(1);
+    } else if (length == 0 || static_cast<unsigned char>(first) < ' ' || first == '\x7f') {
       result += '?';
       text.remove_prefix(1);
     } else {

@@ -16,7 +16,8 @@ namespace pgfresh::console {
 [[nodiscard]] Value time_text(int64_t unix_s);
 // NULL for an empty text.
 [[nodiscard]] Value text_or_null(std::string_view text);
-// A text that came from a client, fit for any client: UTF-8, without control characters.
+// A text that came from a client or a server, fit for any client: one line of UTF-8, without
+// control characters.
 [[nodiscard]] std::string printable(std::string_view text);
 
 }  // namespace pgfresh::console

@@ -78,6 +78,13 @@ def trouble(play, words, seconds=15):
     wait_until(lambda: words in log(), f"{words!r} in the log\n{log()[-2000:]}", seconds)
 
 
+def doctor(play):
+    """What DOCTOR finds about Redis, which is wrong."""
+    finding, = (row for row in console(play, "DOCTOR") if row["subject"] == "redis")
+    assert finding["severity"] == "warning"
+    return finding
+
+
 def read(play, ids=IDS, connection=None):
     for number in ids:
         rows = (connection or play.reader).execute(BIG.format(number)).fetchall()
@@ -372,6 +379,7 @@ def test_full(stage):
                        "a full Redis", 30)
             time.sleep(0.5)
         assert is_ready(play)
+        assert "maxmemory-policy" in doctor(play)["remedy"]
         before = l2_hits(play)
         read(play)
         assert l2_hits(play) > before, "what is there is read"
@@ -433,6 +441,7 @@ def test_nobody_there_from_the_beginning(stage):
         with unnoticed(play):
             time.sleep(1)
         assert play.metrics().hits >= 1  # what fits into L1
+        assert "are not in use" in doctor(play)["finding"]
 
 
 # -- what lies there ----------------------------------------------------------------------------

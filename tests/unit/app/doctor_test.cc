@@ -43,6 +43,38 @@ TEST_CASE("doctor: nothing is wrong") {
   }
 }
 
+TEST_CASE("doctor: Redis") {
+  CHECK(diagnose_redis({}).empty());
+  console::RedisRow well;
+  well.state = "ready";
+  well.server = "redis 7.0.15";
+  well.address = "127.0.0.1:6379";
+  well.round_trip_ns = 123'456;
+  const auto of = [](const std::vector<console::RedisRow>& rows) {
+    const std::vector<Finding> findings = diagnose_redis(rows);
+    REQUIRE(findings.size() == 1);
+    return findings.front();
+  };
+  CHECK(of({well, well}).severity == Severity::kOk);
+  CHECK(of({well, well}).finding == "redis 7.0.15 at 127.0.0.1:6379, an answer takes 123 us");
+  CHECK(of({well, well}).remedy.empty());
+  console::RedisRow full = well;
+  full.trouble = "OOM command not allowed when used memory > 'maxmemory'.";
+  CHECK(of({well, full}).severity == Severity::kWarning);
+  CHECK(of({well, full}).finding.find("OOM command") != std::string::npos);
+  CHECK(of({well, full}).remedy.find("maxmemory-policy") != std::string::npos);
+  console::RedisRow away = well;
+  away.state = "waiting";
+  away.trouble = "connection refused";
+  for (const std::vector<console::RedisRow>& rows :
+       {std::vector{well, full, away}, std::vector{away, full, well}}) {
+    CHECK(of(rows).severity == Severity::kWarning);
+    CHECK(of(rows).finding ==
+          "1 of 3 connections are not in use (waiting: connection refused): answers come from "
+          "memory and PostgreSQL");
+  }
+}
+
 TEST_CASE("doctor: the feed") {
   DoctorFacts facts = well();
   facts.feed->fence_us_last = 300'000;

@@ -235,6 +235,27 @@ TEST_CASE("redis client: attempts become rare while nobody is there") {
   CHECK(world.client.ready());
 }
 
+TEST_CASE("redis client: another reason for being away is told at once, the same one rarely") {
+  World world;
+  world.redis.refusing = true;
+  world.start();
+  world.time.advance_ms(5'000);
+  const auto times = [&world](std::string_view words) {
+    size_t count = 0;
+    for (size_t at = world.log.text.find(words); at != std::string::npos;
+         at = world.log.text.find(words, at + 1)) {
+      ++count;
+    }
+    return count;
+  };
+  CHECK(times("Connection refused") == 1);
+  world.redis.refusing = false;
+  world.redis.info = "redis_mode:standalone\r\nrole:slave\r\n";
+  world.time.advance_ms(5'000);
+  CHECK(times("Connection refused") == 1);
+  CHECK(times("it is a replica") == 1);
+}
+
 TEST_CASE("redis client: whom it does not want to talk to") {
   struct Case {
     std::string info;
