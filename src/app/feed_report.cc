@@ -38,7 +38,9 @@ void FeedReport::look(const freshness::FeedStatus& status, int64_t now_ns, Log& 
               {{"database", status.database}, {"why", "no clients are connected to it"}});
   } else if (bare) {
     log.event(LogLevel::kInfo, "not_cached",
-              {{"database", status.database}, {"why", status.trouble}});
+              {{"database", status.database},
+               {"why", status.trouble},
+               {"remedy", "psql -v ON_ERROR_STOP=1 -f sql/install.sql"}});
   } else {
     log.event(LogLevel::kWarn, "feed_not_live",
               {{"database", status.database}, {"state", status.state}, {"why", status.trouble}});
@@ -55,6 +57,14 @@ void FeedReport::count(const freshness::FeedStatus& status, Log& log) {
     commits_late_ = status.commits_late;
     log.event(LogLevel::kWarn, "commit_late",
               {{"database", status.database}, {"total", std::to_string(commits_late_)}});
+  }
+  if (status.refusal == refusal_) return;
+  refusal_ = status.refusal;
+  if (refusal_.empty()) {
+    log.event(LogLevel::kInfo, "publishing", {{"database", status.database}});
+  } else {
+    log.event(LogLevel::kWarn, "publishing_refused",
+              {{"database", status.database}, {"why", refusal_}});
   }
 }
 

@@ -27,6 +27,7 @@ class FeedReport {
   // What was reported last.
   bool live_ = false;
   std::string trouble_;
+  std::string refusal_;
   uint64_t publishers_lost_ = 0;
   uint64_t commits_late_ = 0;
 

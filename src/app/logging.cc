@@ -6,6 +6,7 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -53,11 +54,15 @@ bool is_plain(std::string_view text) {
 // A file that can be opened anew when something like logrotate has moved it away.
 class FileSink final : public spdlog::sinks::base_sink<std::mutex> {
  public:
-  explicit FileSink(const std::string& path) { file_.open(path, false); }
+  explicit FileSink(const std::string& path) : path_(path) {
+    make();
+    file_.open(path, false);
+  }
 
   // Throws spdlog_ex; then the file that was open is closed.
   void reopen() {
     const std::lock_guard lock(mutex_);
+    make();
     file_.reopen(false);
   }
 
@@ -69,6 +74,15 @@ class FileSink final : public spdlog::sinks::base_sink<std::mutex> {
   }
   void flush_() override { file_.flush(); }
 
+  // A new one is not for everybody: it names users and databases. Errors are open()'s to tell.
+  void make() const {
+    constexpr mode_t kOwnerAndGroup = 0640;
+    const int fd = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK,
+                          kOwnerAndGroup);
+    if (fd >= 0) ::close(fd);
+  }
+
+  const std::string path_;
   spdlog::details::file_helper file_;
 };
 

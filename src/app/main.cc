@@ -53,9 +53,19 @@ int run(const CommandLine& line) {
     for (std::string& each : check_places(options)) troubles.push_back(std::move(each));
   }
   if (!troubles.empty()) return fail(troubles);
-  if (checks) return 0;
+  const std::string exposed = exposed_passwords(line.file, options);
+  if (checks) {
+    if (!exposed.empty()) static_cast<void>(fail("warning: " + exposed, 0));
+    std::printf("%s: ok\n", line.file.c_str());
+    return 0;
+  }
   auto log = open_log({options.log_level, options.log_format, options.log_file});
   if (!log) return fail(log.error(), 1);
+  (*log)->event(LogLevel::kInfo, "starting",
+                {{"version", std::string(kVersion)},
+                 {"file", line.file},
+                 {"upstream", ways.postgres->target.describe()}});
+  if (!exposed.empty()) (*log)->event(LogLevel::kWarn, "passwords_exposed", {{"why", exposed}});
   Daemon daemon(std::move(options), std::move(ways), **log, [&line] { return reload(line); });
   if (const std::string error = daemon.start(); !error.empty()) return fail(error, 1);
   return daemon.run();

@@ -59,6 +59,13 @@ void add_users(console::Access& access, const Texts& users, console::Role role) 
   }
 }
 
+// Of "name:password": whether one is not the hash of a password.
+bool any_plain(const Texts& users) {
+  return std::any_of(users.begin(), users.end(), [](std::string_view user) {
+    return !wire::ScramSecret::parse(user.substr(user.find(':') + 1));
+  });
+}
+
 // Names are not looked up: what this does not see, the system says when pgfresh starts.
 bool same_port(std::string_view a, std::string_view b) {
   const console::Address one = console::split_address(a);
@@ -170,6 +177,19 @@ Troubles check_places(const Options& options) {
     troubles.push_back(name + (": " + trouble) + "; allowed: " + allowed_text(*find_option(name)));
   }
   return troubles;
+}
+
+std::string exposed_passwords(const std::string& path, const Options& options) {
+  struct stat status {};
+  if (path.empty() || ::stat(path.c_str(), &status) != 0 || (status.st_mode & S_IROTH) == 0) {
+    return {};
+  }
+  const auto upstream = net::UpstreamTarget::parse(options.upstream_url);
+  const auto redis = net::RedisTarget::parse(options.redis.url);
+  const bool exposed = (upstream && !upstream->password.empty()) ||
+                       (redis && !redis->password.empty()) || any_plain(options.console_users) ||
+                       any_plain(options.console_viewers);
+  return exposed ? path + " has passwords and is open to everybody on this host; chmod o= it" : "";
 }
 
 cache::RedisStoreOptions redis_store_options(const Options& options) {

@@ -97,6 +97,10 @@ using Troubles = std::vector<std::string>;
 // makes the directories when the service starts.
 [[nodiscard]] Troubles check_places(const Options& options);
 
+// A warning where everybody on this host may read the passwords in the file at `path`; empty:
+// nobody may, there are none, or there is no file.
+[[nodiscard]] std::string exposed_passwords(const std::string& path, const Options& options);
+
 // What each loop's store is told. REQUIRES: redis.url is not empty.
 [[nodiscard]] cache::RedisStoreOptions redis_store_options(const Options& options);
 // The way to Redis; null without a redis.url. Reads the certificates; the error is one line.

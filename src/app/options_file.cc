@@ -186,7 +186,8 @@ bool read_options_file(const std::string& path, Options& options, Troubles& trou
     const std::string line = error.mark.is_null() ? "" : ":" + std::to_string(error.mark.line + 1);
     // "the referenced anchor is not defined: " is followed by what may be a password with a *.
     const bool quotes = error.msg.find("anchor") != std::string::npos;
-    const std::string why = error.msg.substr(0, quotes ? error.msg.find(':') : std::string::npos);
+    std::string why = error.msg.substr(0, quotes ? error.msg.find(':') : std::string::npos);
+    if (quotes) why += "; a value that begins with * or & stands in quotes: \"*:6543\"";
     troubles.push_back(one_line(path + line + ": not YAML: " + why));
     return false;
   }

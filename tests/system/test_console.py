@@ -390,7 +390,21 @@ def check(tmp_path, text):
 
 
 def test_check_of_a_good_file(server, tmp_path):
-    assert check(tmp_path, config_text(server, 6543, 9643))[0] == 0
+    status, said, path = check(tmp_path, config_text(server, 6543, 9643))
+    assert (status, said) == (0, f"{path}: ok\n")
+
+
+def test_passwords_that_all_may_read(server, tmp_path):
+    port, http_port = free_port(), free_port()
+    text = config_text(server, port, http_port, "console.users: ['admin:SECRET']\n")
+    status, said, path = check(tmp_path, text)
+    assert status == 0 and said.count(path) == 2 and "chmod o= it" in said and "SECRET" not in said
+    os.chmod(path, 0o640)
+    done = subprocess.run([binary(), "--check", "-c", path], capture_output=True, text=True, timeout=10)
+    assert (done.returncode, done.stderr) == (0, "")
+    with Pgfresh(config=text, port=port, http_port=http_port) as proxy:
+        starting = re.search(r"starting version=\S+ file=\S+ upstream=\S+", proxy.log_text())
+        assert starting and "SECRET" not in proxy.log_text()
 
 
 @pytest.mark.parametrize("text, line, says", [

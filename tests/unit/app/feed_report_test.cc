@@ -71,5 +71,22 @@ TEST_CASE("the log: a database without pgfresh is no trouble, one that has lost 
   CHECK(bare.during(9, "starting", Reason::kNotInstalled) == "warn feed_not_live\n");
 }
 
+TEST_CASE("the log: publishing that PostgreSQL refuses, and takes again") {
+  Lines log;
+  FeedReport report(0);
+  freshness::FeedStatus status;
+  status.state = "live";
+  std::string seen;
+  for (const char* refusal : {"", "denied", "denied", "full", "", ""}) {
+    status.refusal = refusal;
+    log.text.clear();
+    report.look(status, 1, log);
+    seen += "[" + log.text + "]";
+  }
+  CHECK(seen ==
+        "[info feed_live\n][warn publishing_refused\n][][warn publishing_refused\n]"
+        "[info publishing\n][]");
+}
+
 }  // namespace
 }  // namespace pgfresh::app

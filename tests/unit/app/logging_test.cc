@@ -1,6 +1,7 @@
 #include "app/logging.h"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <string>
 
@@ -85,6 +86,11 @@ TEST_CASE("a log file that was moved away is opened anew") {
   std::stringstream text;
   text << std::ifstream(path).rdbuf();
   CHECK(text.str().find("after") != std::string::npos);
+  for (const std::string& each : {path, moved}) {
+    struct stat status {};
+    REQUIRE(::stat(each.c_str(), &status) == 0);
+    CHECK((status.st_mode & S_IRWXO) == 0);  // it names users and databases
+  }
   std::remove(path.c_str());
   std::remove(moved.c_str());
 }

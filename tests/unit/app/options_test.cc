@@ -179,6 +179,8 @@ TEST_CASE("errors name file, line, option, what is wrong and what is allowed") {
   CHECK(trouble("workers: 1\nworkers: 2\n").find("given twice") != std::string::npos);
   CHECK(trouble("cache.mode: on\ncache:\n  mode: on\n") == ":3: cache.mode: is given twice");
   CHECK(trouble("a: [1\n").find(": not YAML: ") != std::string::npos);
+  CHECK(trouble("\nlisten.tcp: *:6543\n").find(":2: not YAML") == 0);
+  CHECK(trouble("listen.tcp: *:6543\n").find("stands in quotes: \"*:6543\"") != std::string::npos);
   CHECK(trouble("\"a\\nb\": 1\n").find(":1: a…: there is no such option") == 0);  // one line
   CHECK(trouble("- 1\n").find(":1: a section") == 0);
   CHECK(trouble("listen.tcp: ':7000'\n").find("every address is *:7000;") != std::string::npos);
@@ -282,6 +284,30 @@ TEST_CASE("no error quotes what may be a password") {
     const std::string said = line ? line->load().troubles.at(0) : line.error();
     CHECK_MESSAGE(said.find("SECRET") == std::string::npos, said);
   }
+}
+
+TEST_CASE("a file with passwords that everybody may read is told of") {
+  const TemporaryFile file("");
+  const auto told = [&file](mode_t mode, std::string_view name, std::string_view value) {
+    Options options = Options::defaults();
+    REQUIRE(set_option(options, name, value).empty());
+    ::chmod(file.path.c_str(), mode);
+    return exposed_passwords(file.path, options);
+  };
+  const std::string secret = "postgresql://u:SECRET@h/db";
+  CHECK(told(0644, "upstream.url", secret) ==
+        file.path + " has passwords and is open to everybody on this host; chmod o= it");
+  CHECK(told(0640, "upstream.url", secret) == "");
+  CHECK(told(0644, "upstream.url", "postgresql://u@h/db") == "");
+  CHECK(told(0644, "redis.url", "redis://:SECRET@h") != "");
+  CHECK(told(0644, "console.users", "ada:SECRET") != "");
+  CHECK(told(0644, "console.viewers", "ada:SECRET") != "");
+  CHECK(told(0644, "cache.ttl", "1min") == "");
+  CHECK(exposed_passwords("", Options::defaults()) == "");
+  CHECK(told(0644, "console.users",
+             "ada:SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d"
+             "8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:"
+             "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=") == "");
 }
 
 TEST_CASE("a reload takes what may change and leaves the rest") {
