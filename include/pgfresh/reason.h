@@ -49,7 +49,8 @@ namespace pgfresh {
   X(kWrote, "wrote", "the transaction has done more than read")                                  \
   X(kOpen, "write_pending", "a table is being written through this proxy")                       \
   X(kRowLimit, "row_limit", "Execute with a row limit")                                          \
-  X(kStale, "statement_outdated", "the statement was prepared under other settings")             \
+  X(kStale, "statement_outdated",                                                                \
+    "it was prepared under other settings, or before DDL that changed its meaning")              \
   X(kHint, "hint", "a comment or setting switched caching off")                                  \
   X(kTooLarge, "too_large", "the answer is larger than cache.entry_bytes")                       \
   X(kNotQuiet, "not_quiet", "the answer came with a notice, an error or COPY data")              \

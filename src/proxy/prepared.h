@@ -29,6 +29,11 @@ struct PreparedStatement {
   uint64_t parse_id = 0;
   uint64_t doubts = 0;  // when it was last used under these settings
   uint64_t epoch = 0;
+  // PostgreSQL keeps what names meant at Parse, and the types of parameters, whatever DDL makes of
+  // them. The catalog's generation then, or the last under which it meant the same; 0: none was
+  // known. And what it meant (Verdict::meaning), 0: it has not been asked under that generation.
+  uint64_t generation = 0;
+  uint64_t meaning = 0;
   // It was used at PostgreSQL under others, perhaps: which may have analysed it anew under those
   // (src/backend/utils/cache/plancache.c: RevalidateCachedQuery), or for the first time.
   bool astray = false;

@@ -239,6 +239,9 @@ class Session {
   void parse_on_server(const PreparedRef& prepared, Purpose purpose);
   void use_on_server(const PreparedRef& prepared, std::string_view name);
   [[nodiscard]] bool is_at_home(const PreparedStatement& prepared) const;
+  [[nodiscard]] bool keeps_meaning(PreparedStatement& prepared, const query::Verdict& verdict);
+  [[nodiscard]] bool is_due_anew(PreparedStatement& prepared);
+  void note_catalog(PreparedStatement& prepared) const;
   void note_parsed(PreparedStatement& prepared) const;
   void note_use(PreparedStatement& prepared) const;
   bool parsed_under(PreparedStatement& prepared, const Scope& scope, uint64_t epoch) const;
@@ -255,7 +258,7 @@ class Session {
   void note_scope(PreparedStatement& prepared) const;
   void note_effect(query::Effect effect, uint64_t sequence);
   void note_settings_change(uint64_t sequence);
-  [[nodiscard]] bool needs_check(const PreparedRef& prepared) const;
+  [[nodiscard]] bool needs_check(const PreparedRef& prepared);
   [[nodiscard]] bool holds_parse() const;
   [[nodiscard]] bool check_first(const PreparedRef& prepared, const wire::Frame& frame);
   void note_inband(const MemoText& text);

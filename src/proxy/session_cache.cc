@@ -121,6 +121,9 @@ Session::Answer Session::ask_cache(const Question& question) {
   if (reason == Reason::kNone) {
     resolution = resolve(question.text);
     reason = resolution == nullptr ? Reason::kNoCatalog : resolution->verdict.reason();
+    const bool fits = resolution == nullptr || question.prepared == nullptr ||
+                      keeps_meaning(*question.prepared, resolution->verdict);
+    if (!fits && reason == Reason::kNone) reason = Reason::kStale;
     if (resolution != nullptr && reason != Reason::kNone && is_for_rows(question)) {
       explain_bypass(question.text, resolution->verdict);
     }
@@ -163,6 +166,23 @@ Reason Session::session_reason(const Question& question, const Scope& scope, uin
 bool Session::parsed_under(PreparedStatement& prepared, const Scope& scope, uint64_t epoch) const {
   if (prepared.parse_id == 0 && is_undisturbed(prepared, epoch)) prepared.parse_id = scope.parse_id;
   return prepared.parse_id == scope.parse_id;
+}
+
+// Whether PostgreSQL, which analysed it at its Parse, finds in it what it would find in a new one.
+// It analyses an old one anew where a table was changed, but with the parameters' types of then,
+// and not where a label, a function or a table of another schema has come to stand for another.
+bool Session::keeps_meaning(PreparedStatement& prepared, const query::Verdict& verdict) {
+  if (prepared.generation == verdict.catalog_generation) {
+    prepared.meaning = verdict.meaning;
+    return true;
+  }
+  if (prepared.meaning == verdict.meaning) {
+    prepared.generation = verdict.catalog_generation;
+    return true;
+  }
+  // What it meant is not known: it is parsed anew.
+  if (prepared.meaning == 0) prepared.astray = true;
+  return false;
 }
 
 // Nothing was sent since it was last used that may have changed the session.

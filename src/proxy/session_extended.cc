@@ -171,6 +171,7 @@ void Session::take_parse(const wire::Frame& frame) {
 // The settings it is parsed under: PostgreSQL folds constants at Parse.
 void Session::note_scope(PreparedStatement& prepared) const {
   if (domain_ == nullptr) return;
+  note_catalog(prepared);
   prepared.epoch = domain_->settings_epoch();
   prepared.doubts = scope_.doubts();
   const Scope* scope = scope_.known(prepared.epoch);

@@ -150,18 +150,33 @@ void Session::parse_on_server(const PreparedRef& prepared, Purpose purpose) {
 
 // Unless that is skipped, PostgreSQL has it as it is parsed now.
 void Session::note_parsed(PreparedStatement& prepared) const {
-  if (server_->holds(prepared)) prepared.astray = false;
+  if (server_->holds(prepared)) {
+    prepared.astray = false;
+    note_catalog(prepared);
+  }
   note_use(prepared);
+}
+
+void Session::note_catalog(PreparedStatement& prepared) const {
+  if (domain_ == nullptr) return;
+  prepared.generation = domain_->catalog_generation();
+  prepared.meaning = 0;
 }
 
 // In front of a Bind or Describe of it. One that went astray is parsed anew, once the settings are
 // again those of its Parse: so a hit is what PostgreSQL would answer, and may be recorded.
 void Session::use_on_server(const PreparedRef& prepared, std::string_view name) {
-  if (prepared && prepared->astray && server_->holds(*prepared) && is_at_home(*prepared)) {
-    prepared_.renew(*prepared);
-  }
+  if (prepared && is_due_anew(*prepared)) prepared_.renew(*prepared);
   ensure_on_server(prepared, name);
   if (prepared) note_use(*prepared);
+}
+
+// Unless a new one would mean something else.
+bool Session::is_due_anew(PreparedStatement& prepared) {
+  if (!prepared.astray || !server_->holds(prepared) || !is_at_home(prepared)) return false;
+  const Resolution* resolution = resolve(*prepared.text);
+  return resolution != nullptr &&
+         (prepared.meaning == 0 || keeps_meaning(prepared, resolution->verdict));
 }
 
 bool Session::is_at_home(const PreparedStatement& prepared) const {
@@ -341,21 +356,23 @@ void Session::note_inband(const MemoText& text) {
   if (text.consequences().speaks_of_inband) unmarked_ = true;
 }
 
-bool Session::needs_check(const PreparedRef& prepared) const {
-  return prepared && prepared->shape != 0 && !prepared->outdated && !server_->holds(*prepared);
+bool Session::needs_check(const PreparedRef& prepared) {
+  return prepared && prepared->shape != 0 && !prepared->outdated &&
+         (!server_->holds(*prepared) || is_due_anew(*prepared));
 }
 
 bool Session::holds_parse() const {
   return std::any_of(held_.begin(), held_.end(), [](const Held& held) { return held.type == 'P'; });
 }
 
-// A statement that the client was shown, but PostgreSQL was never told of: before it is executed
-// there, PostgreSQL is asked whether it still looks the same. True when `frame` has been put back
-// until it has said so.
+// A statement that the client was shown, but PostgreSQL was never told of, or has to be told of
+// anew: before it is executed there, PostgreSQL is asked whether it still looks the same. True when
+// `frame` has been put back until it has said so.
 bool Session::check_first(const PreparedRef& prepared, const wire::Frame& frame) {
   if (!needs_check(prepared) || server_->replies().skipping()) return false;
   fetch_.reset();
   before_forward();
+  if (is_due_anew(*prepared)) prepared_.renew(*prepared);
   server_->inject_check(prepared);
   note_parsed(*prepared);
   input_.assign(frame.bytes);

@@ -54,6 +54,7 @@ struct Relation {
   bool foreign_member = false;   // a member of the tree is a foreign or unlogged table
   bool unsafe_types = false;     // an attribute's type is not safe, see Catalog::Type
   std::vector<Attribute> attributes;
+  uint64_t seal = 0;                   // of oid and attributes, see Verdict::meaning
   std::vector<KeyColumn> key_columns;  // of the tree, in the order of pgfresh.watch()
 };
 
@@ -125,6 +126,9 @@ class Catalog {
   // The schema pgfresh is installed in this database, in a version we know.
   [[nodiscard]] bool installed() const { return installed_; }
   [[nodiscard]] bool event_triggers() const { return event_triggers_; }
+  // A seal of what names mean, but for those of relations: functions, operators, casts, types and
+  // the labels of enums, collations, schemas. Not of what functions do.
+  [[nodiscard]] uint64_t grammar() const { return grammar_; }
   // Everybody may EXECUTE set_config().
   [[nodiscard]] bool set_config_is_public() const { return set_config_is_public_; }
   // Some user-declared function that a write can reach (by a trigger, rule, default, constraint or
@@ -179,6 +183,7 @@ class Catalog {
   uint64_t generation_ = 0;
   uint64_t schema_token_ = 0;
   uint64_t content_hash_ = 0;
+  uint64_t grammar_ = 0;
   bool installed_ = false;
   bool event_triggers_ = false;
   bool set_config_is_public_ = true;

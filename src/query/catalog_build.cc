@@ -15,6 +15,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "base/hash.h"
 #include "query/catalog.h"
 #include "query/catalog_names.h"
 #include "query/policy.h"
@@ -189,6 +190,7 @@ bool CatalogBuilder::take_meta(const Row& row) {
   catalog_->event_triggers_ = text(row, 2) == "2";
   catalog_->writes_may_change_session_ = text(row, 3) != "false";
   catalog_->set_config_is_public_ = text(row, 4) != "false";
+  catalog_->grammar_ = seal128(text(row, 5)).low;
   meta_seen_ = true;
   return true;
 }
@@ -231,6 +233,7 @@ bool CatalogBuilder::take_relation(const Row& row) {
            deterministic ? key_type(static_cast<Oid>(type)) : KeyType::kNone});
     }
   }
+  relation.seal = seal128(std::to_string(relation.oid) + std::string(text(row, 9))).low;
   return add_relation(std::move(relation));
 }
 

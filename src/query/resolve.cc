@@ -3,6 +3,7 @@
 // because people will ask; the first one is the decisive one.
 
 #include <algorithm>
+#include <bit>
 #include <memory>
 #include <set>
 #include <utility>
@@ -22,6 +23,12 @@ constexpr int kViewDepthMax = 64;
 
 bool is_system_schema(std::string_view schema) {
   return schema == "pg_catalog" || schema == "information_schema" || schema.starts_with("pg_toast");
+}
+
+// Adds to a seal; the order counts.
+void seal(uint64_t& sum, uint64_t value) {
+  constexpr uint64_t kOdd = 0x9e3779b97f4a7c15;
+  sum = (std::rotl(sum, 23) ^ value) * kOdd;
 }
 
 // Where a shape stands: what a policy's condition, or a function that it calls, learns of the
@@ -144,6 +151,7 @@ bool Resolver::is_in_several(std::string_view name) const {
 void Resolver::judge_table(const Name& table) {
   if (table.schema.starts_with("pg_temp")) return refuse(Reason::kUnlogged);
   const Relation* relation = meaning_.find_relation(table);
+  if (place_ == Place::kQuery) seal(verdict_.meaning, relation != nullptr ? relation->seal : 0);
   if (place_ == Place::kFunction && table.schema.empty() && is_in_several(table.name)) {
     refuse(Reason::kUnknownTable);
   }
@@ -431,9 +439,11 @@ Verdict resolve(const Statement& statement, const Catalog& catalog,
   if (statement.shape == nullptr) return verdict;
   verdict.effect = statement.shape->effect_floor;
   verdict.time_parameters = statement.shape->parameters;
+  verdict.meaning = catalog.grammar();
   Seen seen;
   Resolver(*statement.shape, catalog, {search_path, search_path}, Place::kQuery, seen, verdict)
       .run();
+  verdict.meaning |= 1;
   if (verdict.roots().size() > limits::kTablesMax) {
     add_reason(verdict.reasons, Reason::kBusy);
     add_cause(verdict.causes, {Reason::kBusy, "more tables than a stamp holds"});

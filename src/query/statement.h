@@ -133,6 +133,10 @@ struct Cause {
 struct Verdict {
   uint64_t catalog_generation = 0;
   Effect effect = Effect::kChangesSession;
+  // A seal of what PostgreSQL fixes when it analyses the text under this snapshot: which relations,
+  // functions, operators, types and labels it names, and so the types of its parameters. 0: the
+  // text was not parsed.
+  uint64_t meaning = 0;
   bool time_parameters = false;  // text parameters must not be 'now', 'today' … (is_time_word)
   std::vector<Reason> reasons;   // all of them, without repetition; empty: cacheable
   std::vector<Cause> causes;     // of these reasons, each with each of its objects; for people

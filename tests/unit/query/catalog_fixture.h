@@ -110,10 +110,12 @@ class CatalogFixture {
          part == 0 ? "\\N" : std::to_string(part), std::to_string(relation)});
   }
   void writes_may_change_session() { suspicion_ = "true"; }
+  // What names mean, but for those of relations.
+  void grammar(std::string seal) { grammar_ = std::move(seal); }
 
   [[nodiscard]] SqlRows rows() const {
     SqlRows all = rows_;
-    all.rows.push_back({"m", "1.0", "2", suspicion_, {}, {}, {}, {}, {}, {}});
+    all.rows.push_back({"m", "1.0", "2", suspicion_, {}, grammar_, {}, {}, {}, {}});
     return all;
   }
   [[nodiscard]] std::shared_ptr<const Catalog> build() const {
@@ -270,6 +272,7 @@ class CatalogFixture {
   SqlRows rows_;
   Oid next_oid_ = 5000;
   std::string suspicion_ = "false";
+  std::string grammar_;
 };
 
 [[nodiscard]] inline Verdict judge(std::string_view sql, const Catalog& catalog) {

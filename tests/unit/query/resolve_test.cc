@@ -10,6 +10,43 @@
 namespace pgfresh::query::test {
 namespace {
 
+TEST_CASE("what a text means changes with the relations it names, and with the grammar") {
+  const auto meaning = [](std::string_view sql, const CatalogFixture& fixture,
+                          const std::vector<std::string>& path = kPath) {
+    return resolve(*analyze(sql, 16'384), *fixture.build(), path).meaning;
+  };
+  const std::string_view sql = "select x.id from users u, (select * from here) x where u.id = $1";
+  CatalogFixture before;
+  before.table(7001, "here", {{"id", CatalogFixture::kInt8}});
+  CHECK(meaning(sql, before) != 0);
+  CHECK(meaning("select 1 +", before) == 0);
+
+  CatalogFixture same;
+  same.table(7001, "here", {{"id", CatalogFixture::kInt8}});
+  same.table(7002, "elsewhere", {{"id", CatalogFixture::kInt8}});
+  CHECK(meaning(sql, same) == meaning(sql, before));
+  CHECK(meaning("table elsewhere", same) != meaning("table elsewhere", before));
+
+  CatalogFixture altered;
+  altered.table(7001, "here", {{"id", CatalogFixture::kInt4}});
+  CHECK(meaning(sql, altered) != meaning(sql, before));
+  CatalogFixture made_anew;
+  made_anew.table(7003, "here", {{"id", CatalogFixture::kInt8}});
+  CHECK(meaning(sql, made_anew) != meaning(sql, before));
+  CatalogFixture renamed_label;
+  renamed_label.table(7001, "here", {{"id", CatalogFixture::kInt8}});
+  renamed_label.grammar("another");
+  CHECK(meaning(sql, renamed_label) != meaning(sql, before));
+
+  CatalogFixture shadowed;
+  shadowed.table(7001, "here", {{"id", CatalogFixture::kInt8}});
+  CatalogFixture::Table front;
+  front.schema = "front";
+  shadowed.table(7004, "here", {{"id", CatalogFixture::kInt8}}, front);
+  CHECK(meaning(sql, shadowed) == meaning(sql, before));
+  CHECK(meaning(sql, shadowed, {"pg_catalog", "front", "public"}) != meaning(sql, before));
+}
+
 TEST_CASE("what an application reads all day is cacheable") {
   const auto catalog = CatalogFixture().build();
   for (const std::string_view sql : {
