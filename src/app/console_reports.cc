@@ -256,6 +256,7 @@ class Examination : public std::enable_shared_from_this<Examination> {
   DoctorFacts& add(std::string database) {
     DoctorFacts& facts = facts_.emplace_back();
     facts.database = std::move(database);
+    facts.control_user = daemon_.control_user();
     facts.staleness_ms = daemon_.options().feed.staleness_ms;
     facts.cache_on = daemon_.cache_mode() == proxy::CacheMode::kOn;
     facts.triggers_notify = daemon_.options().feed.publish == freshness::Publish::kTrigger;

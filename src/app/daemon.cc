@@ -47,11 +47,20 @@ uint64_t random64() {
 }
 
 // Two descriptors a client, one each side; as many as the system lets us have.
-void raise_descriptor_limit() {
+void raise_descriptor_limit(int64_t clients_max, Log& log) {
+  constexpr int64_t kOwn = 100;  // listeners, feeds, Redis, pages, log
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   static_cast<void>(setrlimit(RLIMIT_NOFILE, &limit));
+  const int64_t wanted = 2 * clients_max + kOwn;
+  if (limit.rlim_cur == RLIM_INFINITY || static_cast<int64_t>(limit.rlim_cur) >= wanted) return;
+  log.event(LogLevel::kWarn, "too_few_descriptors",
+            {{"limit", std::to_string(limit.rlim_cur)},
+             {"wanted", std::to_string(wanted)},
+             {"why",
+              "limits.clients, each with a connection to PostgreSQL: ulimit -n, or "
+              "LimitNOFILE= of the service"}});
 }
 
 size_t worker_count(const Options& options) {
@@ -66,6 +75,7 @@ Daemon::Daemon(Options options, Ways ways, Log& log, Reread reread)
       reread_(std::move(reread)),
       upstream_(std::move(ways.postgres)),
       control_clients_(control_, upstream_),
+      prober_(control_, upstream_),
       store_(options.cache_bytes, kStoreShards),
       flights_(kFlightShards),
       domains_(std::make_unique<Domains>(control_, control_clients_, store_, options.slots_log2,
@@ -98,7 +108,7 @@ Daemon::~Daemon() {
 }
 
 std::string Daemon::start() {
-  raise_descriptor_limit();
+  raise_descriptor_limit(options_.session.clients_max, log_);
   const ConsoleSetup console{
       [this] { return std::atomic_load(&access_); },
       [this](Loop& home) { return std::make_unique<ConsoleBackend>(*this, home); },
@@ -124,9 +134,9 @@ std::string Daemon::start() {
         std::make_unique<WorkerThread>(upstream_, redis_setup_, shared_, settings, console));
   }
   // Whoever sees us listen may send one: it is taken when the loop runs.
-  signals_ =
-      std::make_unique<net::Signals>(control_, std::initializer_list<int>{SIGHUP, SIGTERM, SIGINT},
-                                     [this](int number) { catch_signal(number); });
+  signals_ = std::make_unique<net::Signals>(
+      control_, std::initializer_list<int>{SIGHUP, SIGTERM, SIGINT, SIGUSR1, SIGUSR2},
+      [this](int number) { catch_signal(number); });
   for (std::string error : {open_listeners(), open_http()}) {
     if (!error.empty()) return error;
   }
@@ -135,7 +145,7 @@ std::string Daemon::start() {
   // The database of the upstream URL is wanted for sure: its feed need not wait for a session.
   const std::string& database = upstream_->target.database;
   domains_->keep(database.empty() ? upstream_->target.user : database);
-  look_timer_ = control_.every(kLookMs, [this] { domains_->look(log_); });
+  look_timer_ = control_.every(kLookMs, [this] { look(); });
   for (const std::string& address : listener_->addresses()) {
     log_.event(LogLevel::kInfo, "listening", {{"address", address}});
   }
@@ -190,6 +200,7 @@ int Daemon::run() {
   signals_.reset();
   farewell_timer_.reset();
   look_timer_.reset();
+  probe_.reset();
   for (auto& worker : workers_) worker->finish();
   visits_.close();
   domains_->close();
@@ -199,7 +210,24 @@ int Daemon::run() {
   return exit_status_;
 }
 
+// Whom nobody could reach is tried until somebody can: a balancer that heard of it sends no
+// clients.
+void Daemon::look() {
+  domains_->look(log_);
+  if (!shared_.unreachable || probe_) return;
+  probe_ = prober_.connect([this](const std::unique_ptr<Stream>& stream, const std::string&) {
+    if (stream) shared_.unreachable = false;
+    // The attempt cannot be destroyed from inside its own callback.
+    control_.defer([this] { probe_.reset(); });
+  });
+}
+
 void Daemon::catch_signal(int number) {
+  if (number == SIGUSR1 || number == SIGUSR2) {
+    log_.event(LogLevel::kWarn, "signal_ignored",
+               {{"number", std::to_string(number)}, {"known", "HUP reload, TERM drain, INT stop"}});
+    return;
+  }
   if (number == SIGHUP) {
     const Reloaded reloaded = reload();
     if (!reloaded.error.empty()) {
@@ -242,8 +270,12 @@ void Daemon::say_farewell() {
 // ── Reload ───────────────────────────────────────────────────────────────────────────────────────
 
 Daemon::Reloaded Daemon::reload() {
+  if (const std::string error = log_.reopen(); !error.empty()) {
+    log_.event(LogLevel::kError, "log_not_reopened", {{"error", error}});
+  }
   tl::expected<Options, std::string> fresh = reread_();
   if (!fresh) return {fresh.error(), {}};
+  if (std::string error = read_certificates(); !error.empty()) return {std::move(error), {}};
   Reloaded reloaded{{}, options_.needing_restart(*fresh)};
   // What SET CACHE said stays, unless the file says something new.
   if (std::exchange(configured_cache_mode_, fresh->session.cache_mode) ==
@@ -258,14 +290,30 @@ Daemon::Reloaded Daemon::reload() {
   store_.set_bytes_max(options_.cache_bytes);
   domains_->set_options(options_.feed);
   publish_settings();
-  if (const std::string error = log_.reopen(); !error.empty()) {
-    log_.event(LogLevel::kError, "log_not_reopened", {{"error", error}});
-  }
   log_.event(LogLevel::kInfo, "reloaded", {});
   for (const std::string& name : reloaded.needing_restart) {
     log_.event(LogLevel::kWarn, "reload_needs_restart", {{"option", name}});
   }
   return reloaded;
+}
+
+// Where they lie is said at the start; what they are changes without us, by whoever renews them.
+// (libpq reads them for each connection.) Empty, or what is wrong, and then all is as it was.
+std::string Daemon::read_certificates() {
+  auto upstream = net::Upstream::open(options_.upstream_url);
+  if (!upstream) return "upstream.url: " + upstream.error();
+  auto redis = open_redis(options_);
+  if (!redis) return "redis.url: " + redis.error();
+  prober_.set_upstream(*upstream);
+  if (redis_) redis_->set_way(*redis);
+  for (auto& worker : workers_) {
+    WorkerThread* thread = worker.get();
+    thread->loop().post([thread, upstream = *upstream, redis = *redis] {
+      thread->set_upstream(upstream);
+      if (thread->redis() != nullptr) thread->redis()->set_way(redis);
+    });
+  }
+  return {};
 }
 
 // No request waits for what the control loop asks of Redis, and a map of slots is long.
@@ -459,7 +507,9 @@ Readiness Daemon::readiness() {
   const bool heard =
       std::any_of(readiness.feeds.begin(), readiness.feeds.end(),
                   [](const freshness::FeedStatus& feed) { return feed.lease_left_ms > 0; });
-  readiness.postgres = heard || (!ending_ && net::accepts_connections(*upstream_));
+  // But it came on a connection that has been there: clients make new ones, on another way.
+  readiness.postgres =
+      !shared_.unreachable && (heard || (!ending_ && net::accepts_connections(*upstream_)));
   readiness.ready = !ending_ && readiness.postgres;
   return readiness;
 }

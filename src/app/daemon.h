@@ -75,6 +75,7 @@ class Daemon {
   // Control loop only; null: there is no Redis.
   [[nodiscard]] RedisLevel* redis() { return redis_.get(); }
   [[nodiscard]] net::UvLoop& control() { return control_; }
+  [[nodiscard]] const std::string& control_user() const { return upstream_->target.user; }
   [[nodiscard]] const Options& options() const { return options_; }
   [[nodiscard]] proxy::CacheMode cache_mode() const { return cache_mode_.load(); }
   [[nodiscard]] uint64_t clients() const { return shared_.clients.load(); }
@@ -88,6 +89,8 @@ class Daemon {
   void apply(const Options& options);
   void publish_settings();
   [[nodiscard]] RedisSetup control_setup() const;
+  [[nodiscard]] std::string read_certificates();
+  void look();
   void catch_signal(int number);
   void say_farewell();
   [[nodiscard]] std::vector<freshness::FeedStatus> ask_feeds();
@@ -102,6 +105,7 @@ class Daemon {
 
   net::UvLoop control_;
   net::PgClientFactory control_clients_;
+  net::UpstreamConnector prober_;  // goes the way that clients' connections go
   cache::MemoryStore store_;
   cache::Flights flights_;
   proxy::ScopeTable scopes_;
@@ -121,6 +125,7 @@ class Daemon {
   size_t draining_workers_ = 0;
   std::unique_ptr<Timer> farewell_timer_;
   std::unique_ptr<Timer> look_timer_;
+  std::unique_ptr<PendingConnect> probe_;  // null: none is under way
   int exit_status_ = 0;
 
   // Shared.

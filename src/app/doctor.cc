@@ -26,6 +26,34 @@ Severity severity_of(std::string_view text) {
   return Severity::kOk;
 }
 
+std::string quoted_name(std::string_view name) {
+  std::string quoted = "\"";
+  for (const char c : name) quoted.append(c == '"' ? 2 : 1, c);
+  return quoted + "\"";
+}
+
+// By PostgreSQL's or libpq's words.
+std::string remedy_of_connection(const DoctorFacts& facts) {
+  const std::string_view error = facts.audit_error;
+  const auto says = [error](std::string_view words) {
+    return error.find(words) != std::string_view::npos;
+  };
+  if (says("permission denied for database")) {
+    return "GRANT CONNECT ON DATABASE " + quoted_name(facts.database) + " TO " +
+           quoted_name(facts.control_user) + ";";
+  }
+  if (says("too many c") || says("connection slots")) {
+    return "raise max_connections, or the CONNECTION LIMIT of the role or database: pgfresh needs "
+           "two for each database";
+  }
+  if (says("certificate") || says("private key")) {
+    return "see sslmode, sslrootcert, sslcert and sslkey of upstream.url, and the server's "
+           "certificate";
+  }
+  if (says("does not exist")) return "see the user and database of upstream.url";
+  return "see upstream.url and pg_hba.conf: its user must reach this database";
+}
+
 bool is_about_a_table(Reason reason) {
   return reason == Reason::kNotWatched || reason == Reason::kRowSecurity ||
          reason == Reason::kUnlogged || reason == Reason::kRelationKind;
@@ -38,10 +66,13 @@ class Doctor {
   }
 
   std::vector<Finding> run() {
+    for (const AuditLine& line : facts_.audit) {
+      if (line.kind == "version") installed_ = severity_of(line.severity) == Severity::kOk;
+    }
     look_at_feed();
     if (!facts_.audit_error.empty()) {
       add(Severity::kProblem, "control connection", facts_.audit_error,
-          "see upstream.url and pg_hba.conf: its user must reach this database");
+          remedy_of_connection(facts_));
       return std::move(findings_);
     }
     for (const AuditLine& line : facts_.audit) take(line);
@@ -71,7 +102,7 @@ class Doctor {
   const DoctorFacts& facts_;
   std::map<std::string, uint64_t, std::less<>> asked_;
   std::map<std::string, uint64_t> others_;  // schema → tables nobody watches or asks for
-  bool installed_ = true;                   // the audit tells first
+  bool installed_ = true;
   std::vector<Finding> findings_;
 };
 
@@ -86,7 +117,8 @@ void Doctor::look_at_feed() {
     return;
   }
   const freshness::FeedStatus& feed = *facts_.feed;
-  if (feed.trouble == reason_text(Reason::kNotInstalled)) return;  // the schema's line says it
+  // Then the schema's line says it.
+  if (!installed_ || feed.trouble == reason_text(Reason::kNotInstalled)) return;
   if (feed.lease_left_ms <= 0) {
     add(Severity::kProblem, "feed",
         feed.state + (feed.trouble.empty() ? "" : ": " + feed.trouble) + "; no lease, so no hits",
@@ -111,7 +143,6 @@ void Doctor::look_at_feed() {
 void Doctor::take(const AuditLine& line) {
   const Severity severity = severity_of(line.severity);
   if (line.kind == "version") {
-    installed_ = severity == Severity::kOk;
     const bool other = severity == Severity::kOk && line.finding != kInstallVersion;
     add(other ? Severity::kWarning : severity, line.subject,
         other ? "is version " + line.finding + ", this pgfresh comes with " +
@@ -144,7 +175,8 @@ void Doctor::take_table(const AuditLine& line, Severity severity) {
   std::string finding = line.finding;
   if (asked != asked_.end() && severity != Severity::kOk) {
     severity = std::max(severity, Severity::kWarning);
-    finding += "; " + std::to_string(asked->second) + " calls asked for it";
+    finding += "; " + std::to_string(asked->second) + (asked->second == 1 ? " call" : " calls") +
+               " asked for it";
   } else if (line.kind == "unwatched") {
     ++others_[line.schema];
     return;

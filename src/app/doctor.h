@@ -17,6 +17,7 @@ namespace pgfresh::app {
 
 struct DoctorFacts {
   std::string database;
+  std::string control_user;                   // of upstream.url
   std::string audit_error;                    // not empty: PostgreSQL was not to be asked
   std::vector<AuditLine> audit;               // else what it said
   std::optional<freshness::FeedStatus> feed;  // none: no client has used the database

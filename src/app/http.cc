@@ -130,19 +130,11 @@ std::string HttpServer::listen(const std::string& address) {
   if (place.starts_with("*:")) place.erase(0, 2);
   if (place.starts_with(":")) place.erase(0, 1);
   server_->host = reachable_host(place);
-  const std::array options = {"listening_ports",
-                              place.c_str(),
-                              "num_threads",
-                              "2",
-                              "request_timeout_ms",
-                              "5000",
-                              "linger_timeout_ms",
-                              "1000",
-                              "enable_keep_alive",
-                              "no",
-                              "max_request_size",
-                              "8192",
-                              static_cast<const char*>(nullptr)};
+  const std::array options = {"listening_ports", place.c_str(),
+                              // Who connects and says nothing has a thread until he is given up.
+                              "num_threads", "16", "request_timeout_ms", "2000",
+                              "linger_timeout_ms", "1000", "enable_keep_alive", "no",
+                              "max_request_size", "8192", static_cast<const char*>(nullptr)};
   mg_callbacks callbacks{};
   callbacks.log_message = [](const mg_connection* connection, const char* message) {
     auto* server = static_cast<Server*>(mg_get_user_data(mg_get_context(connection)));

@@ -23,7 +23,7 @@ struct Readiness {
 
 class HttpServer {
  public:
-  // Called on the server's threads, also two at a time; they may wait for a second or so.
+  // Called on the server's threads, also several at a time; they may wait for a second or so.
   using MetricsPage = std::function<std::string()>;
   using AskReady = std::function<Readiness()>;
 

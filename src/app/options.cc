@@ -77,6 +77,24 @@ bool same_port(std::string_view a, std::string_view b) {
   return one.host == other.host || is_any(one.host) || is_any(other.host);
 }
 
+// Names but localhost are not looked up.
+bool leads_back(const Options& options) {
+  const auto target = net::UpstreamTarget::parse(options.upstream_url);
+  if (!target || options.upstream_url.empty()) return false;
+  if (target->is_unix()) {
+    return target->host == options.listen_unix && target->port == options.unix_port();
+  }
+  const std::string host = target->host == "localhost" ? "127.0.0.1" : target->host;
+  const bool v6 = host.find(':') != std::string::npos;
+  const std::string place = (v6 ? "[" + host + "]" : host) + ":" + std::to_string(target->port);
+  return std::any_of(options.listen_tcp.begin(), options.listen_tcp.end(), [&](std::string each) {
+    if (each.starts_with("localhost:")) each.replace(0, 9, "127.0.0.1");
+    const bool any =
+        each.starts_with("*:") || each.starts_with("0.0.0.0:") || each.starts_with("[::]:");
+    return same_port(each, place) && (!any || host == "127.0.0.1" || host == "::1");
+  });
+}
+
 // Each: empty, or why it cannot be made.
 std::string socket_trouble(const Options& options) {
   const std::string& place = options.listen_unix;
@@ -148,6 +166,10 @@ Troubles check_complete(const Options& options) {
   Troubles troubles;
   if (options.upstream_url.empty()) {
     troubles.push_back("upstream.url: is missing; allowed: " +
+                       allowed_text(*find_option("upstream.url")));
+  }
+  if (leads_back(options)) {
+    troubles.push_back("upstream.url: leads to pgfresh itself, see listen.tcp; allowed: " +
                        allowed_text(*find_option("upstream.url")));
   }
   if (options.listen_tcp.empty() && options.listen_unix.empty()) {

@@ -36,6 +36,10 @@ class RedisLevel {
   void set_options(const cache::RedisStoreOptions& options) {
     store_.set_options(options.client, options.codec.keys);
   }
+  // For the connections that are made from now on, as its certificates are now.
+  void set_way(std::shared_ptr<const net::Upstream> way) {
+    connector_.set_upstream(std::move(way));
+  }
   [[nodiscard]] cache::RedisStore& store() { return store_; }
   // `loop`: its name, for people. `sessions`: the counters of the worker whose sessions ask here.
   [[nodiscard]] console::RedisRow row(std::string loop, const Counters* sessions) const;

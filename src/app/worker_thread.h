@@ -43,6 +43,10 @@ class WorkerThread {
   [[nodiscard]] RedisLevel* redis() { return redis_.get(); }  // null: there is none
   // The sessions of clients, those of the console among them.
   [[nodiscard]] std::vector<proxy::SessionInfo> sessions() const;
+  // For the connections that are made from now on, as its certificates are now.
+  void set_upstream(std::shared_ptr<const net::Upstream> upstream) {
+    connector_.set_upstream(std::move(upstream));
+  }
   // False when there is no such session here.
   bool kill(uint64_t session);
   // A client's socket, on the worker's loop.

@@ -24,7 +24,7 @@ enum class Effect : uint8_t { kLooks, kActs, kNotYet };
 #define PGFRESH_CONSOLE_COMMANDS(X)                                                              \
   X(kShowHelp, kLooks, "SHOW HELP", "this list")                                                 \
   X(kShowVersion, kLooks, "SHOW VERSION", "version of pgfresh")                                  \
-  X(kShowStats, kLooks, "SHOW STATS", "totals per database since the start")                     \
+  X(kShowStats, kLooks, "SHOW STATS", "totals since the start, of all databases")                \
   X(kShowCache, kLooks, "SHOW CACHE",                                                            \
     "the cache's size, every counter, and why statements were "                                  \
     "not answered from it")                                                                      \

@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include <tl/expected.hpp>
 
@@ -32,6 +33,8 @@ class UpstreamConnector final : public Connector {
   UpstreamConnector(UvLoop& loop, std::shared_ptr<const Upstream> upstream);
 
   [[nodiscard]] std::unique_ptr<PendingConnect> connect(Done done) override;
+  // For the attempts from now on; the loop's thread.
+  void set_upstream(std::shared_ptr<const Upstream> upstream) { upstream_ = std::move(upstream); }
 
  private:
   UvLoop& loop_;

@@ -2,6 +2,7 @@
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -17,6 +18,15 @@ bool is_address(const std::string& host) {
   std::array<char, 16> ignored{};
   return uv_inet_pton(AF_INET, host.c_str(), ignored.data()) == 0 ||
          uv_inet_pton(AF_INET6, host.c_str(), ignored.data()) == 0;
+}
+
+// libpq refuses such a key, so the control connections would
+// (src/interfaces/libpq/fe-secure-openssl.c: initialize_SSL).
+bool is_exposed(const std::string& key) {
+  struct stat status {};
+  if (::stat(key.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return false;
+  const mode_t refused = status.st_uid == 0 ? S_IWGRP | S_IXGRP | S_IRWXO : S_IRWXG | S_IRWXO;
+  return (status.st_mode & refused) != 0;
 }
 
 }  // namespace
@@ -80,6 +90,11 @@ std::string TlsContext::load(const UpstreamTarget& target) {
     return "could not read certificate file \"" + target.ssl_cert + "\": " + openssl_error();
   }
   const std::string& key = target.ssl_key.empty() ? target.ssl_cert : target.ssl_key;
+  if (!target.tls_first && is_exposed(key)) {
+    return "private key file \"" + key +
+           "\" has group or world access; chmod 600 it, or 640 where "
+           "root owns it";
+  }
   if (SSL_CTX_use_PrivateKey_file(context, key.c_str(), SSL_FILETYPE_PEM) != 1) {
     return "could not load private key file \"" + key + "\": " + openssl_error();
   }

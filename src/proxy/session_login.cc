@@ -153,9 +153,11 @@ void Session::server_connected(std::unique_ptr<Stream> stream, const std::string
   if (stream == nullptr) {
     worker_.counters().add(Counter::kServersFailed);
     worker_.counters().add(Counter::kLoginsFailed);
+    worker_.note_reached(error);
     end("08006", error);
     return;
   }
+  worker_.note_reached({});
   worker_.counters().add(Counter::kServersOpened);
   server_ = std::make_unique<ServerLink>(std::move(stream));
   wire::StartupMessage message = startup_;

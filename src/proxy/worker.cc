@@ -8,6 +8,8 @@ namespace pgfresh::proxy {
 namespace {
 
 constexpr int64_t kSweepMs = 1000;
+// Between two lines about a PostgreSQL that nobody reaches.
+constexpr int64_t kUnreachableNs = 10 * kNsPerSecond;
 // Connections beyond limits.clients that are heard, if only to be told that there are too many.
 constexpr uint64_t kClientsSpare = 200;
 // Cancel requests under way at once, and how long one may take once it is connected.
@@ -96,7 +98,8 @@ Worker::Worker(Loop& loop, Connector& connector, Shared& shared, SettingsRef set
       shared_(shared),
       settings_(std::move(settings)),
       console_(std::move(console)),
-      memo_(counters_) {
+      memo_(counters_),
+      unreachable_lines_(kUnreachableNs) {
   sweep_timer_ = loop_.every(kSweepMs, [this] { sweep(); });
 }
 
@@ -115,6 +118,16 @@ void Worker::accept(std::unique_ptr<Stream> stream) {
   Session& started = *session;
   sessions_.emplace(id, std::move(session));
   started.start();
+}
+
+void Worker::note_reached(std::string_view why) {
+  if (shared_.unreachable.load(std::memory_order_relaxed) == why.empty()) {
+    shared_.unreachable = !why.empty();
+  }
+  if (why.empty() || !unreachable_lines_.admits(now_ns())) return;
+  shared_.log.event(LogLevel::kWarn, "server_unreachable",
+                    {{"why", std::string(why.substr(0, why.find('\n')))},
+                     {"left_out", std::to_string(unreachable_lines_.left_out())}});
 }
 
 void Worker::remove(uint64_t session) {

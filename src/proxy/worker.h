@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/counters.h"
+#include "base/throttle.h"
 #include "cache/flights.h"
 #include "cache/memory_store.h"
 #include "freshness/domain.h"
@@ -45,6 +46,8 @@ struct Shared {
   std::function<uint64_t()> random64;
   std::atomic<uint64_t> clients{0};  // connected, of all workers
   std::atomic<uint64_t> next_session{1};
+  // The last attempt of anybody's to reach PostgreSQL came to nothing.
+  std::atomic<bool> unreachable{false};
 };
 
 // A client that asked for the console's database: its stream, what it sent to begin with, and what
@@ -124,6 +127,8 @@ class Worker {
   [[nodiscard]] ShapeMemo& shapes() { return shapes_; }
   [[nodiscard]] const Remote& remote() const { return remote_; }
   [[nodiscard]] bool draining() const { return draining_; }
+  // What became of an attempt to reach PostgreSQL; `why` is empty where it was reached.
+  void note_reached(std::string_view why);
   // The session is closed and will be destroyed at the end of this turn.
   void remove(uint64_t session);
   void hand_to_console(ConsoleClient client) { console_(std::move(client)); }
@@ -155,6 +160,7 @@ class Worker {
   std::unordered_map<const freshness::Domain*, std::shared_ptr<const query::Catalog>> catalogs_;
   std::string key_buffer_;
   std::vector<uint32_t> slots_buffer_;
+  Throttle unreachable_lines_;
   std::unique_ptr<Timer> sweep_timer_;
   std::unique_ptr<Timer> drain_timer_;
   bool draining_ = false;

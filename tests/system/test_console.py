@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 
@@ -310,6 +311,47 @@ def test_hup_opens_the_log_file_anew(own_play, tmp_path):
     play.proxy.signal(signal.SIGHUP)
     wait_until(lambda: log.exists() and "reloaded" in log.read_text(), "a line in the new file")
     assert "no_unix_socket" not in (tmp_path / "pgfresh.log.1").read_text()  # nobody asked for one
+
+
+def test_a_broken_file_keeps_no_log_from_being_opened_anew(server, tmp_path):
+    log, port, http_port = tmp_path / "pgfresh.log", free_port(), free_port()
+    text = config_text(server, port, http_port, f"log.file: {log}\n")
+    with Pgfresh(config=text, port=port, http_port=http_port) as proxy:
+        log.rename(tmp_path / "pgfresh.log.1")
+        proxy.write_config(text + "cache.ttl: nonsense\n")
+        proxy.signal(signal.SIGHUP)
+        wait_until(lambda: log.exists() and "reload_refused" in log.read_text(), "the new file")
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_other_signals_end_nothing(own_play, number):
+    play = own_play()
+    play.proxy.signal(number)
+    wait_until(lambda: "signal_ignored" in play.proxy.log_text(), "a line that says so")
+    assert one(play.app(), NAME) == "item 1"
+
+
+def test_silent_connections_hold_up_no_page(own_play):
+    play = own_play()
+    silent = [socket.create_connection(("127.0.0.1", play.proxy.http_port)) for _ in range(8)]
+    begun = time.monotonic()
+    assert play.proxy.get("/readyz")[0] == 200
+    assert time.monotonic() - begun < 1.5
+    for each in silent:
+        each.close()
+
+
+def test_too_few_descriptors_are_told(server):
+    command = ["prlimit", "--nofile=300:300", binary(), "--upstream", server.url(), "--listen",
+               f"127.0.0.1:{free_port()}", "--http", "none", "--set", "listen.unix=none"]
+    for more, told in (([], True), (["--set", "limits.clients=50"], False)):
+        process = subprocess.Popen(command + more, stderr=subprocess.PIPE, text=True)
+        lines = ""
+        while "listening" not in lines:
+            lines += process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        lines += process.communicate(timeout=20)[1]
+        assert ("too_few_descriptors" in lines) == told, lines
 
 
 @pytest.mark.parametrize("option, value, word", [

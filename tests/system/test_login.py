@@ -2,6 +2,7 @@
 said. Upstream TLS is pgfresh's own affair, and a server it cannot trust is no server."""
 import asyncio
 import re
+import signal
 import subprocess
 
 import asyncpg
@@ -9,7 +10,7 @@ import psycopg
 import pytest
 
 from conftest import PASSWORD, set_the_stage
-from pgfresh_proc import Pgfresh
+from pgfresh_proc import Pgfresh, binary, wait_until
 from pgserver import PrivatePostgres
 from pgwire import ProtocolError, Wire, types
 from play import Play, one
@@ -167,3 +168,56 @@ def test_upstream_without_tls_is_refused_when_required(server):
     with Pgfresh(server.url(database="postgres") + "?sslmode=require") as proxy:
         with pytest.raises(psycopg.OperationalError, match="(?i)ssl|tls"):
             psycopg.connect(proxy.url(database="postgres"), connect_timeout=10)
+
+
+def can_log_in(proxy):
+    try:
+        psycopg.connect(proxy.url(database="clinic"), connect_timeout=10).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def test_certificates_are_read_again_by_a_reload(tls_server):
+    """A root certificate that was renewed counts; and while clients cannot come in for the lack of
+    one, /readyz says so, though the feed, which has its connection, is well."""
+    root = tls_server.folder / "renewed.crt"
+
+    def trust(name):
+        root.write_bytes((tls_server.folder / f"{name}.crt").read_bytes())
+
+    trust("ca")
+    with Pgfresh(tls_url(tls_server, "verify-full", "renewed")) as proxy:
+        play = Play(tls_server, "clinic", proxy)
+        app = play.app()
+        play.hot(app, "SELECT name FROM item WHERE id = 1")
+        trust("stranger")
+        assert can_log_in(proxy)  # nobody has told it
+        proxy.signal(signal.SIGHUP)
+        wait_until(lambda: not can_log_in(proxy), "the new root certificate counts")
+        wait_until(lambda: proxy.get("/readyz")[0] == 503, "it is said to be out of reach")
+        assert "server_unreachable" in proxy.log_text() and "certificate" in proxy.log_text()
+        play.hot(app, "SELECT name FROM item WHERE id = 1")
+        trust("ca")
+        proxy.signal(signal.SIGHUP)
+        wait_until(lambda: proxy.get("/readyz")[0] == 200, "within reach, before anybody asks")
+        assert can_log_in(proxy)
+        root.write_text("this is no certificate")
+        proxy.signal(signal.SIGHUP)
+        wait_until(lambda: "reload_refused" in proxy.log_text(), "what cannot be read is told")
+        assert can_log_in(proxy)
+        play.send_home()
+
+
+def test_a_key_that_others_may_read_is_refused(tls_server, tmp_path):
+    """As libpq does, which the control connections go by."""
+    key = tls_server.folder / "server.key"
+    path = tmp_path / "pgfresh.yml"
+    path.write_text(f"upstream.url: {tls_url(tls_server, 'verify-full')}"
+                    f"&sslcert={tls_server.folder}/server.crt&sslkey={key}\nlisten.unix: none\n")
+    for mode, status in ((0o600, 0), (0o644, 1)):
+        key.chmod(mode)
+        done = subprocess.run([binary(), "--check", "-c", path], capture_output=True, text=True,
+                              timeout=20)
+        assert done.returncode == status and ("group or world access" in done.stderr) == bool(status)
+    key.chmod(0o600)

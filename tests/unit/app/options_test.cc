@@ -237,6 +237,29 @@ TEST_CASE("a quote that is not closed is told with the line where it was opened"
   CHECK(trouble("log.file: |\n  \"x\n# \"") == "");
 }
 
+TEST_CASE("an upstream that is pgfresh itself is refused") {
+  const auto refused = [](std::string_view url, std::string_view listen,
+                          std::string_view directory = "none") {
+    Options options = Options::defaults();
+    REQUIRE(set_option(options, "upstream.url", url).empty());
+    REQUIRE(set_option(options, "listen.tcp", listen).empty());
+    REQUIRE(set_option(options, "listen.unix", directory).empty());
+    const Troubles troubles = check_complete(options);
+    return !troubles.empty() &&
+           troubles.front().find("leads to pgfresh itself") != std::string::npos;
+  };
+  CHECK(refused("postgresql://127.0.0.1:6543/db", "127.0.0.1:6543"));
+  CHECK(refused("postgresql://localhost:6543/db", "127.0.0.1:6543"));
+  CHECK(refused("postgresql://127.0.0.1:6543/db", "localhost:6543"));
+  CHECK(refused("postgresql://127.0.0.1:6543/db", "*:6543"));
+  CHECK(refused("postgresql://[::1]:6543/db", "[::1]:6543"));
+  CHECK(refused("postgresql:///db?host=/tmp&port=6543", "127.0.0.1:6543", "/tmp"));
+  CHECK_FALSE(refused("postgresql://127.0.0.1:5432/db", "127.0.0.1:6543"));
+  CHECK_FALSE(refused("postgresql://db.example:6543/db", "*:6543"));
+  CHECK_FALSE(refused("postgresql://10.0.0.7:6543/db", "127.0.0.1:6543"));
+  CHECK_FALSE(refused("postgresql:///db?host=/tmp&port=5432", "127.0.0.1:6543", "/tmp"));
+}
+
 TEST_CASE("one port for two purposes is refused") {
   const auto troubles = [](const std::string& tcp, const std::string& http) {
     Options options = Options::defaults();
