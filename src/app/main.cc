@@ -1,4 +1,6 @@
 // pgfresh: reads the command line, wires the daemon, runs it.
+#include <malloc.h>
+
 #include <cstdio>
 #include <exception>
 #include <memory>
@@ -24,6 +26,16 @@ int fail(const Troubles& troubles) {
   return 1;
 }
 
+// Large answers come and go, and glibc would keep their room in pieces that nothing fits into:
+// twice cache.bytes was resident. What is mapped by itself goes back whole. (Also the number of
+// mappings that a process may have is bounded; what comes beyond ours lies in the heap.)
+void set_up_allocator() {
+  constexpr int kMappedBytesMin = 64 * 1024;
+  constexpr int kMappedMax = 16 * 1024;
+  mallopt(M_MMAP_THRESHOLD, kMappedBytesMin);
+  mallopt(M_MMAP_MAX, kMappedMax);
+}
+
 tl::expected<Options, std::string> reload(const CommandLine& line) {
   CommandLine::Loaded loaded = line.load();
   if (loaded.troubles.empty()) return std::move(loaded.options);
@@ -33,6 +45,7 @@ tl::expected<Options, std::string> reload(const CommandLine& line) {
 }
 
 int run(const CommandLine& line) {
+  set_up_allocator();
   auto [options, troubles] = line.load();
   Daemon::Ways ways;
   if (!options.upstream_url.empty()) {

@@ -1,5 +1,6 @@
 """What a client may cost, and what it may never be given."""
 import contextlib
+import re
 import socket
 import struct
 import threading
@@ -289,3 +290,29 @@ def test_settings_that_are_remembered(own_play):
     wire.query("BEGIN")
     wire.query("SET LOCAL app.tenant = 'a'")
     assert hit(wire, "SELECT id FROM note") == [[b"1"]]
+
+
+def test_memory_follows_the_bound_whatever_the_sizes(own_play):
+    """Answers of one size leave room in which those of another fit."""
+    play = own_play({"cache.bytes": "64MB", "cache.entry_bytes": "16MB"})
+    apps = [play.app() for _ in range(4)]
+    play.hot(apps[0], "SELECT name FROM item WHERE id = 1")
+
+    def resident():
+        with open(f"/proc/{play.proxy.pid}/status", encoding="ascii") as status:
+            return int(re.search(r"VmRSS:\s+(\d+) kB", status.read())[1]) >> 10
+
+    def read(app, size, count):
+        for number in range(count):
+            app.execute(f"SELECT repeat('x', {size}), {number + count * apps.index(app)} FROM item "
+                        "WHERE id = 1")
+
+    begun = resident()
+    for size, count in ((100_000, 300), (3_000_000, 12), (12_000_000, 4)):
+        readers = [threading.Thread(target=read, args=(app, size, count)) for app in apps]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join()
+    assert play.metrics().value("pgfresh_cache_bytes") > 32 << 20
+    assert resident() < begun + 64 + 32, "MB: the bound, and what is under way"
