@@ -49,8 +49,7 @@ namespace pgfresh {
   X(kWrote, "wrote", "the transaction has done more than read")                                  \
   X(kOpen, "write_pending", "a table is being written through this proxy")                       \
   X(kRowLimit, "row_limit", "Execute with a row limit")                                          \
-  X(kStale, "statement_outdated",                                                                \
-    "it was prepared under other settings, or before DDL that changed its meaning")              \
+  X(kStale, "statement_outdated", "it was prepared under other settings, or before DDL")         \
   X(kHint, "hint", "a comment or setting switched caching off")                                  \
   X(kTooLarge, "too_large", "the answer is larger than cache.entry_bytes")                       \
   X(kNotQuiet, "not_quiet", "the answer came with a notice, an error or COPY data")              \

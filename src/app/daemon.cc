@@ -48,12 +48,11 @@ uint64_t random64() {
 
 // Two descriptors a client, one each side; as many as the system lets us have.
 void raise_descriptor_limit(int64_t clients_max, Log& log) {
-  constexpr int64_t kOwn = 100;  // listeners, feeds, Redis, pages, log
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   static_cast<void>(setrlimit(RLIMIT_NOFILE, &limit));
-  const int64_t wanted = 2 * clients_max + kOwn;
+  const int64_t wanted = 2 * clients_max;
   if (limit.rlim_cur == RLIM_INFINITY || static_cast<int64_t>(limit.rlim_cur) >= wanted) return;
   log.event(LogLevel::kWarn, "too_few_descriptors",
             {{"limit", std::to_string(limit.rlim_cur)},
@@ -245,7 +244,7 @@ void Daemon::end(Ending ending) {
     return;
   }
   if (again) return;
-  log_.event(LogLevel::kInfo, "draining", {});
+  log_.event(LogLevel::kInfo, "draining", {{"clients", std::to_string(clients())}});
   listener_->close();
   draining_workers_ = workers_.size();
   for (auto& worker : workers_) {

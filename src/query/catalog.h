@@ -127,7 +127,7 @@ class Catalog {
   [[nodiscard]] bool installed() const { return installed_; }
   [[nodiscard]] bool event_triggers() const { return event_triggers_; }
   // A seal of what names mean, but for those of relations: functions, operators, casts, types and
-  // the labels of enums, collations, schemas. Not of what functions do.
+  // the labels of enums, collations. Not of what functions do.
   [[nodiscard]] uint64_t grammar() const { return grammar_; }
   // Everybody may EXECUTE set_config().
   [[nodiscard]] bool set_config_is_public() const { return set_config_is_public_; }

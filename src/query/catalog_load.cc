@@ -242,29 +242,31 @@ SELECT 'm' AS kind,
    FROM pg_catalog.pg_proc p
    WHERE p.oid = 'pg_catalog.set_config(text,text,boolean)'::regprocedure)::text AS d,
   (SELECT pg_catalog.concat_ws(' ',
-    (SELECT sum(hashtextextended(concat_ws(' ', p.oid, p.proname, p.pronamespace, p.proargtypes,
+    (SELECT sum(hashtextextended(concat_ws(' ', p.oid, p.proname, ns.nspname, p.proargtypes,
        p.prorettype, p.provariadic, p.pronargdefaults, p.proretset, p.prokind), 0))
      FROM pg_catalog.pg_proc p JOIN ns ON ns.oid = p.pronamespace
      WHERE p.oid >= 16384 AND ns.nspname <> 'pgfresh'
        AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)),
-    (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.oprname, o.oprnamespace, o.oprleft,
+    (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.oprname, ns.nspname, o.oprleft,
        o.oprright, o.oprresult, o.oprcode::oid), 0))
-     FROM pg_catalog.pg_operator o WHERE o.oid >= 16384),
+     FROM pg_catalog.pg_operator o JOIN ns ON ns.oid = o.oprnamespace WHERE o.oid >= 16384),
     (SELECT sum(hashtextextended(concat_ws(' ', c.oid, c.castsource, c.casttarget, c.castfunc,
        c.castcontext, c.castmethod), 0)) FROM pg_catalog.pg_cast c WHERE c.oid >= 16384),
-    (SELECT sum(hashtextextended(concat_ws(' ', t.oid, t.typname, t.typnamespace, t.typtype,
+    (SELECT sum(hashtextextended(concat_ws(' ', t.oid, t.typname, ns.nspname, t.typtype,
        t.typcategory, t.typispreferred, t.typbasetype, t.typelem), 0))
      FROM pg_catalog.pg_type t JOIN ns ON ns.oid = t.typnamespace
           LEFT JOIN pg_catalog.pg_type el ON el.oid = t.typelem
      WHERE t.oid >= 16384 AND t.typrelid = 0 AND coalesce(el.typrelid, 0) = 0),
+    (SELECT sum(hashint8extended(a.xmin::text::int8, a.attrelid::int8 * 2048 + a.attnum))
+     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+     WHERE c.relkind = 'c' AND a.attnum > 0 AND c.oid >= 16384),
     (SELECT sum(hashint8extended(xmin::text::int8, oid::int8)) FROM pg_catalog.pg_enum),
     (SELECT sum(hashint8extended(o.xmin, o.oid)) FROM (
        SELECT xmin::text::int8, oid::int8 FROM pg_catalog.pg_collation WHERE oid >= 16384
        UNION ALL SELECT xmin::text::int8, oid::int8 FROM pg_catalog.pg_opclass WHERE oid >= 16384
        UNION ALL SELECT xmin::text::int8, oid::int8 FROM pg_catalog.pg_ts_config WHERE oid >= 16384
        UNION ALL SELECT xmin::text::int8, oid::int8 FROM pg_catalog.pg_ts_dict WHERE oid >= 16384
-     ) AS o(xmin, oid)),
-    (SELECT sum(hashtextextended(ns.nspname, ns.oid::int8)) FROM ns)))
+     ) AS o(xmin, oid))))
    AS e, NULL::text AS f, NULL::text AS g, NULL::text AS h,
   NULL::text AS i
 UNION ALL

@@ -445,8 +445,9 @@ def test_passwords_that_all_may_read(server, tmp_path):
     done = subprocess.run([binary(), "--check", "-c", path], capture_output=True, text=True, timeout=10)
     assert (done.returncode, done.stderr) == (0, "")
     with Pgfresh(config=text, port=port, http_port=http_port) as proxy:
-        starting = re.search(r"starting version=\S+ file=\S+ upstream=\S+", proxy.log_text())
-        assert starting and "SECRET" not in proxy.log_text()
+        starting = r"starting version=\S+ file=\S+ upstream=\S+"
+        wait_until(lambda: re.search(starting, proxy.log_text()), "the first line of the log")
+        assert "SECRET" not in proxy.log_text()
 
 
 @pytest.mark.parametrize("text, line, says", [

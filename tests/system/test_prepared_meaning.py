@@ -90,6 +90,8 @@ def test_ddl_that_does_not(play):
     for ddl in ("CREATE TABLE calm2 PARTITION OF calm FOR VALUES FROM (10) TO (20)",
                 "CREATE INDEX ON calm (v)", "CREATE TABLE another (id int PRIMARY KEY, v int)",
                 "CREATE ROLE calm_reader; GRANT SELECT ON calm TO calm_reader",
+                "CREATE SCHEMA calm_tenant; CREATE TABLE calm_tenant.visit (id int PRIMARY KEY)",
+                "CREATE TEMPORARY TABLE calm_temporary (id int)", "ANALYZE calm",
                 "SELECT pgfresh.watch('another')", "COMMENT ON TABLE calm IS 'calm'",
                 "CREATE OR REPLACE FUNCTION calming(int) RETURNS int LANGUAGE sql IMMUTABLE AS "
                 "'SELECT $1 + 0'"):
