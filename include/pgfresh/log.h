@@ -24,6 +24,8 @@ class Log {
   [[nodiscard]] virtual bool enabled(LogLevel level) const = 0;
   virtual void event(LogLevel level, std::string_view noun,
                      std::initializer_list<LogField> fields) = 0;
+  // From now on; what is less important is not written.
+  virtual void set_level(LogLevel /*level*/) {}
   // Opens the file by its name anew, where there is one: it may have been moved away. Empty, or
   // why that failed.
   [[nodiscard]] virtual std::string reopen() { return {}; }

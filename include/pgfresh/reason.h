@@ -51,7 +51,7 @@ namespace pgfresh {
   X(kRowLimit, "row_limit", "Execute with a row limit")                                          \
   X(kStale, "statement_outdated", "it was prepared under other settings, or before DDL")         \
   X(kHint, "hint", "a comment or setting switched caching off")                                  \
-  X(kTooLarge, "too_large", "the answer is larger than cache.entry_bytes")                       \
+  X(kTooLarge, "too_large", "larger than cache.entry_bytes, or than cache.bytes / 64")           \
   X(kNotQuiet, "not_quiet", "the answer came with a notice, an error or COPY data")              \
   X(kBusy, "busy", "the proxy had no room to hold the statement")
 

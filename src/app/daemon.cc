@@ -8,6 +8,7 @@
 #include <csignal>
 #include <ctime>
 #include <future>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -213,6 +214,13 @@ int Daemon::run() {
 // clients.
 void Daemon::look() {
   domains_->look(log_);
+  const uint64_t pauses = listener_->pauses();
+  if (std::exchange(pauses_seen_, pauses) != pauses) {
+    log_.event(LogLevel::kError, "accept_paused",
+               {{"times", std::to_string(pauses)},
+                {"clients", std::to_string(clients())},
+                {"why", "no descriptors or no memory left; clients wait for their connection"}});
+  }
   if (!shared_.unreachable || probe_) return;
   probe_ = prober_.connect([this](const std::unique_ptr<Stream>& stream, const std::string&) {
     if (stream) shared_.unreachable = false;
@@ -287,6 +295,7 @@ Daemon::Reloaded Daemon::reload() {
   std::atomic_store(&access_, std::make_shared<const console::Access>(make_access(
                                   options_, static_cast<int>(getuid()), random_bytes(32))));
   store_.set_bytes_max(options_.cache_bytes);
+  log_.set_level(options_.log_level);
   domains_->set_options(options_.feed);
   publish_settings();
   log_.event(LogLevel::kInfo, "reloaded", {});
@@ -344,99 +353,72 @@ void Daemon::publish_settings() {
 
 // ── Questions ────────────────────────────────────────────────────────────────────────────────────
 
-void Daemon::gather_sessions(std::function<void(std::vector<proxy::SessionInfo>)> done) {
-  struct Gathering {
-    std::vector<proxy::SessionInfo> infos;
+// One share for each worker, in their order.
+template <typename Share>
+void Daemon::ask_workers(std::function<Share(WorkerThread&)> ask,
+                         std::function<void(std::vector<Share>)> done) {
+  struct Asking {
+    std::vector<std::optional<Share>> shares;
     size_t missing = 0;
-    std::function<void(std::vector<proxy::SessionInfo>)> done;
+    std::function<void(std::vector<Share>)> done;
   };
-  auto gathering = std::make_shared<Gathering>();
-  gathering->missing = workers_.size();
-  gathering->done = std::move(done);
-  for (auto& worker : workers_) {
-    WorkerThread* thread = worker.get();
-    thread->loop().post([this, thread, gathering] {
-      auto infos = std::make_shared<std::vector<proxy::SessionInfo>>(thread->sessions());
-      control_.post([gathering, infos] {
-        gathering->infos.insert(gathering->infos.end(), infos->begin(), infos->end());
-        if (--gathering->missing == 0) gathering->done(std::move(gathering->infos));
+  auto asking = std::make_shared<Asking>();
+  asking->shares.resize(workers_.size());
+  asking->missing = workers_.size();
+  asking->done = std::move(done);
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    WorkerThread* thread = workers_[i].get();
+    thread->loop().post([this, thread, asking, ask, i] {
+      control_.post([asking, i, share = std::make_shared<Share>(ask(*thread))] {
+        asking->shares[i] = std::move(*share);
+        if (--asking->missing > 0) return;
+        std::vector<Share> all;
+        for (auto& each : asking->shares) all.push_back(std::move(*each));
+        asking->done(std::move(all));
       });
     });
   }
+}
+
+void Daemon::gather_sessions(std::function<void(std::vector<proxy::SessionInfo>)> done) {
+  using Share = std::vector<proxy::SessionInfo>;
+  ask_workers<Share>([](WorkerThread& thread) { return thread.sessions(); },
+                     [done = std::move(done)](const std::vector<Share>& shares) {
+                       Share all;
+                       for (const Share& each : shares) {
+                         all.insert(all.end(), each.begin(), each.end());
+                       }
+                       done(std::move(all));
+                     });
 }
 
 void Daemon::gather_queries(std::function<void(QuerySums)> done) {
-  struct Gathering {
-    std::vector<QueryShare> shares;
-    size_t missing = 0;
-    std::function<void(QuerySums)> done;
-  };
-  auto gathering = std::make_shared<Gathering>();
-  gathering->missing = workers_.size();
-  gathering->done = std::move(done);
-  for (auto& worker : workers_) {
-    WorkerThread* thread = worker.get();
-    thread->loop().post([this, thread, gathering] {
-      const proxy::QueryStats& stats = thread->worker().query_stats();
-      auto share = std::make_shared<QueryShare>(
-          QueryShare{stats.all(), stats.dropped_queries(), stats.dropped()});
-      control_.post([gathering, share] {
-        gathering->shares.push_back(std::move(*share));
-        if (--gathering->missing == 0) gathering->done(sum_queries(gathering->shares));
+  ask_workers<QueryShare>(
+      [](WorkerThread& thread) {
+        const proxy::QueryStats& stats = thread.worker().query_stats();
+        return QueryShare{stats.all(), stats.dropped_queries(), stats.dropped()};
+      },
+      [done = std::move(done)](const std::vector<QueryShare>& shares) {
+        done(sum_queries(shares));
       });
-    });
-  }
 }
 
 void Daemon::gather_redis(std::function<void(std::vector<console::RedisRow>)> done) {
-  struct Gathering {
-    std::vector<console::RedisRow> rows;
-    size_t missing = 0;
-    std::function<void(std::vector<console::RedisRow>)> done;
-  };
-  auto gathering = std::make_shared<Gathering>();
-  gathering->missing = workers_.size();
-  gathering->rows.resize(workers_.size());
-  gathering->done = std::move(done);
-  for (size_t i = 0; i < workers_.size(); ++i) {
-    WorkerThread* thread = workers_[i].get();
-    thread->loop().post([this, thread, gathering, i] {
-      auto row = std::make_shared<console::RedisRow>();
-      const std::string name = "worker " + std::to_string(i);
-      if (thread->redis() != nullptr) *row = thread->redis()->row(name, &thread->counters());
-      control_.post([this, gathering, row, i] {
-        gathering->rows[i] = std::move(*row);
-        if (--gathering->missing > 0) return;
-        if (redis_) {
-          gathering->rows.push_back(redis_->row("control", nullptr));
-        } else {
-          gathering->rows.clear();
-        }
-        gathering->done(std::move(gathering->rows));
+  if (!redis_) return control_.post([done = std::move(done)] { done({}); });
+  ask_workers<console::RedisRow>(
+      [](WorkerThread& thread) { return thread.redis()->row({}, &thread.counters()); },
+      [this, done = std::move(done)](std::vector<console::RedisRow> rows) {
+        for (size_t i = 0; i < rows.size(); ++i) rows[i].loop = "worker " + std::to_string(i);
+        rows.push_back(redis_->row("control", nullptr));
+        done(std::move(rows));
       });
-    });
-  }
 }
 
 void Daemon::kill_session(uint64_t session, std::function<void(bool)> done) {
-  struct Asking {
-    size_t missing = 0;
-    bool found = false;
-    std::function<void(bool)> done;
-  };
-  auto asking = std::make_shared<Asking>();
-  asking->missing = workers_.size();
-  asking->done = std::move(done);
-  for (auto& worker : workers_) {
-    WorkerThread* thread = worker.get();
-    thread->loop().post([this, thread, asking, session] {
-      const bool found = thread->kill(session);
-      control_.post([asking, found] {
-        asking->found = asking->found || found;
-        if (--asking->missing == 0) asking->done(asking->found);
-      });
-    });
-  }
+  ask_workers<bool>([session](WorkerThread& thread) { return thread.kill(session); },
+                    [done = std::move(done)](const std::vector<bool>& found) {
+                      done(std::find(found.begin(), found.end(), true) != found.end());
+                    });
 }
 
 std::string Daemon::server_name() const {

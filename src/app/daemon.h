@@ -88,6 +88,10 @@ class Daemon {
   [[nodiscard]] std::string open_http();
   void apply(const Options& options);
   void publish_settings();
+  // `done` runs on the control loop.
+  template <typename Share>
+  void ask_workers(std::function<Share(WorkerThread&)> ask,
+                   std::function<void(std::vector<Share>)> done);
   [[nodiscard]] RedisSetup control_setup() const;
   [[nodiscard]] std::string read_certificates();
   void look();
@@ -123,6 +127,7 @@ class Daemon {
   Options options_;
   RedisSetup redis_setup_;
   size_t draining_workers_ = 0;
+  uint64_t pauses_seen_ = 0;  // of the listener, at the last look
   std::unique_ptr<Timer> farewell_timer_;
   std::unique_ptr<Timer> look_timer_;
   std::unique_ptr<PendingConnect> probe_;  // null: none is under way

@@ -95,7 +95,7 @@ class SpdLog final : public Log {
         pool_(std::make_shared<spdlog::details::thread_pool>(kQueueLines, 1)),
         logger_(std::make_shared<spdlog::async_logger>(
             "pgfresh", std::move(sink), pool_, spdlog::async_overflow_policy::overrun_oldest)) {
-    logger_->set_level(level_of(options.level));
+    logger_->set_level(spdlog::level::trace);  // level_ decides
     logger_->flush_on(spdlog::level::trace);
     logger_->set_pattern(options.format == LogFormat::kJson
                              ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})"
@@ -104,6 +104,7 @@ class SpdLog final : public Log {
   }
 
   [[nodiscard]] bool enabled(LogLevel level) const override { return level >= level_; }
+  void set_level(LogLevel level) override { level_ = level; }
 
   void event(LogLevel level, std::string_view noun,
              std::initializer_list<LogField> fields) override {
@@ -128,7 +129,7 @@ class SpdLog final : public Log {
 
  private:
   const std::shared_ptr<FileSink> file_;  // null: standard error
-  const LogLevel level_;
+  std::atomic<LogLevel> level_;
   const LogFormat format_;
   std::shared_ptr<spdlog::details::thread_pool> pool_;  // its destructor writes what is queued
   std::shared_ptr<spdlog::async_logger> logger_;

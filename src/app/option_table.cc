@@ -319,7 +319,7 @@ void add_console(std::vector<Option>& table) {
 
 void add_log(std::vector<Option>& table) {
   table.push_back(word(
-      "log.level", {"debug", "info", "warn", "error"}, "info", Change::kAtStart,
+      "log.level", {"debug", "info", "warn", "error"}, "info", Change::kByReload,
       "The least important line that is written.", [](auto& o) -> auto& { return o.log_level; }));
   table.push_back(word(
       "log.format", {"text", "json"}, "text", Change::kAtStart,
@@ -396,9 +396,6 @@ std::string joined(const std::vector<std::string_view>& words, std::string_view 
   }
   return text;
 }
-
-// "name:password" without the password.
-std::string user_name(const std::string& user) { return user.substr(0, user.find(':')); }
 
 }  // namespace
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <utility>
 
@@ -27,6 +28,13 @@ std::string not_an_address(const std::string& text) {
   return trouble;
 }
 
+// As PostgreSQL keeps it: nobody could log in with it, for the console does not ask for MD5.
+bool is_md5_hash(std::string_view secret) {
+  constexpr size_t kHexDigits = 32;
+  return secret.starts_with("md5") && secret.size() == 3 + kHexDigits &&
+         secret.find_first_not_of("0123456789abcdef", 3) == std::string_view::npos;
+}
+
 bool looks_like_a_key(std::string_view text) {
   return text.find_first_of("/.") == std::string_view::npos && text.size() >= 32;
 }
@@ -37,6 +45,8 @@ std::string quoted(const std::string& value) {
   const size_t at = value.rfind('@');
   return "\"" + (at == std::string::npos ? value : "…" + value.substr(at)) + "\"";
 }
+
+std::string user_name(const std::string& user) { return user.substr(0, user.find(':')); }
 
 std::string put_listen_tcp(Options& options, const Texts& items) {
   for (const std::string& item : items) {
@@ -133,6 +143,7 @@ std::string put_log_file(Options& options, const Texts& items) {
 }
 
 std::string check_users(const Texts& items) {
+  std::set<std::string> names;
   for (const std::string& item : items) {
     const size_t colon = item.find(':');
     if (colon == 0 || colon == std::string::npos || colon + 1 == item.size()) {
@@ -140,7 +151,13 @@ std::string check_users(const Texts& items) {
     }
     const std::string_view secret = std::string_view(item).substr(colon + 1);
     if (secret.starts_with(kScramPrefix) && !wire::ScramSecret::parse(secret)) {
-      return "the SCRAM secret of user \"" + item.substr(0, colon) + "\" is garbled";
+      return "the SCRAM secret of user \"" + user_name(item) + "\" is garbled";
+    }
+    if (is_md5_hash(secret)) {
+      return "the password of user \"" + user_name(item) + "\" is an MD5 hash";
+    }
+    if (!names.insert(user_name(item)).second) {
+      return "user \"" + user_name(item) + "\" is given twice";
     }
   }
   return {};

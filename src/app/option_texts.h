@@ -10,6 +10,8 @@ namespace pgfresh::app {
 
 // A value in quotes. What stands in front of an @ may be a login, whatever option it was given to.
 [[nodiscard]] std::string quoted(const std::string& value);
+// "name:password" without the password.
+[[nodiscard]] std::string user_name(const std::string& user);
 
 // Each: empty, or what is wrong. REQUIRES: of one value, but for lists, there is one item.
 [[nodiscard]] std::string put_listen_tcp(Options& options, const Texts& items);

@@ -11,6 +11,7 @@
 
 #include "app/logging.h"
 #include "app/option_table.h"
+#include "app/option_texts.h"
 #include "app/units.h"
 #include "base/check.h"
 #include "base/limits.h"
@@ -53,9 +54,8 @@ wire::ScramSecret secret_of(std::string_view password) {
 
 void add_users(console::Access& access, const Texts& users, console::Role role) {
   for (const std::string& user : users) {
-    const size_t colon = user.find(':');
-    access.users[user.substr(0, colon)] = {secret_of(std::string_view(user).substr(colon + 1)),
-                                           role};
+    const std::string_view secret = std::string_view(user).substr(user.find(':') + 1);
+    access.users[user_name(user)] = {secret_of(secret), role};
   }
 }
 
@@ -175,6 +175,13 @@ Troubles check_complete(const Options& options) {
   if (options.listen_tcp.empty() && options.listen_unix.empty()) {
     troubles.push_back("listen.tcp: nothing to listen on, and no listen.unix; allowed: " +
                        allowed_text(*find_option("listen.tcp")));
+  }
+  for (const std::string& viewer : options.console_viewers) {
+    for (const std::string& user : options.console_users) {
+      if (user_name(viewer) != user_name(user)) continue;
+      troubles.push_back("console.viewers: \"" + user_name(user) +
+                         "\" is one of console.users, too");
+    }
   }
   for (size_t i = 0; i < options.listen_tcp.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {

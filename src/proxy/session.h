@@ -342,6 +342,7 @@ class Session {
   void record(const wire::Frame& frame, uint64_t sequence);
   void finish_fetch();
   void drop_fetch(Reason reason);
+  void count_dropped_fill(Reason reason);
 
   // session_remote.cc
   [[nodiscard]] bool ask_remote(const Question& question, const Scope& scope, FetchRef& fetch);

@@ -519,6 +519,8 @@ void Session::finish_fetch() {
       ++stat->counts.fills;
       stat->counts.answer_bytes += bytes;
     }
+  } else if (fetch->remote_key.empty()) {
+    count_dropped_fill(Reason::kTooLarge);
   } else {
     worker_.counters().add(Counter::kFillsDropped);
   }
@@ -527,6 +529,10 @@ void Session::finish_fetch() {
 void Session::drop_fetch(Reason reason) {
   if (!fetch_) return;
   fetch_.reset();
+  count_dropped_fill(reason);
+}
+
+void Session::count_dropped_fill(Reason reason) {
   worker_.counters().add(Counter::kFillsDropped);
   worker_.counters().add_bypass(reason);
   last_.reason = reason;

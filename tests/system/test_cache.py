@@ -319,6 +319,16 @@ def test_entry_limit_is_an_option(own_play):
             app.execute("SELECT name FROM many WHERE id <= 100")
 
 
+def test_an_answer_larger_than_its_share_of_memory_is_told(own_play):
+    play = own_play({"cache.bytes": "1MB"})  # 16 KB for each of 64 shards
+    app = play.app()
+    play.hot(app, NAME)
+    with play.expect(hits=0):
+        for _ in range(3):
+            app.execute("SELECT id, name FROM many WHERE id <= 1000")  # 130 KB
+    assert last(app)["reason"] == "too_large"
+
+
 def test_answers_grow_old(own_play):
     play = own_play({"cache.ttl": "400ms"})
     app = play.app()

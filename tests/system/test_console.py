@@ -3,8 +3,10 @@ import asyncio
 import json
 import os
 import re
+import resource
 import signal
 import socket
+import struct
 import subprocess
 import time
 
@@ -354,6 +356,20 @@ def test_too_few_descriptors_are_told(server):
         assert ("too_few_descriptors" in lines) == told, lines
 
 
+def test_clients_that_cannot_be_accepted_are_told(own_play):
+    play = own_play()
+    pid = play.proxy.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    used = len(os.listdir(f"/proc/{pid}/fd"))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, limits[1]))
+    waiting = socket.create_connection(("127.0.0.1", play.proxy.port))
+    wait_until(lambda: "accept_paused" in play.proxy.log_text(), "it is told")
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    with waiting:
+        waiting.sendall(struct.pack("!II", 8, 80877103))  # SSLRequest
+        assert waiting.recv(1) == b"N"
+
+
 @pytest.mark.parametrize("option, value, word", [
     ("listen.unix", "/nowhere/at/all", "is not a directory"),
     ("listen.unix", "/" + "long" * 30, "too long"),
@@ -421,6 +437,10 @@ def test_reload(server, database, by):
             reload()
             wait_until(lambda ttl=ttl: in_force("cache.ttl") == ttl, "the new value")
             assert in_force("cache.mode") == wanted  # off by hand, until the file says otherwise
+        proxy.write_config(text + "log:\n  level: error\n")
+        reload()
+        wait_until(lambda: in_force("log.level") == "error", "the new level")
+        assert proxy.log_text().count(" reloaded") == 4  # this one is not told
 
 
 def check(tmp_path, text):

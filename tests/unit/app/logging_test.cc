@@ -61,6 +61,23 @@ TEST_CASE("a log file is appended to, from the level asked for on") {
   CHECK(lines.peek() == EOF);
 }
 
+TEST_CASE("the level can change while it is written") {
+  const std::string path = "/tmp/pgfresh-level-" + std::to_string(::getpid());
+  {
+    const auto log = open_log({LogLevel::kWarn, LogFormat::kText, path});
+    REQUIRE(log);
+    (*log)->event(LogLevel::kInfo, "unseen", {});
+    (*log)->set_level(LogLevel::kDebug);
+    (*log)->event(LogLevel::kDebug, "seen", {});
+    (*log)->set_level(LogLevel::kError);
+    (*log)->event(LogLevel::kWarn, "unseen", {});
+  }
+  const std::string text = read_whole(path);
+  ::unlink(path.c_str());
+  CHECK(text.find(" debug seen") != std::string::npos);
+  CHECK(text.find("unseen") == std::string::npos);
+}
+
 TEST_CASE("a log that cannot be opened is told") {
   const auto log = open_log({LogLevel::kInfo, LogFormat::kText, "/dev/null/pgfresh.log"});
   REQUIRE_FALSE(log);

@@ -195,6 +195,11 @@ TEST_CASE("errors name file, line, option, what is wrong and what is allowed") {
         std::string::npos);
   CHECK(trouble("console:\n  users: ['x:SCRAM-SHA-256$garbage']\n").find("garbled") !=
         std::string::npos);
+  CHECK(trouble("console.users: ['x:y', 'x:z']\n").find("user \"x\" is given twice") !=
+        std::string::npos);
+  CHECK(trouble("console.users: ['x:md50123456789abcdef0123456789abcdef']\n").find("MD5 hash") !=
+        std::string::npos);
+  CHECK(trouble("console.users: ['x:md5']\n") == "");
   CHECK(trouble("log:\n  file: /tmp\n").find(":2: log.file: \"/tmp\" is a directory") == 0);
   Options options;
   for (const std::string path : {"/tmp", "/nonexistent.yml"}) {
@@ -274,6 +279,17 @@ TEST_CASE("one port for two purposes is refused") {
   CHECK(troubles("127.0.0.1:1,127.0.0.1:1", "none") == 1);
   CHECK(troubles("127.0.0.1:1,[::1]:1", "127.0.0.2:1") == 0);
   CHECK(troubles("127.0.0.1:0", "127.0.0.1:0") == 0);
+}
+
+TEST_CASE("a viewer who may use every command is refused") {
+  Options options = Options::defaults();
+  REQUIRE(set_option(options, "upstream.url", "h").empty());
+  REQUIRE(set_option(options, "console.users", "ann:a").empty());
+  REQUIRE(set_option(options, "console.viewers", "anna:a").empty());
+  CHECK(check_complete(options).empty());
+  REQUIRE(set_option(options, "console.viewers", "ann:b").empty());
+  CHECK(check_complete(options) ==
+        Troubles{"console.viewers: \"ann\" is one of console.users, too"});
 }
 
 TEST_CASE("no error quotes what may be a password") {
