@@ -19,10 +19,22 @@ std::shared_ptr<const query::PolicyBook> Domain::policies() const {
   return policies_;
 }
 
-void Domain::publish_catalog(std::shared_ptr<const query::Catalog> catalog) {
+std::optional<int64_t> Domain::catalog_true_until_ns(uint64_t generation) const {
+  const std::lock_guard lock(catalog_mutex_);
+  const Former& former = former_[generation % former_.size()];
+  if (generation == 0 || former.generation != generation) return std::nullopt;
+  return former.true_until_ns;
+}
+
+void Domain::publish_catalog(std::shared_ptr<const query::Catalog> catalog,
+                             int64_t heard_until_ns) {
   const uint64_t generation = catalog == nullptr ? 0 : catalog->generation();
   {
     const std::lock_guard lock(catalog_mutex_);
+    if (catalog_) {
+      const uint64_t former = catalog_->generation();
+      former_[former % former_.size()] = {former, heard_until_ns};
+    }
     if (catalog != nullptr) {
       const uint64_t before = policies_ ? policies_->settings_signature() : 0;
       policies_ = catalog->share_policies();

@@ -2,10 +2,12 @@
 // writes it (feed.h); the workers read it at every query and open slots in it.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -101,7 +103,11 @@ class Domain {
     return catalog_generation_.load(std::memory_order_acquire);
   }
   [[nodiscard]] std::shared_ptr<const query::Catalog> catalog() const;
-  void publish_catalog(std::shared_ptr<const query::Catalog> catalog);  // null: none is known
+  // Null: none is known any more. What came before `heard_until_ns` was found in the one so far.
+  void publish_catalog(std::shared_ptr<const query::Catalog> catalog, int64_t heard_until_ns);
+  // Until when the snapshot of this generation was the truth for sure; nullopt: it still is, or it
+  // was long ago.
+  [[nodiscard]] std::optional<int64_t> catalog_true_until_ns(uint64_t generation) const;
   // Those of the last snapshot, also when that has been withdrawn; null before the first one. Asked
   // for after settings_epoch(), it is not older than that.
   [[nodiscard]] std::shared_ptr<const query::PolicyBook> policies() const;
@@ -199,7 +205,12 @@ class Domain {
   mutable std::mutex waiters_mutex_;
   std::unordered_map<uint64_t, Waiter> waiters_;  // by ticket
   uint64_t tickets_ = 0;
+  struct Former {
+    uint64_t generation = 0;
+    int64_t true_until_ns = 0;
+  };
   mutable std::mutex catalog_mutex_;
+  std::array<Former, 16> former_;  // by generation; guarded by catalog_mutex_
   std::shared_ptr<const query::Catalog> catalog_;
   mutable std::mutex backends_mutex_;
   // Process number and server. A number may come again while its old session is being seen off.

@@ -482,7 +482,7 @@ void FeedCore::adopt_catalog(const SqlRows& rows, uint64_t token) {
   content_hash_ = catalog->content_hash();
   content_token_ = token;
   apply_queue(*catalog);
-  domain_.publish_catalog(catalog);
+  domain_.publish_catalog(catalog, heard_until_ns_);
   current_ = true;
   watch_.set_installed(catalog->installed() ? CatalogWatch::Installed::kYes
                                             : CatalogWatch::Installed::kNo);
@@ -515,7 +515,7 @@ void FeedCore::on_fingerprint_changed(uint64_t schema_events) {
 
 void FeedCore::withdraw_catalog() {
   current_ = false;
-  domain_.publish_catalog(nullptr);
+  domain_.publish_catalog(nullptr, heard_until_ns_);
   counts_.catalog_generation = 0;
 }
 

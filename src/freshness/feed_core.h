@@ -198,8 +198,9 @@ class FeedCore final : private Line::Owner, private CatalogWatch::Owner {
   int64_t fence_begun_ns_ = 0;
   bool fence_settles_ = false;  // one about the fleet: no event waited to be published
   uint64_t fences_begun_ = 0;
-  int64_t lease_from_ns_ = 0;  // begin of the last fence completed in this session; 0: none
-  int64_t session_ns_ = 0;     // when it began
+  int64_t lease_from_ns_ = 0;   // begin of the last fence completed in this session; 0: none
+  int64_t heard_until_ns_ = 0;  // the same of any session
+  int64_t session_ns_ = 0;      // when it began
   int64_t prepared_looked_ns_ = 0;
   bool prepared_seen_ = false;  // the last look has found prepared transactions
   std::string configured_;      // as of the last fence, also of a session before; empty: none

@@ -93,7 +93,7 @@ void FeedCore::on_fence(const SqlResult& result, Said said) {
   watch_configuration(result.rows);
   ++counts_.fences;
   counts_.fence_us_last = (now_ns() - fence_begun_ns_) / 1000;
-  lease_from_ns_ = fence_begun_ns_;
+  lease_from_ns_ = heard_until_ns_ = fence_begun_ns_;
   if (said == Said::kProof) proved_fence_ = fences_begun_;  // no other is under way
   const bool about_fleet = said == Said::kFleetWords || said == Said::kProof;
   if (about_fleet ? fence_settles_ : publisher_.completed()) {

@@ -43,6 +43,7 @@ enum class Purpose : uint8_t {
   kRefuse,  // injected so that it fails: the client is told that its statement is outdated
   kProbe,   // reading the session's settings: nothing is shown
   kInband,  // setting pgfresh.inband: nothing is shown
+  kPlans,   // DISCARD PLANS in front of a simple query: nothing is shown, unless it fails a block
 };
 
 struct ReplyItem {

@@ -77,28 +77,51 @@ void ServerLink::inject_query(std::string_view sql, Purpose purpose) {
   replies_.push(Asked::kQuery, purpose);
 }
 
-void ServerLink::inject_probe(std::string_view sql) {
-  static constexpr std::string_view kName = "pgfresh probe";
-  std::string statement = "S" + std::string(kName);
+// One that failed half-way may have left its statement behind.
+std::string ServerLink::own_statement(std::string_view name, std::string_view sql) {
+  std::string statement = "S" + std::string(name);
   statement.push_back('\0');
-  std::string bind(kName);
+  std::string bind(name);
   bind.push_back('\0');
   std::string execute = bind + std::string(4, '\0');  // no row limit
   bind += bind + std::string(6, '\0');                // no parameters, every column in text
-  std::string portal = "P" + std::string(kName);
+  std::string portal = "P" + std::string(name);
   portal.push_back('\0');
   std::string bytes;
-  // One that failed half-way may have left its statement behind.
   wire::write_message(bytes, 'C', statement);
-  wire::write_parse(bytes, kName, sql, {});
+  wire::write_parse(bytes, name, sql, {});
   wire::write_message(bytes, 'B', bind);
   wire::write_message(bytes, 'E', execute);
   wire::write_message(bytes, 'C', portal);
   wire::write_message(bytes, 'C', statement);
-  bytes += std::string_view("S\0\0\0\4", 5);
-  inject(bytes);
+  return bytes;
+}
+
+void ServerLink::inject_probe(std::string_view sql) {
+  inject(own_statement("pgfresh probe", sql) + "S" + std::string("\0\0\0\4", 4));
   segment_open_ = false;
   replies_.push(Asked::kSync, Purpose::kProbe);
+}
+
+void ServerLink::renew_plans(uint64_t generation, bool alone) {
+  constexpr std::string_view kDiscard = "DISCARD PLANS";
+  const bool under_way =
+      !replies_.empty() && replies_.front().sequence <= discard_sequence_ && !replies_.skipping();
+  if ((under_way ? discarded_for_ : plans_since_) == generation || replies_.skipping()) return;
+  discarded_for_ = generation;
+  if (alone) {
+    inject_query(kDiscard, Purpose::kPlans);
+    discard_sequence_ = replies_.last_sequence();
+    return;
+  }
+  inject(own_statement("pgfresh plans", kDiscard));
+  segment_open_ = true;
+  replies_.push(Asked::kClose, Purpose::kSetup);
+  replies_.push(Asked::kParse, Purpose::kSetup);
+  replies_.push(Asked::kBind, Purpose::kSetup);
+  discard_sequence_ = replies_.push(Asked::kExecute, Purpose::kSetup);
+  replies_.push(Asked::kClose, Purpose::kSetup);
+  replies_.push(Asked::kClose, Purpose::kSetup);
 }
 
 void ServerLink::inject_parse(const PreparedRef& statement, Purpose purpose) {
@@ -106,7 +129,7 @@ void ServerLink::inject_parse(const PreparedRef& statement, Purpose purpose) {
   if (!statement->name.empty() && held_id(statement->name) != 0) inject_close(statement);
   std::string message;
   wire::write_parse(message, statement->name, statement->text->statement().text,
-                    statement->parameter_oids);
+                    statement->pinned ? statement->shown_oids : statement->parameter_oids);
   inject(message);
   segment_open_ = true;
   doubtful_ = replies_.push(Asked::kParse, purpose, statement, nullptr, held_id(statement->name));
@@ -147,13 +170,13 @@ void ServerLink::close_outlived() {
 }
 
 void ServerLink::inject_check(const PreparedRef& statement) {
-  inject_parse(statement, Purpose::kCheck);
   std::string describe = "S" + statement->name;
   describe.push_back('\0');
   std::string message;
   wire::write_message(message, 'D', describe);
   message += std::string_view("H\0\0\0\4", 5);
   inject(message);
+  segment_open_ = true;
   replies_.push(Asked::kDescribe, Purpose::kCheck, statement);
 }
 

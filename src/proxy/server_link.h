@@ -65,11 +65,25 @@ class ServerLink {
   void forget_outlived() { outlived_ = false; }
   void inject_sync();
   void inject_terminate();
-  // Parse, Describe, Flush: what the statement looks like to PostgreSQL now.
+  // Describe, Flush: what the statement looks like to PostgreSQL now.
   void inject_check(const PreparedRef& statement);
   void inject_refusal();
   // This Bind of the unnamed portal, and Execute.
   void inject_run(std::string_view bind);
+
+  // PostgreSQL keeps plans, of prepared statements and of what functions ask, and in them what
+  // functions gave when they were made; it makes them anew where something changes that they name,
+  // and not where that rests on something else which changes.
+  //
+  // All of them were made under this generation of the catalog, or later; 0: not known.
+  void have_plans_since(uint64_t generation) { plans_since_ = generation; }
+  // Makes it so, unless it is: what is sent behind it is planned anew. `alone`: a simple Query
+  // follows. REQUIRES: if `alone`, no segment is open.
+  void renew_plans(uint64_t generation, bool alone);
+  // CommandComplete of the message with this sequence number.
+  void answered(uint64_t sequence) {
+    if (sequence == discard_sequence_) plans_since_ = discarded_for_;
+  }
 
   // Bytes written to the server since the last call.
   [[nodiscard]] uint64_t take_bytes_written() { return std::exchange(bytes_written_, 0); }
@@ -127,6 +141,8 @@ class ServerLink {
   static constexpr std::string_view kPermissionDenied = "42501";
 
   void inject(std::string_view bytes);
+  // Runs it under a name that no client has, so that nothing of the client's is disturbed.
+  [[nodiscard]] static std::string own_statement(std::string_view name, std::string_view sql);
   void inject_close(const PreparedRef& statement);
   void inject_inband(std::string_view sql, Inband wanted);
   [[nodiscard]] uint64_t held_id(std::string_view name) const;
@@ -147,6 +163,9 @@ class ServerLink {
   uint64_t inband_sequence_ = 0;
   uint64_t carries_for_ = 0;
   bool may_carry_ = true;
+  uint64_t plans_since_ = 0;
+  uint64_t discarded_for_ = 0;     // what plans_since_ will be when it has been answered:
+  uint64_t discard_sequence_ = 0;  // the last DISCARD PLANS, 0: none was sent
 };
 
 }  // namespace pgfresh::proxy

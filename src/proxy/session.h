@@ -239,10 +239,10 @@ class Session {
   void parse_on_server(const PreparedRef& prepared, Purpose purpose);
   void use_on_server(const PreparedRef& prepared, std::string_view name);
   [[nodiscard]] bool is_at_home(const PreparedStatement& prepared) const;
-  [[nodiscard]] bool keeps_meaning(PreparedStatement& prepared, const query::Verdict& verdict);
-  [[nodiscard]] bool is_due_anew(PreparedStatement& prepared);
-  void note_catalog(PreparedStatement& prepared) const;
-  void note_parsed(PreparedStatement& prepared) const;
+  void compare_meaning(PreparedStatement& prepared, const query::Verdict& verdict);
+  [[nodiscard]] bool is_due_anew(const PreparedStatement& prepared);
+  void note_catalog(PreparedStatement& prepared);
+  void note_parsed(PreparedStatement& prepared);
   void note_use(PreparedStatement& prepared) const;
   bool parsed_under(PreparedStatement& prepared, const Scope& scope, uint64_t epoch) const;
   [[nodiscard]] bool is_undisturbed(const PreparedStatement& prepared, uint64_t epoch) const;
@@ -255,16 +255,19 @@ class Session {
   void materialize_all();
   void note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bound = nullptr,
                  const wire::BindMessage* bind = nullptr);
-  void note_scope(PreparedStatement& prepared) const;
+  void note_scope(PreparedStatement& prepared);
+  void note_settings(PreparedStatement& prepared) const;
   void note_effect(query::Effect effect, uint64_t sequence);
   void note_settings_change(uint64_t sequence);
   [[nodiscard]] bool needs_check(const PreparedRef& prepared);
   [[nodiscard]] bool holds_parse() const;
   [[nodiscard]] bool check_first(const PreparedRef& prepared, const wire::Frame& frame);
+  [[nodiscard]] bool check_held(const wire::Frame& frame);
+  void check_part(const wire::Frame& frame);
   void note_inband(const MemoText& text);
   void note_deallocation(const MemoText& text);
   [[nodiscard]] bool may_answer_here() const;
-  [[nodiscard]] bool may_hold(const MemoText& text) const;
+  [[nodiscard]] bool may_hold(const MemoText& text, const wire::Frame& frame) const;
   void hold(Held held);
   void keep_held_bytes();
   bool answer_control(const wire::Frame& frame, MemoText& text, bool extended);
@@ -288,6 +291,7 @@ class Session {
   void take_server_frame(const wire::Frame& frame);
   void take_reply(const wire::Frame& frame);
   void take_error(const wire::Frame& frame);
+  void keep_probe_error(const wire::Frame& frame);
   [[nodiscard]] bool tell_probe_error(const wire::Frame& frame);
   void undo(const ReplyItem& item, bool failed);
   void stands_again(std::string_view name, uint64_t held);

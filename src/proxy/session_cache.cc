@@ -105,7 +105,9 @@ Session::Answer Session::ask_cache(const Question& question) {
   const query::Statement& statement = question.text.statement();
   const int64_t now_ns = worker_.now_ns();
   Reason reason = standing_reason(statement, now_ns);
-  if (reason == Reason::kNone && !transaction_.allows_hits()) reason = Reason::kTransaction;
+  if (reason == Reason::kNone && !transaction_.allows_hits()) {
+    reason = transaction_.allows_isolation() ? Reason::kWrote : Reason::kTransaction;
+  }
   if (reason == Reason::kNone && wants_probe()) {
     send_probe();
     return Answer::kWait;
@@ -121,9 +123,11 @@ Session::Answer Session::ask_cache(const Question& question) {
   if (reason == Reason::kNone) {
     resolution = resolve(question.text);
     reason = resolution == nullptr ? Reason::kNoCatalog : resolution->verdict.reason();
-    const bool fits = resolution == nullptr || question.prepared == nullptr ||
-                      keeps_meaning(*question.prepared, resolution->verdict);
-    if (!fits && reason == Reason::kNone) reason = Reason::kStale;
+    if (resolution != nullptr && question.prepared != nullptr) {
+      compare_meaning(*question.prepared, resolution->verdict);
+      const bool fits = question.prepared->meaning == resolution->verdict.meaning;
+      if (!fits && reason == Reason::kNone) reason = Reason::kStale;
+    }
     if (resolution != nullptr && reason != Reason::kNone && is_for_rows(question)) {
       explain_bypass(question.text, resolution->verdict);
     }
@@ -158,8 +162,9 @@ Reason Session::session_reason(const Question& question, const Scope& scope, uin
   if (unmarked_) return Reason::kSessionOpaque;
   if (transaction_.is_implicit() && !scope.reads_committed) return Reason::kTransaction;
   PreparedStatement* prepared = question.prepared;
-  const bool fits = prepared == nullptr || parsed_under(*prepared, scope, epoch);
-  return fits ? Reason::kNone : Reason::kStale;
+  if (prepared == nullptr || parsed_under(*prepared, scope, epoch)) return Reason::kNone;
+  if (prepared->parse_id == 0) prepared->astray = true;  // nobody knows: it is parsed anew
+  return Reason::kStale;
 }
 
 // Where it was parsed before the scope was known: the same one, unless something came in between.
@@ -171,18 +176,17 @@ bool Session::parsed_under(PreparedStatement& prepared, const Scope& scope, uint
 // Whether PostgreSQL, which analysed it at its Parse, finds in it what it would find in a new one.
 // It analyses an old one anew where a table was changed, but with the parameters' types of then,
 // and not where a label, a function or a table of another schema has come to stand for another.
-bool Session::keeps_meaning(PreparedStatement& prepared, const query::Verdict& verdict) {
-  if (prepared.generation == verdict.catalog_generation) {
-    prepared.meaning = verdict.meaning;
-    return true;
-  }
+void Session::compare_meaning(PreparedStatement& prepared, const query::Verdict& verdict) {
+  if (prepared.generation == verdict.catalog_generation) prepared.meaning = verdict.meaning;
   if (prepared.meaning == verdict.meaning) {
     prepared.generation = verdict.catalog_generation;
-    return true;
+    return;
   }
+  // What had changed in front of its Parse may not have been heard of yet.
+  const std::optional<int64_t> true_until_ns = domain_->catalog_true_until_ns(prepared.generation);
+  if (true_until_ns && *true_until_ns <= prepared.parsed_ns) prepared.meaning = 0;
   // What it meant is not known: it is parsed anew.
   if (prepared.meaning == 0) prepared.astray = true;
-  return false;
 }
 
 // Nothing was sent since it was last used that may have changed the session.
@@ -280,10 +284,6 @@ Session::Answer Session::start_fetch(const Question& question, const Scope& scop
     refuse(question, Reason::kNoCatalog);
     return Answer::kForward;
   }
-  if (!transaction_.allows_fills()) {
-    refuse(question, Reason::kWrote);
-    return Answer::kForward;
-  }
   // Looked up in the second level already: it is not asked twice, and whoever waits here goes on
   // waiting.
   const bool looked_up = remote_fetch_ && remote_fetch_->key == key.bytes;
@@ -295,6 +295,8 @@ Session::Answer Session::start_fetch(const Question& question, const Scope& scop
     fetch->key = key.bytes;
     fetch->hash = key.hash;
     fetch->catalog = resolution.catalog;
+    fetch->generation = resolution.verdict.catalog_generation;
+    fetch->by_query = question.prepared == nullptr;
     fetch->of_description = of_description;
     fetch->row_limited = question.max_rows != 0;
     fetch->table = &domain_->tokens();

@@ -57,6 +57,16 @@ void Session::take_client_frame(const wire::Frame& frame) {
   }
   switch (frame.type) {
     case 'Q':
+    case 'P':
+    case 'B':
+    case 'C':
+      if (check_held(frame)) return;
+      break;
+    default:
+      break;
+  }
+  switch (frame.type) {
+    case 'Q':
       take_query(frame);
       return;
     case 'P':
@@ -114,6 +124,7 @@ void Session::take_part(const wire::Frame& frame) {
         forget_names(begin_part(Asked::kParse));
         break;
       case 'B':
+        check_part(frame);
         begin_part(Asked::kBind);
         break;
       default:
@@ -145,6 +156,20 @@ uint64_t Session::begin_part(Asked asked) {
   portals_.clear();
   note_sent(nullptr, sequence);
   return sequence;
+}
+
+// A Bind that is too long to be put back until the statement has been checked (check_first()): the
+// check goes in front of it, and ends the session if the client would misread what follows.
+void Session::check_part(const wire::Frame& frame) {
+  const std::string_view body = frame.bytes.substr(wire::kHeaderBytes);
+  const size_t portal_end = body.find('\0');
+  if (portal_end == std::string_view::npos) return;
+  const std::string_view rest = body.substr(portal_end + 1);
+  const PreparedRef prepared = prepared_.find(rest.substr(0, rest.find('\0')));
+  if (!needs_check(prepared) || server_->replies().skipping()) return;
+  before_forward();
+  materialize_all();
+  server_->inject_check(prepared);
 }
 
 // Afterwards they may be others: which names are free, PostgreSQL alone knows.

@@ -27,8 +27,11 @@ bool Session::may_answer_here() const {
          transaction_.status() != 'E';
 }
 
-bool Session::may_hold(const MemoText& text) const {
+bool Session::may_hold(const MemoText& text, const wire::Frame& frame) const {
   if (!may_answer_here()) return false;
+  size_t size = frame.bytes.size();
+  for (const Held& held : held_) size += held.raw.size();
+  if (size > limits::kHeldBytesMax) return false;
   switch (text.statement().kind) {
     case query::Kind::kShowLast:
       return true;
@@ -51,13 +54,6 @@ bool Session::may_hold(const MemoText& text) const {
       return false;
   }
   return false;
-}
-
-void Session::hold(Held held) {
-  size_t size = held.raw.size();
-  for (const Held& other : held_) size += other.raw.size();
-  held_.push_back(std::move(held));
-  if (size > limits::kHeldBytesMax) forward_held();
 }
 
 // The read buffer goes: what is held moves into memory of its own.
@@ -159,8 +155,8 @@ void Session::take_parse(const wire::Frame& frame) {
   note_scope(*prepared);
   // Whether the name is free PostgreSQL alone knows, where SQL has made statements.
   const bool free = sql_prepared_ == 0 || prepared->name.empty();
-  if (free && may_hold(*prepared->text)) {
-    hold({'P', frame.bytes, std::move(prepared), std::move(before)});
+  if (free && may_hold(*prepared->text, frame)) {
+    held_.push_back({'P', frame.bytes, std::move(prepared), std::move(before)});
     return;
   }
   forward_held();
@@ -169,9 +165,13 @@ void Session::take_parse(const wire::Frame& frame) {
 }
 
 // The settings it is parsed under: PostgreSQL folds constants at Parse.
-void Session::note_scope(PreparedStatement& prepared) const {
+void Session::note_scope(PreparedStatement& prepared) {
   if (domain_ == nullptr) return;
   note_catalog(prepared);
+  note_settings(prepared);
+}
+
+void Session::note_settings(PreparedStatement& prepared) const {
   prepared.epoch = domain_->settings_epoch();
   prepared.doubts = scope_.doubts();
   const Scope* scope = scope_.known(prepared.epoch);
@@ -190,8 +190,8 @@ void Session::take_bind(const wire::Frame& frame) {
   PreparedRef prepared = prepared_.find(message->statement);
   // What is asked about it first must not overtake a Parse before it.
   if (needs_check(prepared) && holds_parse()) forward_held();
-  if (prepared && message->portal.empty() && may_hold(*prepared->text)) {
-    hold({'B', frame.bytes, std::move(prepared)});
+  if (prepared && message->portal.empty() && may_hold(*prepared->text, frame)) {
+    held_.push_back({'B', frame.bytes, std::move(prepared)});
     return;
   }
   if (check_first(prepared, frame)) return;
@@ -199,7 +199,6 @@ void Session::take_bind(const wire::Frame& frame) {
   forward_held();
   before_forward(prepared ? prepared->text.get() : nullptr);
   use_on_server(prepared, message->statement);
-  if (prepared && prepared->outdated) server_->inject_refusal();
   portals_.define(message->portal, std::move(prepared));
   if (message->portal.empty()) done_portal_.reset();
   server_->sent(Asked::kBind);
@@ -214,8 +213,9 @@ void Session::take_describe(const wire::Frame& frame) {
     return;
   }
   const bool of_portal = target->kind == 'P';
-  if (of_portal && target->name.empty() && held_bind() != nullptr) {
-    hold({'D', frame.bytes, held_bind()->prepared, nullptr, true});
+  if (of_portal && target->name.empty() && held_bind() != nullptr &&
+      may_hold(*held_bind()->prepared->text, frame)) {
+    held_.push_back({'D', frame.bytes, held_bind()->prepared, nullptr, true});
     return;
   }
   if (of_portal && target->name.empty() && done_portal_ && done_portal_->entry->has_description() &&
@@ -225,10 +225,12 @@ void Session::take_describe(const wire::Frame& frame) {
     return;
   }
   PreparedRef prepared = of_portal ? nullptr : prepared_.find(target->name);
-  if (prepared && describes_here(prepared->text->statement().kind) && may_hold(*prepared->text)) {
-    hold({'D', frame.bytes, std::move(prepared)});
+  if (prepared && describes_here(prepared->text->statement().kind) &&
+      may_hold(*prepared->text, frame)) {
+    held_.push_back({'D', frame.bytes, std::move(prepared)});
     return;
   }
+  if (check_held(frame) || check_first(prepared, frame)) return;
   forward_held();
   before_forward();
   if (of_portal) {
@@ -262,6 +264,7 @@ void Session::take_execute(const wire::Frame& frame) {
       client_out_.add(kSelectNothingTag);
       return;
     }
+    if (check_held(frame)) return;
     forward_held();
     if (message->portal.empty()) materialize_portal();
     const PreparedRef portal = portals_.find(message->portal);
@@ -282,7 +285,7 @@ void Session::take_execute(const wire::Frame& frame) {
       return;
     case Answer::kForward:
       // The description is being recorded; the rows will be the next time.
-      if (check_first(prepared, frame)) return;
+      if (check_held(frame)) return;
       bypass(text, Reason::kPipelined);
       forward_held();
       forward_execute(frame, &text);
@@ -314,7 +317,7 @@ void Session::take_execute(const wire::Frame& frame) {
     }
   }
   if (text.statement().kind != query::Kind::kSelect) bypass(text, Reason::kNotSelect);
-  if (check_first(prepared, frame)) return;
+  if (check_held(frame)) return;
   if (fetch_) fetch_->prepared = prepared;
   if (text.statement().setting_changes.empty()) {
     forward_held();
@@ -418,10 +421,10 @@ bool Session::answer_statement(const wire::Frame& frame) {
 }
 
 void Session::take_sync(const wire::Frame& frame) {
-  if (answer_statement(frame)) return;
+  if (answer_statement(frame) || check_held(frame)) return;
   forward_held();
   // Where no block is begun or ended in front of it, a transaction ends here, and its portals do.
-  if (transaction_.is_implicit() && transaction_.allows_hits()) done_portal_.reset();
+  if (transaction_.is_implicit() && transaction_.allows_isolation()) done_portal_.reset();
   if (!server_->segment_open() && server_->replies().empty() && !server_said_last_) {
     reply_ready();
     return;
@@ -431,7 +434,7 @@ void Session::take_sync(const wire::Frame& frame) {
 }
 
 void Session::take_flush(const wire::Frame& frame) {
-  if (answer_statement(frame)) return;
+  if (answer_statement(frame) || check_held(frame)) return;
   forward_held();
   if (server_->segment_open()) server_->outbox().add(frame.bytes);
 }

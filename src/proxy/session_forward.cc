@@ -29,6 +29,8 @@ void Session::before_forward(MemoText* text) {
   } else if (shows_query) {
     server_->inject_query("SELECT", Purpose::kQuiet);
   }
+  // What everybody will be told is not to rest on what this session has found before.
+  if (fetch_) server_->renew_plans(fetch_->generation, fetch_->by_query);
   materialize_accepted();
   server_->close_outlived();
 }
@@ -110,7 +112,6 @@ void Session::forward_one(const Held& held) {
       break;
     case 'B':
       use_on_server(held.prepared, held.prepared->name);
-      if (held.prepared->outdated) server_->inject_refusal();
       portals_.define({}, held.prepared);
       done_portal_.reset();
       server_->sent(Asked::kBind);
@@ -146,42 +147,57 @@ void Session::ensure_on_server(const PreparedRef& prepared, std::string_view nam
 void Session::parse_on_server(const PreparedRef& prepared, Purpose purpose) {
   server_->inject_parse(prepared, purpose);
   note_parsed(*prepared);
+  prepared->unchecked = prepared->shape != 0;
 }
 
 // Unless that is skipped, PostgreSQL has it as it is parsed now.
-void Session::note_parsed(PreparedStatement& prepared) const {
+void Session::note_parsed(PreparedStatement& prepared) {
   if (server_->holds(prepared)) {
     prepared.astray = false;
     note_catalog(prepared);
+    if (prepared.parse_id == 0) note_settings(prepared);
   }
   note_use(prepared);
 }
 
-void Session::note_catalog(PreparedStatement& prepared) const {
+// What it means is asked when its first answer is, but where that may be long after.
+void Session::note_catalog(PreparedStatement& prepared) {
   if (domain_ == nullptr) return;
   prepared.generation = domain_->catalog_generation();
   prepared.meaning = 0;
+  prepared.parsed_ns = worker_.now_ns();
+  if (prepared.pinned) {
+    prepared.generation = 0;
+    prepared.meaning = PreparedStatement::kOtherMeaning;
+    return;
+  }
+  if (prepared.name.empty() || prepared.text->statement().kind != query::Kind::kSelect) return;
+  const Resolution* resolution = resolve(*prepared.text);
+  if (resolution != nullptr) compare_meaning(prepared, resolution->verdict);
 }
 
 // In front of a Bind or Describe of it. One that went astray is parsed anew, once the settings are
-// again those of its Parse: so a hit is what PostgreSQL would answer, and may be recorded.
+// again those of its Parse: so a hit is what PostgreSQL would answer, and may be recorded. One that
+// has other columns now than the client was shown is refused.
 void Session::use_on_server(const PreparedRef& prepared, std::string_view name) {
   if (prepared && is_due_anew(*prepared)) prepared_.renew(*prepared);
   ensure_on_server(prepared, name);
-  if (prepared) note_use(*prepared);
+  if (!prepared) return;
+  note_use(*prepared);
+  if (prepared->outdated) server_->inject_refusal();
 }
 
 // Unless a new one would mean something else.
-bool Session::is_due_anew(PreparedStatement& prepared) {
+bool Session::is_due_anew(const PreparedStatement& prepared) {
   if (!prepared.astray || !server_->holds(prepared) || !is_at_home(prepared)) return false;
   const Resolution* resolution = resolve(*prepared.text);
-  return resolution != nullptr &&
-         (prepared.meaning == 0 || keeps_meaning(prepared, resolution->verdict));
+  return resolution != nullptr && resolution->verdict.cacheable() &&
+         (prepared.meaning == 0 || prepared.meaning == resolution->verdict.meaning);
 }
 
 bool Session::is_at_home(const PreparedStatement& prepared) const {
   const Scope* scope = domain_ ? scope_.known(domain_->settings_epoch()) : nullptr;
-  return scope != nullptr && prepared.parse_id == scope->parse_id;
+  return scope != nullptr && (prepared.parse_id == 0 || prepared.parse_id == scope->parse_id);
 }
 
 // It is parsed or used at PostgreSQL, under the settings in force now.
@@ -358,26 +374,38 @@ void Session::note_inband(const MemoText& text) {
 
 bool Session::needs_check(const PreparedRef& prepared) {
   return prepared && prepared->shape != 0 && !prepared->outdated &&
-         (!server_->holds(*prepared) || is_due_anew(*prepared));
+         (!server_->holds(*prepared) || prepared->unchecked || is_due_anew(*prepared));
 }
 
 bool Session::holds_parse() const {
   return std::any_of(held_.begin(), held_.end(), [](const Held& held) { return held.type == 'P'; });
 }
 
-// A statement that the client was shown, but PostgreSQL was never told of, or has to be told of
-// anew: before it is executed there, PostgreSQL is asked whether it still looks the same. True when
-// `frame` has been put back until it has said so.
+// A statement that the client was shown, but PostgreSQL was not told of when it was, or has to be
+// told of anew: before it is used there, PostgreSQL is asked whether it still looks the same. True
+// when `frame` has been put back until it has said so.
 bool Session::check_first(const PreparedRef& prepared, const wire::Frame& frame) {
   if (!needs_check(prepared) || server_->replies().skipping()) return false;
   fetch_.reset();
   before_forward();
   if (is_due_anew(*prepared)) prepared_.renew(*prepared);
+  if (!server_->holds(*prepared)) {
+    server_->inject_parse(prepared, Purpose::kCheck);
+    note_parsed(*prepared);
+  }
   server_->inject_check(prepared);
-  note_parsed(*prepared);
   input_.assign(frame.bytes);
   block(Block::kCheck);
   return true;
+}
+
+// In front of what sends it on.
+bool Session::check_held(const wire::Frame& frame) {
+  for (const Held& held : held_) {
+    const bool uses = held.type == 'B' || (held.type == 'D' && !held.of_portal);
+    if (uses && check_first(held.prepared, frame)) return true;
+  }
+  return false;
 }
 
 void Session::note_deallocation(const MemoText& text) {
@@ -410,9 +438,11 @@ void Session::reply_held(std::string_view row_description, const cache::EntryRef
       case 'D':
         if (held.description) {
           client_out_.add(held.description, held.description->body());
+          held.prepared->shown_oids = wire::parameter_types(held.description->body());
           held.prepared->shape = held.description->shape;
         } else if (entry) {
           client_out_.add(entry, row_description);
+          if (!held.of_portal) held.prepared->shown_oids = wire::parameter_types(row_description);
           held.prepared->shape = entry->shape;
         } else {
           client_out_.add(row_description);

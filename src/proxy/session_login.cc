@@ -263,6 +263,7 @@ void Session::login_done() {
   domain_ = worker_.shared().domain_of(database_name());
   if (domain_ != nullptr) {
     domain_->add_backend(server_->key.pid);
+    server_->have_plans_since(domain_->catalog_generation());
     domain_->settler().wanted();
   }
   note_startup_settings();

@@ -157,6 +157,7 @@ void Session::take_reply(const wire::Frame& frame) {
       break;
     case 't':
       if (frame.whole()) {
+        if (shown && item.prepared) item.prepared->shown_oids = wire::parameter_types(frame.bytes);
         record(frame, sequence);
       } else {
         drop_fetch(Reason::kTooLarge);
@@ -245,12 +246,28 @@ void Session::take_check_reply(const wire::Frame& frame) {
     case '1':
       replies.pop();
       return;
+    case 't':
+      if (!prepared->shown_oids.empty() &&
+          prepared->shown_oids != wire::parameter_types(frame.bytes)) {
+        prepared->pinned = true;
+      }
+      return;
     case 'T':
     case 'n':
       prepared->outdated = frame.type == 'n' || !frame.whole() ||
                            worker_.shapes().of(frame.bytes) != prepared->shape;
       if (!frame.whole() && !frame.last) return;
       replies.pop();
+      prepared->unchecked = false;
+      if (block_ != Block::kCheck && (prepared->outdated || prepared->pinned)) {
+        end("0A000", "cached plan must not change result type");
+        return;
+      }
+      // Once more, with the types that the client knows of.
+      if (prepared->pinned && prepared->meaning != PreparedStatement::kOtherMeaning) {
+        prepared->outdated = false;
+        prepared_.renew(*prepared);
+      }
       unblock(Block::kCheck);
       return;
     default:
@@ -279,6 +296,7 @@ void Session::take_command_complete(const wire::Frame& frame) {
     sql_prepared_ = 0;
   }
   note_answered(sequence);
+  server_->answered(sequence);
   const bool block_ends = tag == "COMMIT" || tag == "PREPARE TRANSACTION";
   if (block_ends || transaction_.server_status() == 'I') keep_open_what_is_meant_now();
   if (block_ends) block_ended_here(tag == "COMMIT");
@@ -331,6 +349,8 @@ void Session::take_error(const wire::Frame& frame) {
   } else if (purpose == Purpose::kInband) {
     const auto error = wire::read_notice(frame.body());
     server_->inband_failed(error ? error->sqlstate : std::string_view());
+  } else if (purpose == Purpose::kPlans) {
+    keep_probe_error(frame);
   } else if (purpose != Purpose::kQuiet && !tell_probe_error(frame)) {
     forward_to_client(frame);
   }
@@ -344,6 +364,10 @@ void Session::take_error(const wire::Frame& frame) {
   }
   replies.skip_to_sync([&](const ReplyItem& other) { undo(other, other.sequence == sequence); });
   if (!replies.owes(Purpose::kCheck)) unblock(Block::kCheck);
+}
+
+void Session::keep_probe_error(const wire::Frame& frame) {
+  if (frame.whole() && transaction_.server_status() == 'T') probe_error_ = frame.bytes;
 }
 
 // The client is told what has failed its block, and not that it had failed before.

@@ -22,18 +22,17 @@ class Transaction {
   [[nodiscard]] char status() const { return deferred() ? 'T' : server_status_; }
   [[nodiscard]] char server_status() const { return server_status_; }
 
-  // A hit may be given: outside a block, or in a READ COMMITTED block that has not failed.
-  [[nodiscard]] bool allows_hits() const {
+  // A hit may be given, and an answer recorded: outside a block, or in a READ COMMITTED block that
+  // has not failed and has only read. What does more may have waited for a lock, behind whose owner
+  // PostgreSQL reads from then on, however fresh our news of its writes is.
+  [[nodiscard]] bool allows_hits() const { return allows_isolation() && only_read(); }
+  [[nodiscard]] bool allows_isolation() const {
     if (begin_sent_ || end_sent_) return false;
     if (deferred() || server_status_ == 'I') return true;
     return server_status_ == 'T' && block_reads_committed_;
   }
   // Its isolation is that of the session's default: no block, or none that PostgreSQL knows of.
   [[nodiscard]] bool is_implicit() const { return !deferred() && server_status_ == 'I'; }
-  // An answer may be recorded: a hit could be given, and the transaction has only read.
-  [[nodiscard]] bool allows_fills() const {
-    return allows_hits() && wrote_sequence_ <= ended_sequence_;
-  }
   [[nodiscard]] bool only_read() const { return wrote_sequence_ <= ended_sequence_; }
 
   // BEGIN was answered by the proxy; `text` is sent before anything else goes to the server.

@@ -17,6 +17,7 @@
 #include "base/hash.h"
 #include "pg_query.h"
 #include "query/canonical.h"
+#include "query/catalog_seals.h"
 #include "query/scan.h"
 #include "query/setting_reader.h"
 #include "query/shape.h"
@@ -302,7 +303,8 @@ bool take_tree(const element& root, Statement& out, SelectShape& shape,
   return true;
 }
 
-void parse(const std::string& sql, Statement& out) {
+void parse(const std::string& sql, const std::optional<std::vector<Token>>& tokens,
+           Statement& out) {
   const ParseResult parsed(sql);
   if (parsed.result.error != nullptr || parsed.result.parse_tree == nullptr) {
     if (parsed.result.error != nullptr && parsed.result.error->message != nullptr) {
@@ -320,6 +322,7 @@ void parse(const std::string& sql, Statement& out) {
     return;
   }
   auto shape = std::make_shared<SelectShape>();
+  if (tokens) shape->words = words_of(*tokens);
   std::vector<Reason> reasons;
   if (!take_tree(root, out, *shape, reasons)) {
     out.kind = Kind::kUnknown;
@@ -391,7 +394,7 @@ std::shared_ptr<const Statement> analyze(std::string_view text, size_t text_byte
     out->hint_off = hints.off;
     out->hint_ttl_ms = hints.ttl_ms;
   }
-  parse(out->text, *out);
+  parse(out->text, tokens, *out);
   if (const Reason reason = reason_for(out->kind); reason != Reason::kNone) {
     if (out->reasons.empty()) out->reasons.push_back(reason);
   } else if (!tokens || has_foreign_word(*tokens)) {

@@ -22,6 +22,7 @@ namespace pgfresh::query {
 
 using Oid = uint32_t;
 
+class CatalogSeals;
 class PolicyBook;
 struct Statement;  // NOLINT(bugprone-forward-declaration-namespace): of query/statement.h
 
@@ -54,7 +55,7 @@ struct Relation {
   bool foreign_member = false;   // a member of the tree is a foreign or unlogged table
   bool unsafe_types = false;     // an attribute's type is not safe, see Catalog::Type
   std::vector<Attribute> attributes;
-  uint64_t seal = 0;                   // of oid and attributes, see Verdict::meaning
+  uint64_t seal = 0;  // of oid and attributes with their types, see Verdict::meaning
   std::vector<KeyColumn> key_columns;  // of the tree, in the order of pgfresh.watch()
 };
 
@@ -126,9 +127,8 @@ class Catalog {
   // The schema pgfresh is installed in this database, in a version we know.
   [[nodiscard]] bool installed() const { return installed_; }
   [[nodiscard]] bool event_triggers() const { return event_triggers_; }
-  // A seal of what names mean, but for those of relations: functions, operators, casts, types and
-  // the labels of enums, collations. Not of what functions do.
-  [[nodiscard]] uint64_t grammar() const { return grammar_; }
+  // What names mean, but for those of relations.
+  [[nodiscard]] const CatalogSeals& seals() const { return *seals_; }
   // Everybody may EXECUTE set_config().
   [[nodiscard]] bool set_config_is_public() const { return set_config_is_public_; }
   // Some user-declared function that a write can reach (by a trigger, rule, default, constraint or
@@ -183,7 +183,7 @@ class Catalog {
   uint64_t generation_ = 0;
   uint64_t schema_token_ = 0;
   uint64_t content_hash_ = 0;
-  uint64_t grammar_ = 0;
+  std::shared_ptr<const CatalogSeals> seals_;
   bool installed_ = false;
   bool event_triggers_ = false;
   bool set_config_is_public_ = true;

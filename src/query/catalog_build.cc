@@ -18,6 +18,7 @@
 #include "base/hash.h"
 #include "query/catalog.h"
 #include "query/catalog_names.h"
+#include "query/catalog_seals.h"
 #include "query/policy.h"
 #include "query/reviewed.h"
 #include "query/shape.h"
@@ -119,6 +120,7 @@ class CatalogBuilder {
   std::unordered_set<std::string> planar_;  // names with an overload that does not
   std::vector<std::pair<Oid, std::optional<ViewTree>>> views_;
   PolicyBookBuilder policies_;
+  SealsBuilder seals_;
   bool meta_seen_ = false;
 };
 
@@ -171,6 +173,9 @@ bool CatalogBuilder::take_row(const Row& row) {
       return take_names(row, kind.front() == 'f');
     case 'y':
       return take_type(row);
+    case 'w':
+      seals_.take_names(text(row, 1), text(row, 2), text(row, 3));
+      return true;
     case 'p':
       return policies_.take_policy(row);
     case 'q':
@@ -190,7 +195,7 @@ bool CatalogBuilder::take_meta(const Row& row) {
   catalog_->event_triggers_ = text(row, 2) == "2";
   catalog_->writes_may_change_session_ = text(row, 3) != "false";
   catalog_->set_config_is_public_ = text(row, 4) != "false";
-  catalog_->grammar_ = seal128(text(row, 5)).low;
+  seals_.take_common(text(row, 5));
   meta_seen_ = true;
   return true;
 }
@@ -361,6 +366,8 @@ bool CatalogBuilder::take_type(const Row& row) {
   if (row[6] && !number(*row[6], raw.part)) return false;
   if (row[7] && !number(*row[7], raw.relation)) return false;
   const Oid oid = type.oid;
+  seals_.take_type(
+      {oid, type.schema, type.name, std::string(text(row, 8)), raw.part, raw.relation});
   catalog_->type_names_.emplace(qualified(type.schema, type.name), oid);
   raw_types_.emplace(oid, raw);
   return catalog_->types_.emplace(oid, std::move(type)).second;
@@ -370,6 +377,7 @@ std::shared_ptr<Catalog> CatalogBuilder::finish(uint64_t generation, uint64_t sc
   catalog_->generation_ = generation;
   catalog_->schema_token_ = schema_token;
   catalog_->policies_ = policies_.finish();
+  catalog_->seals_ = seals_.finish(catalog_->relations_);
   judge_types();
   judge_projections();
   judge_relations();

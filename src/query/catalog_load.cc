@@ -242,31 +242,23 @@ SELECT 'm' AS kind,
    FROM pg_catalog.pg_proc p
    WHERE p.oid = 'pg_catalog.set_config(text,text,boolean)'::regprocedure)::text AS d,
   (SELECT pg_catalog.concat_ws(' ',
-    (SELECT sum(hashtextextended(concat_ws(' ', p.oid, p.proname, ns.nspname, p.proargtypes,
-       p.prorettype, p.provariadic, p.pronargdefaults, p.proretset, p.prokind), 0))
-     FROM pg_catalog.pg_proc p JOIN ns ON ns.oid = p.pronamespace
-     WHERE p.oid >= 16384 AND ns.nspname <> 'pgfresh'
-       AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)),
-    (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.oprname, ns.nspname, o.oprleft,
-       o.oprright, o.oprresult, o.oprcode::oid), 0))
-     FROM pg_catalog.pg_operator o JOIN ns ON ns.oid = o.oprnamespace WHERE o.oid >= 16384),
     (SELECT sum(hashtextextended(concat_ws(' ', c.oid, c.castsource, c.casttarget, c.castfunc,
        c.castcontext, c.castmethod), 0)) FROM pg_catalog.pg_cast c WHERE c.oid >= 16384),
-    (SELECT sum(hashtextextended(concat_ws(' ', t.oid, t.typname, ns.nspname, t.typtype,
-       t.typcategory, t.typispreferred, t.typbasetype, t.typelem), 0))
-     FROM pg_catalog.pg_type t JOIN ns ON ns.oid = t.typnamespace
-          LEFT JOIN pg_catalog.pg_type el ON el.oid = t.typelem
-     WHERE t.oid >= 16384 AND t.typrelid = 0 AND coalesce(el.typrelid, 0) = 0),
-    (SELECT sum(hashint8extended(a.xmin::text::int8, a.attrelid::int8 * 2048 + a.attnum))
-     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
-     WHERE c.relkind = 'c' AND a.attnum > 0 AND c.oid >= 16384),
-    (SELECT sum(hashint8extended(xmin::text::int8, oid::int8)) FROM pg_catalog.pg_enum),
     (SELECT sum(hashint8extended(o.xmin, o.oid)) FROM (
        SELECT xmin::text::int8, oid::int8 FROM pg_catalog.pg_collation WHERE oid >= 16384
-       UNION ALL SELECT xmin::text::int8, oid::int8 FROM pg_catalog.pg_opclass WHERE oid >= 16384
+       UNION ALL SELECT xmin::text::int8, oid::int8 FROM pg_catalog.pg_opclass
+         WHERE oid >= 16384 AND opcmethod IN (403, 405)  -- btree, hash: for ORDER BY and GROUP BY
        UNION ALL SELECT xmin::text::int8, oid::int8 FROM pg_catalog.pg_ts_config WHERE oid >= 16384
        UNION ALL SELECT xmin::text::int8, oid::int8 FROM pg_catalog.pg_ts_dict WHERE oid >= 16384
-     ) AS o(xmin, oid))))
+     ) AS o(xmin, oid)),
+    (SELECT sum(hashint8extended(m.xmin::text::int8,
+                                 (m.mapcfg::int8 << 32) + m.maptokentype * 64 + m.mapseqno))
+     FROM pg_catalog.pg_ts_config_map m WHERE m.mapcfg >= 16384),
+    (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.oprname, ns.nspname, o.oprleft,
+       o.oprright, o.oprresult, o.oprcode::oid), 0))
+     FROM pg_catalog.pg_operator o JOIN ns ON ns.oid = o.oprnamespace
+     WHERE o.oid >= 16384 AND o.oprname IN ('=', '<>', '<', '>', '<=', '>=', '~~', '!~~', '~~*',
+       '!~~*'))))  -- meant by IN, BETWEEN, LIKE ...
    AS e, NULL::text AS f, NULL::text AS g, NULL::text AS h,
   NULL::text AS i
 UNION ALL
@@ -332,6 +324,25 @@ SELECT 'o', ns.nspname, p.code || '-',
 FROM pg_catalog.pg_operator o JOIN ns ON ns.oid = o.oprnamespace JOIN proc p ON p.oid = o.oprcode
 GROUP BY 2, 3
 UNION ALL
+SELECT 'w', p.proname,
+  sum(hashtextextended(concat_ws(' ', p.oid, ns.nspname, p.proargtypes, p.prorettype,
+    p.proallargtypes, p.proargnames, p.provariadic, p.pronargdefaults, p.proretset, p.prokind),
+    0))::text,
+  string_agg(concat_ws(' ', p.prorettype, p.proargtypes, p.proallargtypes), ' ' ORDER BY p.oid),
+  NULL, NULL, NULL, NULL, NULL, NULL
+FROM pg_catalog.pg_proc p JOIN ns ON ns.oid = p.pronamespace
+WHERE p.oid >= 16384 AND ns.nspname <> 'pgfresh'
+  AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
+GROUP BY p.proname
+UNION ALL
+SELECT 'w', o.oprname,
+  sum(hashtextextended(concat_ws(' ', o.oid, ns.nspname, o.oprleft, o.oprright, o.oprresult,
+    o.oprcode::oid), 0))::text,
+  string_agg(concat_ws(' ', o.oprleft, o.oprright, o.oprresult), ' ' ORDER BY o.oid),
+  NULL, NULL, NULL, NULL, NULL, NULL
+FROM pg_catalog.pg_operator o JOIN ns ON ns.oid = o.oprnamespace
+WHERE o.oid >= 16384 GROUP BY o.oprname
+UNION ALL
 SELECT 'y', t.oid::text, ns.nspname, t.typname, t.typtype::text,
   CASE WHEN t.oid < 16384 THEN 'b' WHEN m.objid IS NOT NULL THEN 'e' ELSE 'u' END
   || CASE WHEN t.oid < 16384 THEN '-'
@@ -345,7 +356,12 @@ SELECT 'y', t.oid::text, ns.nspname, t.typname, t.typtype::text,
                       AND g.rngsubopc < 16384)
        WHEN 'm' THEN (SELECT g.rngtypid FROM pg_catalog.pg_range g WHERE g.rngmultitypid = t.oid)
        ELSE el.oid END::text,
-  t.typrelid::text, NULL, NULL
+  t.typrelid::text,
+  CASE WHEN t.oid >= 16384 THEN pg_catalog.concat_ws(' ', t.typtype, t.typcategory,
+    t.typispreferred, t.typbasetype, t.typelem, t.typcollation, t.typtypmod,
+    (SELECT sum(hashtextextended(concat_ws(' ', n.oid, n.enumsortorder, n.enumlabel), 0))
+     FROM pg_catalog.pg_enum n WHERE n.enumtypid = t.oid)) END,
+  NULL
 FROM pg_catalog.pg_type t JOIN ns ON ns.oid = t.typnamespace
      LEFT JOIN pg_catalog.pg_type el ON el.typarray = t.oid
      LEFT JOIN member m ON m.objid = t.oid AND m.classid = 'pg_catalog.pg_type'::regclass

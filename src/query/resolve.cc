@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/limits.h"
+#include "query/catalog_seals.h"
 #include "query/meaning.h"
 #include "query/policy.h"
 #include "query/reviewed.h"
@@ -23,12 +24,6 @@ constexpr int kViewDepthMax = 64;
 
 bool is_system_schema(std::string_view schema) {
   return schema == "pg_catalog" || schema == "information_schema" || schema.starts_with("pg_toast");
-}
-
-// Adds to a seal; the order counts.
-void seal(uint64_t& sum, uint64_t value) {
-  constexpr uint64_t kOdd = 0x9e3779b97f4a7c15;
-  sum = (std::rotl(sum, 23) ^ value) * kOdd;
 }
 
 // Where a shape stands: what a policy's condition, or a function that it calls, learns of the
@@ -361,6 +356,9 @@ void Resolver::apply_to_operator(Safety safety) {
 
 void Resolver::judge_cast(const CastUse& cast) {
   const Catalog::Type* type = meaning_.find_type(cast.type);
+  if (place_ == Place::kQuery && type != nullptr) {
+    seal(verdict_.meaning, catalog_.seals().of_type(type->oid));
+  }
   if (type == nullptr) {
     if (!cast.by_call) refuse(Reason::kUnsafeType);
     return;
@@ -439,7 +437,9 @@ Verdict resolve(const Statement& statement, const Catalog& catalog,
   if (statement.shape == nullptr) return verdict;
   verdict.effect = statement.shape->effect_floor;
   verdict.time_parameters = statement.shape->parameters;
-  verdict.meaning = catalog.grammar();
+  std::vector<uint64_t> tables;
+  for (const Name& table : statement.shape->tables) tables.push_back(word(table.name));
+  verdict.meaning = catalog.seals().of_words(statement.shape->words, tables);
   Seen seen;
   Resolver(*statement.shape, catalog, {search_path, search_path}, Place::kQuery, seen, verdict)
       .run();

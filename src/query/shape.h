@@ -97,6 +97,7 @@ struct SelectShape {
   std::map<std::string, Definition> defined;  // column names that the statement itself may make
   std::set<std::string> settings_read;        // by current_setting('name'), in lower case
   bool settings_computed = false;             // current_setting() of something that is no literal
+  std::vector<uint64_t> words;                // all there are (words_of())
 
   // Of all there is: it is what tells whether constants have been looked at (pattern.h).
   friend bool operator==(const SelectShape&, const SelectShape&) = default;

@@ -3,6 +3,7 @@
 // results, the end of a login. RowDescription is not read: it is forwarded and compared as bytes.
 #include "base/check.h"
 #include "wire/bytes.h"
+#include "wire/framer.h"
 #include "wire/messages.h"
 
 namespace pgfresh::wire {
@@ -201,6 +202,14 @@ void write_data_row(std::string& out, std::span<const std::optional<std::string>
     append_u32(out, static_cast<uint32_t>(value->size()));
     out.append(*value);
   }
+}
+
+std::string_view parameter_types(std::string_view bytes) {
+  constexpr size_t kHead = kHeaderBytes + 2;  // and how many there are
+  if (bytes.size() < kHead || bytes.front() != 't') return {};
+  const size_t size = size_t{load_u32(bytes.data() + 1)} + 1;
+  return size < kHead || size > bytes.size() ? std::string_view()
+                                             : bytes.substr(kHead, size - kHead);
 }
 
 void write_parameter_description(std::string& out, std::span<const uint32_t> oids) {

@@ -161,6 +161,9 @@ struct Column {
 void write_row_description(std::string& out, std::span<const Column> columns);
 void write_data_row(std::string& out, std::span<const std::optional<std::string>> values);
 void write_parameter_description(std::string& out, std::span<const uint32_t> oids);
+// The type of each parameter, four bytes each, of the ParameterDescription that `bytes` begin with;
+// empty: there is none, or no parameters.
+[[nodiscard]] std::string_view parameter_types(std::string_view bytes);
 
 // Messages without content: ParseComplete '1', BindComplete '2', CloseComplete '3', NoData 'n',
 // EmptyQueryResponse 'I', PortalSuspended 's'.

@@ -134,6 +134,23 @@ TEST_CASE("sessions with other settings do not") {
   CHECK(w.count(Counter::kMisses) == 2);
 }
 
+TEST_CASE("plans from before the catalog was known, or changed, answer for nobody else") {
+  World w;
+  WireClient& early = w.session();
+  CHECK(w.ask(early, kOne) == "T:v D:10 C:SELECT 1 Z:I");
+  CHECK(w.postgres.discards() == 1);
+  WireClient& late = w.session();
+  CHECK(w.ask(late, kTwo) == "T:v D:20 C:SELECT 1 Z:I");
+  CHECK(w.postgres.discards() == 1);  // it has none
+  CHECK(w.ask(late, "CREATE TABLE another (id int)").find("CREATE TABLE") != std::string::npos);
+  w.advance_ms(100);
+  CHECK(w.ask(early, kOne) == "T:v D:10 C:SELECT 1 Z:I");
+  CHECK(w.ask(early, kTwo) == "T:v D:20 C:SELECT 1 Z:I");
+  CHECK(w.postgres.discards() == 2);
+  CHECK(w.ask(late, kOne) == "T:v D:10 C:SELECT 1 Z:I");  // a hit needs none
+  CHECK(w.postgres.discards() == 2);
+}
+
 TEST_CASE("extended protocol: unnamed statement, miss and hit") {
   World w;
   WireClient& c = w.session();

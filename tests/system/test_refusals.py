@@ -481,3 +481,23 @@ SELECT pgfresh.watch('kept')""")
     for _ in range(3):
         for tenant, app in apps.items():
             assert app.execute("SELECT body FROM kept").fetchall() == [(f"of {tenant}",)]
+
+
+@pytest.mark.parametrize("held", ["SELECT FROM part WHERE id = 1 FOR UPDATE",
+                                  "UPDATE part SET id = id WHERE id = 1",
+                                  "SELECT pg_advisory_xact_lock(7)",
+                                  "LOCK TABLE part IN SHARE MODE"])
+def test_no_hit_behind_a_lock(play, held):
+    """Who had it has committed, and what pgfresh knows of that may be older than the lock."""
+    app = play.app(autocommit=False)
+    other = play.app()
+    play.hot(other, NAME)
+    with play.expect(hits=1):
+        app.execute(NAME)
+    app.execute(held)
+    with play.expect(hits=0, bypasses=1, reason="wrote"):
+        app.execute(NAME)
+    app.rollback()
+    with play.expect(hits=1):
+        app.execute(NAME)
+    app.rollback()

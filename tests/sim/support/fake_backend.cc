@@ -244,8 +244,10 @@ void FakeBackend::take(const wire::Frame& frame) {
   }
   if (frame.type == 'd') return;  // of a COPY that has ended
   const std::string_view body = frame.body();
-  // A probe comes in several messages, which are noted as one.
-  if (frame.type != 'S') quiet_ = body.find("pgfresh probe") != std::string_view::npos;
+  // What pgfresh does by itself comes in several messages, which are noted as one, or counted.
+  if (frame.type != 'S') {
+    quiet_ = body.find("pgfresh p") != std::string_view::npos || body.starts_with("DISCARD PLANS");
+  }
   if (frame.type != 'S' && skipping_) return;
   switch (frame.type) {
     case 'Q': {

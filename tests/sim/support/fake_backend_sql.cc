@@ -192,6 +192,10 @@ FakeOutcome FakeBackend::set(const std::vector<std::string>& tokens) {
     outcome.rows.push_back({settings_[name]});
     return outcome;
   }
+  if (tokens[0] == "discard" && tokens[1] == "plans") {
+    server_.note_discard();
+    return done("DISCARD PLANS");
+  }
   if (tokens[0] == "discard") {
     forget_named();
     temporary_ = false;

@@ -92,6 +92,9 @@ class FakePostgres {
   // What it sent to a server process that is idle is lost or begun at once.
   void cut_off(const Loop& streams, const Loop& control);
   [[nodiscard]] uint64_t cancels() const { return cancels_; }
+  // DISCARD PLANS that were carried out.
+  [[nodiscard]] uint64_t discards() const { return discards_; }
+  void note_discard() { ++discards_; }
   // Blocks begun.
   [[nodiscard]] uint64_t begins() const { return begins_; }
 
@@ -135,6 +138,7 @@ class FakePostgres {
   std::map<uint32_t, std::string> last_beats_;
   std::map<uint32_t, const Loop*> homes_;  // of backends' clients
   uint64_t cancels_ = 0;
+  uint64_t discards_ = 0;
   uint64_t begins_ = 0;
   std::vector<std::shared_ptr<FakeBackend>> backends_;
   std::vector<std::shared_ptr<Control>> controls_;

@@ -19,7 +19,6 @@ TEST_CASE("transaction: idle allows hits and fills") {
   const Transaction transaction;
   CHECK(transaction.status() == 'I');
   CHECK(transaction.allows_hits());
-  CHECK(transaction.allows_fills());
 }
 
 TEST_CASE("transaction: a deferred block looks like one, and is none yet") {
@@ -28,7 +27,6 @@ TEST_CASE("transaction: a deferred block looks like one, and is none yet") {
   CHECK(transaction.status() == 'T');
   CHECK(transaction.server_status() == 'I');
   CHECK(transaction.allows_hits());
-  CHECK(transaction.allows_fills());
   CHECK(transaction.take_deferred() == "BEGIN");
   CHECK_FALSE(transaction.deferred());
   CHECK(transaction.status() == 'I');
@@ -60,13 +58,11 @@ TEST_CASE("transaction: READ COMMITTED blocks allow hits, others do not, failed 
   Transaction committed;
   begin(committed, Block::kReadCommitted, 1);
   CHECK(committed.allows_hits());
-  CHECK(committed.allows_fills());
   static_cast<void>(committed.ready('E', 2));
   CHECK_FALSE(committed.allows_hits());
   Transaction other;
   begin(other, Block::kOther, 1);
   CHECK_FALSE(other.allows_hits());
-  CHECK_FALSE(other.allows_fills());
 }
 
 TEST_CASE("transaction: between BEGIN and its answer nothing is known") {
@@ -178,25 +174,25 @@ TEST_CASE("transaction: between COMMIT and its ReadyForQuery nothing is known") 
   CHECK(transaction.allows_hits());
 }
 
-TEST_CASE("transaction: behind a write no fills until the transaction has ended") {
+TEST_CASE("transaction: behind a write no hits until the transaction has ended") {
   Transaction transaction;
   begin(transaction, Block::kReadCommitted, 1);
   transaction.sent_write(2);
-  CHECK(transaction.allows_hits());
-  CHECK_FALSE(transaction.allows_fills());
+  CHECK(transaction.allows_isolation());
+  CHECK_FALSE(transaction.allows_hits());
   static_cast<void>(transaction.ready('T', 2));
-  CHECK_FALSE(transaction.allows_fills());
+  CHECK_FALSE(transaction.allows_hits());
   static_cast<void>(transaction.ready('I', 3));
-  CHECK(transaction.allows_fills());
+  CHECK(transaction.allows_hits());
 }
 
 TEST_CASE("transaction: a write behind the message that is answered now still counts") {
   Transaction transaction;
   transaction.sent_write(5);
   static_cast<void>(transaction.ready('I', 4));
-  CHECK_FALSE(transaction.allows_fills());
+  CHECK_FALSE(transaction.allows_hits());
   static_cast<void>(transaction.ready('I', 5));
-  CHECK(transaction.allows_fills());
+  CHECK(transaction.allows_hits());
 }
 
 TEST_CASE("transaction: slots are handed over once, at the end, each as often as it was opened") {

@@ -105,17 +105,22 @@ class CatalogFixture {
     row({"o", schema, code, json_list(names)});
   }
   void type(Oid oid, const std::string& schema, const std::string& name, char type_type,
-            const std::string& code, Oid part, Oid relation) {
+            const std::string& code, Oid part, Oid relation, const std::string& labels = "") {
     row({"y", std::to_string(oid), schema, name, std::string(1, type_type), code,
-         part == 0 ? "\\N" : std::to_string(part), std::to_string(relation)});
+         part == 0 ? "\\N" : std::to_string(part), std::to_string(relation), labels});
+  }
+  // Functions or operators of one name, in whatever schemas: what they are, and the types they
+  // know.
+  void named(const std::string& name, const std::string& sum, const std::string& types) {
+    row({"w", name, sum, types});
   }
   void writes_may_change_session() { suspicion_ = "true"; }
-  // What names mean, but for those of relations.
-  void grammar(std::string seal) { grammar_ = std::move(seal); }
+  // What is meant without being named: casts, orders.
+  void meant(std::string seal) { meant_ = std::move(seal); }
 
   [[nodiscard]] SqlRows rows() const {
     SqlRows all = rows_;
-    all.rows.push_back({"m", "1.0", "2", suspicion_, {}, grammar_, {}, {}, {}, {}});
+    all.rows.push_back({"m", "1.0", "2", suspicion_, {}, meant_, {}, {}, {}, {}});
     return all;
   }
   [[nodiscard]] std::shared_ptr<const Catalog> build() const {
@@ -272,7 +277,7 @@ class CatalogFixture {
   SqlRows rows_;
   Oid next_oid_ = 5000;
   std::string suspicion_ = "false";
-  std::string grammar_;
+  std::string meant_;
 };
 
 [[nodiscard]] inline Verdict judge(std::string_view sql, const Catalog& catalog) {

@@ -10,7 +10,7 @@
 namespace pgfresh::query::test {
 namespace {
 
-TEST_CASE("what a text means changes with the relations it names, and with the grammar") {
+TEST_CASE("what a text means changes with the relations it names, and with casts") {
   const auto meaning = [](std::string_view sql, const CatalogFixture& fixture,
                           const std::vector<std::string>& path = kPath) {
     return resolve(*analyze(sql, 16'384), *fixture.build(), path).meaning;
@@ -33,10 +33,10 @@ TEST_CASE("what a text means changes with the relations it names, and with the g
   CatalogFixture made_anew;
   made_anew.table(7003, "here", {{"id", CatalogFixture::kInt8}});
   CHECK(meaning(sql, made_anew) != meaning(sql, before));
-  CatalogFixture renamed_label;
-  renamed_label.table(7001, "here", {{"id", CatalogFixture::kInt8}});
-  renamed_label.grammar("another");
-  CHECK(meaning(sql, renamed_label) != meaning(sql, before));
+  CatalogFixture declared_cast;
+  declared_cast.table(7001, "here", {{"id", CatalogFixture::kInt8}});
+  declared_cast.meant("another");
+  CHECK(meaning(sql, declared_cast) != meaning(sql, before));
 
   CatalogFixture shadowed;
   shadowed.table(7001, "here", {{"id", CatalogFixture::kInt8}});
@@ -45,6 +45,55 @@ TEST_CASE("what a text means changes with the relations it names, and with the g
   shadowed.table(7004, "here", {{"id", CatalogFixture::kInt8}}, front);
   CHECK(meaning(sql, shadowed) == meaning(sql, before));
   CHECK(meaning(sql, shadowed, {"pg_catalog", "front", "public"}) != meaning(sql, before));
+}
+
+TEST_CASE("what a text means changes with the functions, operators and types its words name") {
+  struct World {
+    std::string labels = "sad ok";
+    std::string function = "f1";
+    std::string other = "g1";
+    std::string mood = "mood";
+    Oid row_column = CatalogFixture::kInt8;
+  };
+  const auto meaning = [](std::string_view sql, const World& world) {
+    CatalogFixture fixture;
+    fixture.type(20001, "public", world.mood, 'e', "ui-", 0, 0, world.labels);
+    fixture.type(20002, "public", "_mood", 'b', "ui-", 20001, 0);
+    fixture.type(20003, "tenant", "users", 'c', "ui-", 0, 7010);
+    fixture.table(7010, "users", {{"id", world.row_column}}, {.schema = "tenant"});
+    fixture.table(7001, "here", {{"id", CatalogFixture::kInt8}, {"m", 20002}});
+    fixture.named("tenfold", world.function, "20 20001");
+    fixture.named("other", world.other, "20");
+    fixture.named("@@@", world.other, "20");
+    return resolve(*analyze(sql, 16'384), *fixture.build(), kPath).meaning;
+  };
+  World labelled;
+  labelled.labels = "sad blue";
+  World replaced;
+  replaced.function = "f2";
+  World overloaded;
+  overloaded.other = "g2";
+  World renamed;
+  renamed.mood = "temper";
+  World tenant;
+  tenant.row_column = CatalogFixture::kInt4;
+  const auto changes = [&](std::string_view sql, const World& world) {
+    REQUIRE(meaning(sql, World()) == meaning(sql, World()));
+    return meaning(sql, world) != meaning(sql, World());
+  };
+  CHECK(changes("select id from here", labelled));  // by the elements of m
+  CHECK_FALSE(changes("select id from users", labelled));
+  CHECK(changes("select 'sad'::mood from users", labelled));
+  CHECK(changes("select \"mood\" 'sad' from users", labelled));
+  CHECK(changes("select TenFold(id) from users", labelled));  // by what it takes
+  CHECK(changes("select TenFold(id) from users", replaced));
+  CHECK_FALSE(changes("select id from users", replaced));
+  CHECK_FALSE(changes("select 'tenfold' from users -- tenfold", replaced));
+  CHECK(changes("select id @@@ 1 from users", overloaded));
+  CHECK_FALSE(changes("select id @@ 1 from users", overloaded));
+  CHECK(changes("select 'sad'::mood from users", renamed));
+  CHECK_FALSE(changes("select id from users", tenant));  // another schema's table
+  CHECK(changes("select (x::tenant.users).id from here", tenant));
 }
 
 TEST_CASE("what an application reads all day is cacheable") {

@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -228,6 +229,20 @@ TEST_CASE("messages: rows") {
   bytes.clear();
   write_parameter_description(bytes, std::vector<uint32_t>{20, 0x01020304});
   CHECK(body_of(bytes, 't') == "\0\2\0\0\0\x14\1\2\3\4"s);
+}
+
+TEST_CASE("the types of a ParameterDescription, alone or in front of other messages") {
+  std::string message;
+  write_parameter_description(message, std::array<uint32_t, 2>{23, 25});
+  const std::string_view types("\0\0\0\x17\0\0\0\x19", 8);
+  CHECK(parameter_types(message) == types);
+  CHECK(parameter_types(message + "T") == types);
+  CHECK(parameter_types(message.substr(0, message.size() - 1)).empty());
+  CHECK(parameter_types("T" + message).empty());
+  CHECK(parameter_types("").empty());
+  std::string none;
+  write_parameter_description(none, {});
+  CHECK(parameter_types(none + message).empty());
 }
 
 TEST_CASE("messages: those without content") {
