@@ -84,11 +84,12 @@ bool leads_back(const Options& options) {
   if (target->is_unix()) {
     return target->host == options.listen_unix && target->port == options.unix_port();
   }
-  const std::string host = target->host == "localhost" ? "127.0.0.1" : target->host;
+  constexpr std::string_view kLocalhost = "localhost";
+  const std::string host = target->host == kLocalhost ? "127.0.0.1" : target->host;
   const bool v6 = host.find(':') != std::string::npos;
   const std::string place = (v6 ? "[" + host + "]" : host) + ":" + std::to_string(target->port);
   return std::any_of(options.listen_tcp.begin(), options.listen_tcp.end(), [&](std::string each) {
-    if (each.starts_with("localhost:")) each.replace(0, 9, "127.0.0.1");
+    if (each.starts_with("localhost:")) each.replace(0, kLocalhost.size(), "127.0.0.1");
     const bool any =
         each.starts_with("*:") || each.starts_with("0.0.0.0:") || each.starts_with("[::]:");
     return same_port(each, place) && (!any || host == "127.0.0.1" || host == "::1");

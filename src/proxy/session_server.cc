@@ -343,8 +343,9 @@ void Session::take_error(const wire::Frame& frame) {
   note_last_words(frame);
   if (purpose == Purpose::kRefuse && !server_said_last_) {
     std::string message;
+    // pgjdbc prepares such a statement anew where it sees the routine.
     wire::write_error(message, wire::Severity::kError, "0A000",
-                      "cached plan must not change result type");
+                      "cached plan must not change result type", {}, {}, "RevalidateCachedQuery");
     send_to_client(message);
   } else if (purpose == Purpose::kInband) {
     const auto error = wire::read_notice(frame.body());

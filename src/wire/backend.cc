@@ -33,7 +33,8 @@ void append_field(std::string& out, char code, std::string_view text) {
 
 // The manual, "Error and Notice Message Fields": S may be translated, V never is.
 void append_fields(std::string& out, Severity severity, std::string_view sqlstate,
-                   std::string_view message, std::string_view detail, std::string_view hint) {
+                   std::string_view message, std::string_view detail, std::string_view hint,
+                   std::string_view routine) {
   PGFRESH_CHECK(sqlstate.size() == 5);
   append_field(out, 'S', severity_name(severity));
   append_field(out, 'V', severity_name(severity));
@@ -43,6 +44,7 @@ void append_fields(std::string& out, Severity severity, std::string_view sqlstat
   append_text(out, message);
   append_field(out, 'D', detail);
   append_field(out, 'H', hint);
+  append_field(out, 'R', routine);
   out.push_back('\0');
 }
 
@@ -133,16 +135,17 @@ std::optional<std::vector<std::optional<std::string_view>>> read_data_row(std::s
 }
 
 void write_error(std::string& out, Severity severity, std::string_view sqlstate,
-                 std::string_view message, std::string_view detail, std::string_view hint) {
+                 std::string_view message, std::string_view detail, std::string_view hint,
+                 std::string_view routine) {
   const MessageFrame frame(out, 'E');
-  append_fields(out, severity, sqlstate, message, detail, hint);
+  append_fields(out, severity, sqlstate, message, detail, hint, routine);
 }
 
 void write_notice(std::string& out, Severity severity, std::string_view sqlstate,
                   std::string_view message, std::string_view detail) {
   PGFRESH_CHECK(severity != Severity::kError && severity != Severity::kFatal);
   const MessageFrame frame(out, 'N');
-  append_fields(out, severity, sqlstate, message, detail, {});
+  append_fields(out, severity, sqlstate, message, detail, {}, {});
 }
 
 void write_ready(std::string& out, char status) {

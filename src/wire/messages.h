@@ -140,9 +140,10 @@ struct BackendKey {  // of protocol 3.0; the longer secrets of 3.2 are not read
 
 enum class Severity : uint8_t { kError, kFatal, kWarning, kNotice, kInfo };
 
+// `routine`: of PostgreSQL's source, by which drivers tell some errors apart.
 void write_error(std::string& out, Severity severity, std::string_view sqlstate,
-                 std::string_view message, std::string_view detail = {},
-                 std::string_view hint = {});
+                 std::string_view message, std::string_view detail = {}, std::string_view hint = {},
+                 std::string_view routine = {});
 // A NoticeResponse; REQUIRES: severity is neither kError nor kFatal.
 void write_notice(std::string& out, Severity severity, std::string_view sqlstate,
                   std::string_view message, std::string_view detail = {});

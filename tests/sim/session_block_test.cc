@@ -136,13 +136,32 @@ TEST_CASE("a block keeps its hits behind what cannot change its isolation") {
   static_cast<void>(w.ask(c, kOne));
   static_cast<void>(w.ask(c, "BEGIN"));
   static_cast<void>(w.ask(c, kTwo));
-  for (const std::string_view sql :
-       {"SET LOCAL some_setting = '1'", "RESET app.tenant", "SET CONSTRAINTS ALL DEFERRED", "BEGIN",
-        "SAVEPOINT a", "ROLLBACK TO a"}) {
+  for (const std::string_view sql : {"SET LOCAL some_setting = '1'", "RESET app.tenant", "BEGIN",
+                                     "SAVEPOINT a", "ROLLBACK TO a"}) {
     CAPTURE(sql);
     static_cast<void>(w.ask(c, sql));
     const uint64_t hits = w.hits();
     CHECK(w.ask(c, kOne) == "T:v D:10 C:SELECT 1 Z:T");
+    CHECK(w.hits() == hits + 1);
+  }
+}
+
+TEST_CASE("a block has no hits behind what may have waited for a lock, until it has ended") {
+  for (const std::string_view sql :
+       {"UPDATE bench SET v = 11 WHERE id = 2", "SET CONSTRAINTS ALL DEFERRED"}) {
+    CAPTURE(sql);
+    World w;
+    WireClient& c = w.session();
+    static_cast<void>(w.ask(c, kOne));
+    static_cast<void>(w.ask(c, "BEGIN"));
+    static_cast<void>(w.ask(c, sql));
+    const uint64_t hits = w.hits();
+    CHECK(w.ask(c, kOne) == "T:v D:10 C:SELECT 1 Z:T");
+    CHECK(w.hits() == hits);
+    CHECK(w.proxy.bypasses(Reason::kWrote) == 1);
+    static_cast<void>(w.ask(c, "ROLLBACK"));
+    w.advance_ms(100);
+    CHECK(w.ask(c, kOne) == "T:v D:10 C:SELECT 1 Z:I");
     CHECK(w.hits() == hits + 1);
   }
 }
