@@ -24,10 +24,11 @@ struct PreparedStatement {
   // PostgreSQL parses it to another shape now, as it said when it was asked (ServerLink::
   // inject_check): executing it is refused as PostgreSQL would have refused it.
   bool outdated = false;
+  uint64_t checked_generation = 0;  // the catalog's, when that was found
   // PostgreSQL was told of it, and not yet asked whether it has this shape.
   bool unchecked = false;
   // The types the client was shown for its parameters, as in parameter_oids; empty: none yet. And
-  // whether a new one would have others: then it is parsed with these.
+  // whether a new one would have others: then it is parsed with these, and is no other's.
   std::string shown_oids;
   bool pinned = false;
   // PostgreSQL folds constants under the settings in force at Parse. Where the scope was known
@@ -38,10 +39,10 @@ struct PreparedStatement {
   // PostgreSQL keeps what names meant at Parse, and the types of parameters, whatever DDL makes of
   // them. The catalog's generation then, or the last under which it meant the same; 0: none was
   // known. And what it meant (Verdict::meaning), 0: it has not been asked under that generation.
-  static constexpr uint64_t kOtherMeaning = 2;  // no verdict's
   uint64_t generation = 0;
   uint64_t meaning = 0;
-  int64_t parsed_ns = 0;
+  uint64_t names = 0;     // Verdict::names, with the meaning
+  int64_t parsed_ns = 0;  // when it was sent, or ParseComplete has come
   // It was used at PostgreSQL under others, perhaps: which may have analysed it anew under those
   // (src/backend/utils/cache/plancache.c: RevalidateCachedQuery), or for the first time.
   bool astray = false;

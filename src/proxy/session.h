@@ -240,6 +240,7 @@ class Session {
   void use_on_server(const PreparedRef& prepared, std::string_view name);
   [[nodiscard]] bool is_at_home(const PreparedStatement& prepared) const;
   void compare_meaning(PreparedStatement& prepared, const query::Verdict& verdict);
+  void note_analysed(PreparedStatement& prepared) const;
   [[nodiscard]] bool is_due_anew(const PreparedStatement& prepared);
   void note_catalog(PreparedStatement& prepared);
   void note_parsed(PreparedStatement& prepared);
@@ -260,6 +261,7 @@ class Session {
   void note_effect(query::Effect effect, uint64_t sequence);
   void note_settings_change(uint64_t sequence);
   [[nodiscard]] bool needs_check(const PreparedRef& prepared);
+  [[nodiscard]] bool is_outdated_still(const PreparedStatement& prepared) const;
   [[nodiscard]] bool holds_parse() const;
   [[nodiscard]] bool check_first(const PreparedRef& prepared, const wire::Frame& frame);
   [[nodiscard]] bool check_held(const wire::Frame& frame);
@@ -268,7 +270,6 @@ class Session {
   void note_deallocation(const MemoText& text);
   [[nodiscard]] bool may_answer_here() const;
   [[nodiscard]] bool may_hold(const MemoText& text, const wire::Frame& frame) const;
-  void hold(Held held);
   void keep_held_bytes();
   bool answer_control(const wire::Frame& frame, MemoText& text, bool extended);
   void reply_held(std::string_view row_description, const cache::EntryRef& entry);

@@ -125,7 +125,8 @@ Session::Answer Session::ask_cache(const Question& question) {
     reason = resolution == nullptr ? Reason::kNoCatalog : resolution->verdict.reason();
     if (resolution != nullptr && question.prepared != nullptr) {
       compare_meaning(*question.prepared, resolution->verdict);
-      const bool fits = question.prepared->meaning == resolution->verdict.meaning;
+      const bool fits =
+          !question.prepared->pinned && question.prepared->meaning == resolution->verdict.meaning;
       if (!fits && reason == Reason::kNone) reason = Reason::kStale;
     }
     if (resolution != nullptr && reason != Reason::kNone && is_for_rows(question)) {
@@ -177,16 +178,34 @@ bool Session::parsed_under(PreparedStatement& prepared, const Scope& scope, uint
 // It analyses an old one anew where a table was changed, but with the parameters' types of then,
 // and not where a label, a function or a table of another schema has come to stand for another.
 void Session::compare_meaning(PreparedStatement& prepared, const query::Verdict& verdict) {
-  if (prepared.generation == verdict.catalog_generation) prepared.meaning = verdict.meaning;
-  if (prepared.meaning == verdict.meaning) {
-    prepared.generation = verdict.catalog_generation;
+  if (prepared.pinned) return;
+  if (prepared.generation == verdict.catalog_generation) {
+    prepared.meaning = verdict.meaning;
+    prepared.names = verdict.names;
     return;
   }
-  // What had changed in front of its Parse may not have been heard of yet.
+  // What had changed in front of its Parse may not have been heard of then, or it is too long ago.
   const std::optional<int64_t> true_until_ns = domain_->catalog_true_until_ns(prepared.generation);
-  if (true_until_ns && *true_until_ns <= prepared.parsed_ns) prepared.meaning = 0;
+  if (!true_until_ns || *true_until_ns <= prepared.parsed_ns) prepared.meaning = 0;
+  if (prepared.meaning == verdict.meaning) {
+    prepared.generation = verdict.catalog_generation;
+  } else if (prepared.names == verdict.names && prepared.shape != 0 &&
+             (!verdict.time_parameters || !prepared.shown_oids.empty())) {
+    // Only columns of its tables have changed, and there PostgreSQL looks anew by itself. Its
+    // client was shown what it looks like and takes, which is compared when it is parsed anew.
+    prepared.meaning = 0;
+  }
   // What it meant is not known: it is parsed anew.
   if (prepared.meaning == 0) prepared.astray = true;
+}
+
+// ParseComplete: it may have waited long for its turn, or for a lock that DDL held.
+void Session::note_analysed(PreparedStatement& prepared) const {
+  if (domain_ == nullptr) return;
+  prepared.parsed_ns = worker_.now_ns();
+  if (prepared.generation == domain_->catalog_generation()) return;
+  prepared.generation = 0;
+  prepared.meaning = 0;
 }
 
 // Nothing was sent since it was last used that may have changed the session.

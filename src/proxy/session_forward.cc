@@ -30,7 +30,10 @@ void Session::before_forward(MemoText* text) {
     server_->inject_query("SELECT", Purpose::kQuiet);
   }
   // What everybody will be told is not to rest on what this session has found before.
-  if (fetch_) server_->renew_plans(fetch_->generation, fetch_->by_query);
+  // (A description rests on no plan, and its client has executed nothing.)
+  if (fetch_ && !fetch_->of_description) {
+    server_->renew_plans(fetch_->generation, fetch_->by_query);
+  }
   materialize_accepted();
   server_->close_outlived();
 }
@@ -166,11 +169,7 @@ void Session::note_catalog(PreparedStatement& prepared) {
   prepared.generation = domain_->catalog_generation();
   prepared.meaning = 0;
   prepared.parsed_ns = worker_.now_ns();
-  if (prepared.pinned) {
-    prepared.generation = 0;
-    prepared.meaning = PreparedStatement::kOtherMeaning;
-    return;
-  }
+  if (prepared.pinned) return;
   if (prepared.name.empty() || prepared.text->statement().kind != query::Kind::kSelect) return;
   const Resolution* resolution = resolve(*prepared.text);
   if (resolution != nullptr) compare_meaning(prepared, resolution->verdict);
@@ -373,8 +372,14 @@ void Session::note_inband(const MemoText& text) {
 }
 
 bool Session::needs_check(const PreparedRef& prepared) {
-  return prepared && prepared->shape != 0 && !prepared->outdated &&
-         (!server_->holds(*prepared) || prepared->unchecked || is_due_anew(*prepared));
+  if (!prepared || prepared->shape == 0) return false;
+  if (prepared->outdated) return !is_outdated_still(*prepared);
+  return !server_->holds(*prepared) || prepared->unchecked || is_due_anew(*prepared);
+}
+
+// Nothing has changed since.
+bool Session::is_outdated_still(const PreparedStatement& prepared) const {
+  return domain_ == nullptr || prepared.checked_generation == domain_->catalog_generation();
 }
 
 bool Session::holds_parse() const {
@@ -388,7 +393,7 @@ bool Session::check_first(const PreparedRef& prepared, const wire::Frame& frame)
   if (!needs_check(prepared) || server_->replies().skipping()) return false;
   fetch_.reset();
   before_forward();
-  if (is_due_anew(*prepared)) prepared_.renew(*prepared);
+  if (prepared->outdated || is_due_anew(*prepared)) prepared_.renew(*prepared);
   if (!server_->holds(*prepared)) {
     server_->inject_parse(prepared, Purpose::kCheck);
     note_parsed(*prepared);

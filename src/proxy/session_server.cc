@@ -170,6 +170,7 @@ void Session::take_reply(const wire::Frame& frame) {
     case '1':
       // The name was free, and is no longer: of a statement that is not known here.
       if (item.asked == Asked::kParseAgain) sql_prepared_ = sequence;
+      if (item.asked == Asked::kParse && item.prepared) note_analysed(*item.prepared);
       [[fallthrough]];
     case '2':
     case '3':
@@ -238,35 +239,36 @@ void Session::note_last_words(const wire::Frame& frame) {
   }
 }
 
-// What a statement looks like that the client was shown and PostgreSQL has just been told of.
+// What a statement looks like to PostgreSQL that the client was shown.
 void Session::take_check_reply(const wire::Frame& frame) {
   ReplyQueue& replies = server_->replies();
   const PreparedRef prepared = replies.front().prepared;
   switch (frame.type) {
     case '1':
+      note_analysed(*prepared);
       replies.pop();
       return;
     case 't':
-      if (!prepared->shown_oids.empty() &&
+      if (!prepared->pinned && !prepared->shown_oids.empty() &&
           prepared->shown_oids != wire::parameter_types(frame.bytes)) {
         prepared->pinned = true;
+        // Once more, with the types that the client knows of.
+        prepared_.renew(*prepared);
       }
       return;
     case 'T':
     case 'n':
-      prepared->outdated = frame.type == 'n' || !frame.whole() ||
-                           worker_.shapes().of(frame.bytes) != prepared->shape;
+      if (server_->holds(*prepared)) {
+        prepared->outdated = frame.type == 'n' || !frame.whole() ||
+                             worker_.shapes().of(frame.bytes) != prepared->shape;
+        prepared->unchecked = false;
+        prepared->checked_generation = domain_ != nullptr ? domain_->catalog_generation() : 0;
+      }
       if (!frame.whole() && !frame.last) return;
       replies.pop();
-      prepared->unchecked = false;
-      if (block_ != Block::kCheck && (prepared->outdated || prepared->pinned)) {
+      if (block_ != Block::kCheck && (prepared->outdated || !server_->holds(*prepared))) {
         end("0A000", "cached plan must not change result type");
         return;
-      }
-      // Once more, with the types that the client knows of.
-      if (prepared->pinned && prepared->meaning != PreparedStatement::kOtherMeaning) {
-        prepared->outdated = false;
-        prepared_.renew(*prepared);
       }
       unblock(Block::kCheck);
       return;

@@ -4,8 +4,7 @@
 // JSON, because names may hold any character. Kinds:
 //   m  installed version (read from pgfresh.version()'s body: one statement cannot call a function
 //      that may not exist) | enabled event triggers of ours | writes_may_change_session |
-//      set_config_is_public | grammar: what names mean, but for those of relations. Without what
-//      comes with each table: its row type, and our trigger functions
+//      set_config_is_public | a sum over what is meant without a name: casts, orders, collations
 //   r  oid, schema, name, relkind, relpersistence, row security, own triggers complete, subscribed,
 //      attributes [[number, type, name, its collation is deterministic] …]
 //   k  oid, columns, numbers, [number …]: what the triggers of the relation tell, as it stands in
@@ -16,11 +15,14 @@
 //   v  view, its stored tree (see view_tree.h)
 //   f  schema, code, [[oid, name] …]: functions; code = origin (g: an extension's that takes a
 //      geography), volatility (a user's that takes or gives a timetz is no better than stable, for
-//      a time that becomes one, or is compared with one, reads the clock; one whose default
-//      arguments are computed is volatile), suspected of changing the session, may return a string
+//      a time that becomes one, or is compared with one, reads the clock; nor is one in a language
+//      that keeps the types of its variables, where these are not PostgreSQL's own; one whose
+//      default arguments are computed is volatile), suspected of changing the session, may return a string
 //      (t), a time of day (z) or anything (a), can be called on a row; each one letter or '-'
 //   o  schema, code, [[oid, name] …]: operators, by the function beneath
-//   y  oid, schema, name, typtype, code, part, relation: types; code = origin, I/O volatility,
+//   w  name, sum, types: functions or operators of one name that are not PostgreSQL's own, and the
+//      types they take and give, apart by blanks
+//   y  oid, schema, name, typtype, code, part, relation, detail: types; code = origin, I/O volatility,
 //      checks and casts harmless; part = element of an array, base of a domain, subtype of a range
 //   p  relation, SELECT FROM relation WHERE the condition of a policy that shows rows
 //   q  schema, function, body (null: not to be looked into, as where default arguments are computed
@@ -79,6 +81,16 @@ suspect(oid, proname) AS (
   UNION
   SELECT b.oid, b.proname FROM body b JOIN suspect s
     ON pg_catalog.strpos(pg_catalog.lower(b.text), pg_catalog.lower(s.proname::text)) > 0),
+typed(oid, proname) AS (  -- keeps for a session's life what the types of its variables were
+  SELECT b.oid, b.proname FROM body b
+    JOIN pg_catalog.pg_proc p ON p.oid = b.oid AND p.provolatile = 'i'
+    JOIN pg_catalog.pg_language l ON l.oid = p.prolang AND l.lanname <> 'sql'
+  WHERE b.text ~ '"' OR b.text ~* '%\s*(row)?type\M' OR EXISTS (
+    SELECT FROM pg_catalog.regexp_split_to_table(pg_catalog.lower(b.text), '[^[:alnum:]_$]+') AS w
+      JOIN pg_catalog.pg_type t ON t.oid >= 16384 AND t.typname = w)
+  UNION
+  SELECT b.oid, b.proname FROM body b JOIN typed t
+    ON pg_catalog.strpos(pg_catalog.lower(b.text), pg_catalog.lower(t.proname::text)) > 0),
 settings_view(oid) AS (  -- what is written there is a SET, by a rule of pg_settings
   SELECT 'pg_catalog.pg_settings'::regclass::oid
   UNION
@@ -122,7 +134,9 @@ safe_trigger AS (
   GROUP BY t.tgrelid),
 support AS (
   SELECT a.aggfnoid AS oid,
-         pg_catalog.max(CASE t.provolatile WHEN 'v' THEN 3 WHEN 's' THEN 2 ELSE 1 END) AS worst
+         pg_catalog.max(CASE WHEN t.provolatile = 'v' THEN 3
+                             WHEN t.provolatile = 's' OR t.oid IN (SELECT oid FROM typed) THEN 2
+                             ELSE 1 END) AS worst
   FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc t
     ON t.oid IN (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn,
                  a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
@@ -170,6 +184,7 @@ proc AS MATERIALIZED (
                           CASE WHEN p.oid >= 16384 AND (p.prorettype IN (SELECT oid FROM zonal)
                                  OR EXISTS (SELECT FROM zonal z WHERE z.oid = ANY (p.proargtypes)
                                               OR z.oid = ANY (p.proallargtypes))) THEN 2 END,
+                          CASE WHEN p.oid IN (SELECT oid FROM typed) THEN 2 END,
                           CASE WHEN p.oid IN (SELECT oid FROM bad_default) THEN 3 END)
               WHEN 3 THEN 'v' WHEN 2 THEN 's' ELSE 'i' END
          || CASE WHEN p.oid >= 16384 AND p.oid IN (SELECT oid FROM suspect) THEN 's' ELSE '-' END
@@ -191,7 +206,7 @@ bad_cast AS (
   WHERE c.oid >= 16384
     AND NOT EXISTS (SELECT FROM member m WHERE m.objid = c.oid
                     AND m.classid = 'pg_catalog.pg_cast'::regclass)
-    AND (p.provolatile <> 'i' OR p.oid IN (SELECT oid FROM suspect)
+    AND (p.provolatile <> 'i' OR p.oid IN (SELECT oid FROM suspect UNION SELECT oid FROM typed)
          OR (c.castmethod = 'i' AND tt.typcategory NOT IN ('S', 'E', 'B', 'N', 'U')))),
 bad_check AS (
   SELECT c.contypid AS type FROM pg_catalog.pg_constraint c
@@ -200,12 +215,14 @@ bad_check AS (
          OR EXISTS (
            SELECT FROM pg_catalog.regexp_matches(c.conbin::text, ':(?:op)?funcid (\d+)', 'g') AS f
              LEFT JOIN pg_catalog.pg_proc p ON p.oid = f[1]::oid
-           WHERE p.provolatile IS DISTINCT FROM 'i' OR p.oid IN (SELECT oid FROM suspect)))
+           WHERE p.provolatile IS DISTINCT FROM 'i'
+              OR p.oid IN (SELECT oid FROM suspect UNION SELECT oid FROM typed)))
   UNION ALL  -- sorting and grouping by somebody's operator class
   SELECT c.opcintype FROM pg_catalog.pg_opclass c
     JOIN pg_catalog.pg_amproc a ON a.amprocfamily = c.opcfamily
     JOIN pg_catalog.pg_proc p ON p.oid = a.amproc
-  WHERE c.oid >= 16384 AND (p.provolatile <> 'i' OR p.oid IN (SELECT oid FROM suspect))
+  WHERE c.oid >= 16384 AND (p.provolatile <> 'i'
+        OR p.oid IN (SELECT oid FROM suspect UNION SELECT oid FROM typed))
     AND NOT EXISTS (SELECT FROM member m WHERE m.objid = c.oid
                     AND m.classid = 'pg_catalog.pg_opclass'::regclass)),
 extension_setting(extension, name) AS (VALUES

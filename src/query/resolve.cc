@@ -146,7 +146,10 @@ bool Resolver::is_in_several(std::string_view name) const {
 void Resolver::judge_table(const Name& table) {
   if (table.schema.starts_with("pg_temp")) return refuse(Reason::kUnlogged);
   const Relation* relation = meaning_.find_relation(table);
-  if (place_ == Place::kQuery) seal(verdict_.meaning, relation != nullptr ? relation->seal : 0);
+  if (place_ == Place::kQuery) {
+    seal(verdict_.meaning, relation != nullptr ? relation->seal : 0);
+    seal(verdict_.names, relation != nullptr ? relation->oid : 0);
+  }
   if (place_ == Place::kFunction && table.schema.empty() && is_in_several(table.name)) {
     refuse(Reason::kUnknownTable);
   }
@@ -358,6 +361,7 @@ void Resolver::judge_cast(const CastUse& cast) {
   const Catalog::Type* type = meaning_.find_type(cast.type);
   if (place_ == Place::kQuery && type != nullptr) {
     seal(verdict_.meaning, catalog_.seals().of_type(type->oid));
+    seal(verdict_.names, catalog_.seals().of_type(type->oid));
   }
   if (type == nullptr) {
     if (!cast.by_call) refuse(Reason::kUnsafeType);
@@ -439,7 +443,8 @@ Verdict resolve(const Statement& statement, const Catalog& catalog,
   verdict.time_parameters = statement.shape->parameters;
   std::vector<uint64_t> tables;
   for (const Name& table : statement.shape->tables) tables.push_back(word(table.name));
-  verdict.meaning = catalog.seals().of_words(statement.shape->words, tables);
+  verdict.names = catalog.seals().of_words(statement.shape->words, tables);
+  verdict.meaning = verdict.names;
   Seen seen;
   Resolver(*statement.shape, catalog, {search_path, search_path}, Place::kQuery, seen, verdict)
       .run();

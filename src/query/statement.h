@@ -137,6 +137,7 @@ struct Verdict {
   // functions, operators, types and labels it names, and so the types of its parameters. 0: the
   // text was not parsed.
   uint64_t meaning = 0;
+  uint64_t names = 0;            // the same, but for the columns of its relations
   bool time_parameters = false;  // text parameters must not be 'now', 'today' … (is_time_word)
   std::vector<Reason> reasons;   // all of them, without repetition; empty: cacheable
   std::vector<Cause> causes;     // of these reasons, each with each of its objects; for people

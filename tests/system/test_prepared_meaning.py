@@ -284,6 +284,96 @@ def test_columns_that_were_shown_are_kept(play, use):
     assert told[1] == ("" if use == "a long parameter" else told[0])
 
 
+def test_a_parse_that_waits_has_the_meaning_behind_the_lock(play):
+    """And when the DDL it waited for is taken back, its answers are still not everybody's."""
+    play.sql(CLEAN + CASES["timestamp"][0])
+    play.sql("SELECT pgfresh.watch('m1')")
+    _, sql, parameters, _ = CASES["timestamp"]
+    play.hot(play.app(), "SELECT id FROM m1 WHERE id = 1")
+    old, admin = play.wire(), play.wire(direct=True)
+    old.query("SELECT id FROM m1 WHERE id = 1")
+    be_sure()
+    admin.query("BEGIN; ALTER TABLE m1 ALTER v TYPE timestamptz USING v AT TIME ZONE 'UTC'")
+    old.send(pgwire.parse(sql, "s1"), pgwire.sync())
+    time.sleep(2.5)  # fences complete meanwhile
+    admin.query("COMMIT")
+    old.until_ready()
+    admin.query("ALTER TABLE m1 ALTER v TYPE timestamp USING v AT TIME ZONE 'UTC'")
+    time.sleep(1)
+    wanted = ask(play.wire(direct=True), pgwire.parse(sql), parameters=parameters, name="")
+    for _ in range(3):
+        ask(old, parameters=parameters)
+        assert ask(play.wire(), pgwire.parse(sql), parameters=parameters, name="") == wanted
+
+
+@pytest.mark.parametrize("declared", ["v meaning_conf.a%TYPE", "v meaning_whole",
+                                      'v "meaning_whole"'])
+def test_variables_keep_their_types(play, declared):
+    """For a session's life, with PL/pgSQL: such a function's results are nobody else's, nor are
+    those of functions that call it."""
+    play.sql("DROP FUNCTION IF EXISTS half_(int), halves_(int); DROP TABLE IF EXISTS meaning_conf;"
+             "DROP DOMAIN IF EXISTS meaning_whole, meaning_was;" + CLEAN + MANY +
+             "CREATE TABLE meaning_conf (a int); CREATE DOMAIN meaning_whole AS int")
+    play.sql("SELECT pgfresh.watch('m1')")
+    play.sql("CREATE FUNCTION half_(x int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS "
+             f"'DECLARE {declared}; BEGIN v := x / 2.0; RETURN v::text; END'")
+    play.sql("CREATE FUNCTION halves_(x int) RETURNS text LANGUAGE sql IMMUTABLE AS "
+             "'SELECT half_($1) || half_($1)'")
+    sql = "SELECT half_(5), halves_(5) FROM m1 WHERE id = 1"
+    old = play.wire()
+    assert pgwire.rows(old.query(sql)) == [[b"3", b"33"]]
+    be_sure()
+    play.sql("ALTER TABLE meaning_conf ALTER a TYPE numeric(9, 1);"
+             "ALTER DOMAIN meaning_whole RENAME TO meaning_was;"
+             "CREATE DOMAIN meaning_whole AS numeric(9, 1)")
+    time.sleep(0.5)
+    for _ in range(3):
+        assert pgwire.rows(old.query(sql)) == [[b"3", b"33"]]
+        assert pgwire.rows(play.wire().query(sql)) == [[b"2.5", b"2.52.5"]]
+
+
+def test_a_description_is_no_query(play):
+    """What pgfresh asks in front of one executes nothing: the isolation may still be chosen. (Not
+    where PostgreSQL itself has to analyse the statement anew, as it must after much DDL.)"""
+    play.hot(play.app(), "SELECT name FROM part WHERE id = 1")
+    chosen = []
+    for _ in range(3):
+        wire = play.wire()
+        ask(wire, pgwire.parse("SELECT name AS n FROM part WHERE id = 1", "s1"))
+        play.sql("CREATE TABLE meaning_brief (id int); DROP TABLE meaning_brief")
+        time.sleep(0.6)
+        wire.query("BEGIN")
+        wire.send(pgwire.describe("S", "s1"), pgwire.sync())
+        wire.until_ready()
+        chosen.append(pgwire.types(wire.query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")))
+    assert "CZ" in chosen
+
+
+def test_columns_that_come_and_go(play):
+    """A statement whose client knows what it looks like is answered on behind ADD COLUMN and the
+    like; one that looks otherwise now is refused, as PostgreSQL refuses it."""
+    play.sql(CLEAN + MANY)
+    play.sql("SELECT pgfresh.watch('m1')")
+    play.hot(play.app(), "SELECT v FROM m1 WHERE id = 1")
+    old, direct = play.wire(), play.wire(direct=True)
+    statements = {"few": "SELECT v FROM m1 WHERE id = $1", "all": "SELECT * FROM m1 WHERE id = $1"}
+    for wire in (old, direct):
+        for name, sql in statements.items():
+            wire.send(pgwire.parse(sql, name), pgwire.describe("S", name), pgwire.sync())
+            wire.until_ready()
+            assert ask(wire, parameters=[b"5"], name=name)[0][-1] == b"5"
+    be_sure()
+    for ddl in ("ADD COLUMN more int DEFAULT 3", "ALTER more TYPE text", "DROP COLUMN more"):
+        play.sql(f"ALTER TABLE m1 {ddl}")
+        hit_of(old, wanted=[[b"5"]], name="few", parameters=[b"5"])
+        told = []
+        for wire in (direct, old):
+            wire.send(pgwire.bind("all", [b"5"]), pgwire.execute(), pgwire.sync())
+            told.append([(m.type, m.fields.get("M") if m.type == "E" else m.row if m.type == "D"
+                          else None) for m in wire.until_ready()])
+        assert told[0] == told[1]
+
+
 def test_prepared_right_behind_ddl(play):
     """Before its news has come: the statement is no outdated one for good."""
     for n in range(1, 13):
