@@ -18,14 +18,13 @@
 //      a time that becomes one, or is compared with one, reads the clock; nor is one in a language
 //      that keeps the types of its variables, where these are not PostgreSQL's own; one whose
 //      default arguments are computed is volatile), suspected of changing the session, may return a
-//      string (t), a time of day (z) or anything (a), can be called on a row; each one letter or
-//      '-'
+//      string (t), a time of day (z) or anything (a), can be called on a row; one letter or '-'
+//      each
 //   o  schema, code, [[oid, name] …]: operators, by the function beneath
 //   w  name, sum, types: functions or operators of one name that are not PostgreSQL's own, and the
 //      types they take and give, apart by blanks
-//   y  oid, schema, name, typtype, code, part, relation, detail: types; code = origin, I/O
-//   volatility,
-//      checks and casts harmless; part = element of an array, base of a domain, subtype of a range
+//   y  oid, schema, name, typtype, code, part, relation, detail: types; code = origin, volatility of
+//      I/O, checks and casts harmless; part = element of an array, base of a domain, subtype of a range
 //   p  relation, SELECT FROM relation WHERE the condition of a policy that shows rows
 //   q  schema, function, body (null: not to be looked into, as where default arguments are computed
 //      and it is not all there is), code, settings: functions declared by users, where there is any
