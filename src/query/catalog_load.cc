@@ -23,8 +23,9 @@
 //   o  schema, code, [[oid, name] …]: operators, by the function beneath
 //   w  name, sum, types: functions or operators of one name that are not PostgreSQL's own, and the
 //      types they take and give, apart by blanks
-//   y  oid, schema, name, typtype, code, part, relation, detail: types; code = origin, volatility of
-//      I/O, checks and casts harmless; part = element of an array, base of a domain, subtype of a range
+//   y  oid, schema, name, typtype, code, part, relation, detail: types; code = origin,
+//      volatility of I/O, checks and casts harmless; part = element of an array, base of a domain,
+//      subtype of a range; detail = what else a seal of it rests on
 //   p  relation, SELECT FROM relation WHERE the condition of a policy that shows rows
 //   q  schema, function, body (null: not to be looked into, as where default arguments are computed
 //      and it is not all there is), code, settings: functions declared by users, where there is any
