@@ -8,7 +8,6 @@
 #include <csignal>
 #include <ctime>
 #include <future>
-#include <optional>
 #include <thread>
 #include <utility>
 
@@ -358,7 +357,7 @@ template <typename Share>
 void Daemon::ask_workers(std::function<Share(WorkerThread&)> ask,
                          std::function<void(std::vector<Share>)> done) {
   struct Asking {
-    std::vector<std::optional<Share>> shares;
+    std::vector<Share> shares;
     size_t missing = 0;
     std::function<void(std::vector<Share>)> done;
   };
@@ -371,10 +370,7 @@ void Daemon::ask_workers(std::function<Share(WorkerThread&)> ask,
     thread->loop().post([this, thread, asking, ask, i] {
       control_.post([asking, i, share = std::make_shared<Share>(ask(*thread))] {
         asking->shares[i] = std::move(*share);
-        if (--asking->missing > 0) return;
-        std::vector<Share> all;
-        for (auto& each : asking->shares) all.push_back(std::move(*each));
-        asking->done(std::move(all));
+        if (--asking->missing == 0) asking->done(std::move(asking->shares));
       });
     });
   }

@@ -56,10 +56,8 @@ struct Fetch {
   // The second level: under what key to put the answer there (empty: it is not put), and who has
   // given us the fleet's lock for it.
   std::string remote_key;
-  uint64_t catalog = 0;  // as in append_portable_key()
-  // Of the catalog that its verdict came from; and whether a simple Query asks for it.
-  uint64_t generation = 0;
-  bool by_query = false;
+  uint64_t catalog = 0;     // as in append_portable_key()
+  uint64_t generation = 0;  // of the catalog that its verdict came from
   RemoteStore* locked_by = nullptr;
   int64_t remote_ttl_ms = 0;
   uint64_t query_id = 0;

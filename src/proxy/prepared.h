@@ -42,7 +42,7 @@ struct PreparedStatement {
   uint64_t generation = 0;
   uint64_t meaning = 0;
   uint64_t names = 0;     // Verdict::names, with the meaning
-  int64_t parsed_ns = 0;  // when it was sent, or ParseComplete has come
+  int64_t parsed_ns = 0;  // when ParseComplete had come; 0: PostgreSQL was not told of it
   // It was used at PostgreSQL under others, perhaps: which may have analysed it anew under those
   // (src/backend/utils/cache/plancache.c: RevalidateCachedQuery), or for the first time.
   bool astray = false;

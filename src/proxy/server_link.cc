@@ -103,13 +103,13 @@ void ServerLink::inject_probe(std::string_view sql) {
   replies_.push(Asked::kSync, Purpose::kProbe);
 }
 
-void ServerLink::renew_plans(uint64_t generation, bool alone) {
+void ServerLink::renew_plans(uint64_t generation, Before before) {
   constexpr std::string_view kDiscard = "DISCARD PLANS";
-  const bool under_way =
-      !replies_.empty() && replies_.front().sequence <= discard_sequence_ && !replies_.skipping();
-  if ((under_way ? discarded_for_ : plans_since_) == generation || replies_.skipping()) return;
+  if (replies_.skipping()) return;
+  const bool under_way = !replies_.empty() && replies_.front().sequence <= discard_sequence_;
+  if ((under_way ? discarded_for_ : plans_since_) == generation) return;
   discarded_for_ = generation;
-  if (alone) {
+  if (before == Before::kQuery) {
     inject_query(kDiscard, Purpose::kPlans);
     discard_sequence_ = replies_.last_sequence();
     return;

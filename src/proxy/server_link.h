@@ -77,9 +77,10 @@ class ServerLink {
   //
   // All of them were made under this generation of the catalog, or later; 0: not known.
   void have_plans_since(uint64_t generation) { plans_since_ = generation; }
-  // Makes it so, unless it is: what is sent behind it is planned anew. `alone`: a simple Query
-  // follows. REQUIRES: if `alone`, no segment is open.
-  void renew_plans(uint64_t generation, bool alone);
+  // Makes it so, unless it is: what is sent behind it is planned anew. REQUIRES: in front of a
+  // simple Query no segment is open.
+  enum class Before : uint8_t { kQuery, kExecute };
+  void renew_plans(uint64_t generation, Before before);
   // CommandComplete of the message with this sequence number.
   void answered(uint64_t sequence) {
     if (sequence == discard_sequence_) plans_since_ = discarded_for_;

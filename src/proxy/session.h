@@ -292,8 +292,8 @@ class Session {
   void take_server_frame(const wire::Frame& frame);
   void take_reply(const wire::Frame& frame);
   void take_error(const wire::Frame& frame);
-  void keep_probe_error(const wire::Frame& frame);
-  [[nodiscard]] bool tell_probe_error(const wire::Frame& frame);
+  void keep_own_error(const wire::Frame& frame);
+  [[nodiscard]] bool tell_own_error(const wire::Frame& frame);
   void undo(const ReplyItem& item, bool failed);
   void stands_again(std::string_view name, uint64_t held);
   void stands_again(std::string_view name, const PreparedRef& instead, const PreparedRef& before);
@@ -468,7 +468,7 @@ class Session {
   std::optional<ProbeAnswer> probe_answer_;
   std::vector<std::string> probe_names_;  // the custom settings a probe under way asks for
   LastVerdict last_;
-  std::string probe_error_;  // a probe has failed the block that the message in hand is in
+  std::string own_error_;  // a probe has failed the block that the message in hand is in
   std::function<void()> kept_cancel_;  // of a cancel request that waits; null: there is none
   int64_t cancel_kept_ns_ = 0;         // since when
 

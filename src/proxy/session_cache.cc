@@ -202,7 +202,7 @@ void Session::compare_meaning(PreparedStatement& prepared, const query::Verdict&
 // ParseComplete: it may have waited long for its turn, or for a lock that DDL held.
 void Session::note_analysed(PreparedStatement& prepared) const {
   if (domain_ == nullptr) return;
-  prepared.parsed_ns = worker_.now_ns();
+  prepared.parsed_ns = heard_ns_;
   if (prepared.generation == domain_->catalog_generation()) return;
   prepared.generation = 0;
   prepared.meaning = 0;
@@ -315,7 +315,6 @@ Session::Answer Session::start_fetch(const Question& question, const Scope& scop
     fetch->hash = key.hash;
     fetch->catalog = resolution.catalog;
     fetch->generation = resolution.verdict.catalog_generation;
-    fetch->by_query = question.prepared == nullptr;
     fetch->of_description = of_description;
     fetch->row_limited = question.max_rows != 0;
     fetch->table = &domain_->tokens();

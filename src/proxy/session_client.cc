@@ -55,16 +55,9 @@ void Session::take_client_frame(const wire::Frame& frame) {
     take_part(frame);
     return;
   }
-  switch (frame.type) {
-    case 'Q':
-    case 'P':
-    case 'B':
-    case 'C':
-      if (check_held(frame)) return;
-      break;
-    default:
-      break;
-  }
+  // What sends on what is held; the others see to it themselves.
+  const bool sends_on = std::string_view("QPBC").find(frame.type) != std::string_view::npos;
+  if (sends_on && check_held(frame)) return;
   switch (frame.type) {
     case 'Q':
       take_query(frame);

@@ -32,7 +32,8 @@ void Session::before_forward(MemoText* text) {
   // What everybody will be told is not to rest on what this session has found before.
   // (A description rests on no plan, and its client has executed nothing.)
   if (fetch_ && !fetch_->of_description) {
-    server_->renew_plans(fetch_->generation, fetch_->by_query);
+    server_->renew_plans(fetch_->generation, fetch_->prepared ? ServerLink::Before::kExecute
+                                                              : ServerLink::Before::kQuery);
   }
   materialize_accepted();
   server_->close_outlived();
@@ -168,8 +169,6 @@ void Session::note_catalog(PreparedStatement& prepared) {
   if (domain_ == nullptr) return;
   prepared.generation = domain_->catalog_generation();
   prepared.meaning = 0;
-  prepared.parsed_ns = worker_.now_ns();
-  if (prepared.pinned) return;
   if (prepared.name.empty() || prepared.text->statement().kind != query::Kind::kSelect) return;
   const Resolution* resolution = resolve(*prepared.text);
   if (resolution != nullptr) compare_meaning(prepared, resolution->verdict);

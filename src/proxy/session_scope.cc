@@ -106,7 +106,7 @@ void Session::take_probe_reply(const wire::Frame& frame) {
     case 'E':
       // A cancel request of the client's met it, or a time-out: nothing has been learnt.
       scope_.doubt();
-      keep_probe_error(frame);
+      keep_own_error(frame);
       return;
     case 'Z': {
       const uint64_t sequence = server_->replies().front().sequence;

@@ -353,8 +353,8 @@ void Session::take_error(const wire::Frame& frame) {
     const auto error = wire::read_notice(frame.body());
     server_->inband_failed(error ? error->sqlstate : std::string_view());
   } else if (purpose == Purpose::kPlans) {
-    keep_probe_error(frame);
-  } else if (purpose != Purpose::kQuiet && !tell_probe_error(frame)) {
+    keep_own_error(frame);
+  } else if (purpose != Purpose::kQuiet && !tell_own_error(frame)) {
     forward_to_client(frame);
   }
   if (asked == Asked::kQuery || asked == Asked::kSync) {
@@ -369,13 +369,13 @@ void Session::take_error(const wire::Frame& frame) {
   if (!replies.owes(Purpose::kCheck)) unblock(Block::kCheck);
 }
 
-void Session::keep_probe_error(const wire::Frame& frame) {
-  if (frame.whole() && transaction_.server_status() == 'T') probe_error_ = frame.bytes;
+void Session::keep_own_error(const wire::Frame& frame) {
+  if (frame.whole() && transaction_.server_status() == 'T') own_error_ = frame.bytes;
 }
 
 // The client is told what has failed its block, and not that it had failed before.
-bool Session::tell_probe_error(const wire::Frame& frame) {
-  const std::string error = std::exchange(probe_error_, {});
+bool Session::tell_own_error(const wire::Frame& frame) {
+  const std::string error = std::exchange(own_error_, {});
   if (error.empty() || !frame.whole()) return false;
   const auto notice = wire::read_notice(frame.body());
   if (!notice || notice->sqlstate != kBlockHasFailed) return false;
@@ -474,7 +474,7 @@ void Session::take_ready(const wire::Frame& frame) {
     done_portal_.reset();
   }
   if (purpose == Purpose::kClient) {
-    probe_error_.clear();
+    own_error_.clear();
     forward_to_client(frame);
   }
 }

@@ -322,12 +322,12 @@ void parse(const std::string& sql, const std::optional<std::vector<Token>>& toke
     return;
   }
   auto shape = std::make_shared<SelectShape>();
-  if (tokens) shape->words = words_of(*tokens);
   std::vector<Reason> reasons;
   if (!take_tree(root, out, *shape, reasons)) {
     out.kind = Kind::kUnknown;
     return;
   }
+  if (tokens) shape->words = words_of(*tokens, shape->operators);
   if (out.kind == Kind::kSelect) out.reasons = std::move(reasons);
   out.shape = std::move(shape);
 }

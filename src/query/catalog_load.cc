@@ -93,6 +93,7 @@ typed(oid, proname) AS (  -- keeps for a session's life what the types of its va
   UNION
   SELECT b.oid, b.proname FROM body b JOIN typed t
     ON pg_catalog.strpos(pg_catalog.lower(b.text), pg_catalog.lower(t.proname::text)) > 0),
+unsteady(oid) AS (SELECT oid FROM suspect UNION SELECT oid FROM typed),
 settings_view(oid) AS (  -- what is written there is a SET, by a rule of pg_settings
   SELECT 'pg_catalog.pg_settings'::regclass::oid
   UNION
@@ -208,7 +209,7 @@ bad_cast AS (
   WHERE c.oid >= 16384
     AND NOT EXISTS (SELECT FROM member m WHERE m.objid = c.oid
                     AND m.classid = 'pg_catalog.pg_cast'::regclass)
-    AND (p.provolatile <> 'i' OR p.oid IN (SELECT oid FROM suspect UNION SELECT oid FROM typed)
+    AND (p.provolatile <> 'i' OR p.oid IN (SELECT oid FROM unsteady)
          OR (c.castmethod = 'i' AND tt.typcategory NOT IN ('S', 'E', 'B', 'N', 'U')))),
 bad_check AS (
   SELECT c.contypid AS type FROM pg_catalog.pg_constraint c
@@ -217,14 +218,12 @@ bad_check AS (
          OR EXISTS (
            SELECT FROM pg_catalog.regexp_matches(c.conbin::text, ':(?:op)?funcid (\d+)', 'g') AS f
              LEFT JOIN pg_catalog.pg_proc p ON p.oid = f[1]::oid
-           WHERE p.provolatile IS DISTINCT FROM 'i'
-              OR p.oid IN (SELECT oid FROM suspect UNION SELECT oid FROM typed)))
+           WHERE p.provolatile IS DISTINCT FROM 'i' OR p.oid IN (SELECT oid FROM unsteady)))
   UNION ALL  -- sorting and grouping by somebody's operator class
   SELECT c.opcintype FROM pg_catalog.pg_opclass c
     JOIN pg_catalog.pg_amproc a ON a.amprocfamily = c.opcfamily
     JOIN pg_catalog.pg_proc p ON p.oid = a.amproc
-  WHERE c.oid >= 16384 AND (p.provolatile <> 'i'
-        OR p.oid IN (SELECT oid FROM suspect UNION SELECT oid FROM typed))
+  WHERE c.oid >= 16384 AND (p.provolatile <> 'i' OR p.oid IN (SELECT oid FROM unsteady))
     AND NOT EXISTS (SELECT FROM member m WHERE m.objid = c.oid
                     AND m.classid = 'pg_catalog.pg_opclass'::regclass)),
 extension_setting(extension, name) AS (VALUES
@@ -272,12 +271,7 @@ SELECT 'm' AS kind,
      ) AS o(xmin, oid)),
     (SELECT sum(hashint8extended(m.xmin::text::int8,
                                  (m.mapcfg::int8 << 32) + m.maptokentype * 64 + m.mapseqno))
-     FROM pg_catalog.pg_ts_config_map m WHERE m.mapcfg >= 16384),
-    (SELECT sum(hashtextextended(concat_ws(' ', o.oid, o.oprname, ns.nspname, o.oprleft,
-       o.oprright, o.oprresult, o.oprcode::oid), 0))
-     FROM pg_catalog.pg_operator o JOIN ns ON ns.oid = o.oprnamespace
-     WHERE o.oid >= 16384 AND o.oprname IN ('=', '<>', '<', '>', '<=', '>=', '~~', '!~~', '~~*',
-       '!~~*'))))  -- meant by IN, BETWEEN, LIKE ...
+     FROM pg_catalog.pg_ts_config_map m WHERE m.mapcfg >= 16384)))
    AS e, NULL::text AS f, NULL::text AS g, NULL::text AS h,
   NULL::text AS i
 UNION ALL

@@ -70,8 +70,9 @@ void seal(uint64_t& sum, uint64_t value) {
 
 uint64_t word(std::string_view name) { return seal128(name.substr(0, kNameBytesMax)).low; }
 
-std::vector<uint64_t> words_of(const std::vector<Token>& tokens) {
+std::vector<uint64_t> words_of(const std::vector<Token>& tokens, const std::set<Name>& implied) {
   std::vector<uint64_t> words;
+  for (const Name& each : implied) words.push_back(word(each.name));
   for (const Token& token : tokens) {
     if (const std::string name = named_by(token); !name.empty()) words.push_back(word(name));
   }

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,19 +16,22 @@
 
 #include "query/catalog.h"
 #include "query/scan.h"
+#include "query/shape.h"
 
 namespace pgfresh::query {
 
 // Adds to a seal; the order counts.
 void seal(uint64_t& sum, uint64_t value);
 
-// The words and operators of a text, each once, as hashes: whatever it names is among them.
-[[nodiscard]] std::vector<uint64_t> words_of(const std::vector<Token>& tokens);
+// The words and operators of a text, each once, as hashes: whatever it names is among them, and
+// `implied`, which it names by IN, LIKE and the like.
+[[nodiscard]] std::vector<uint64_t> words_of(const std::vector<Token>& tokens,
+                                             const std::set<Name>& implied);
 [[nodiscard]] uint64_t word(std::string_view name);
 
 class CatalogSeals {
  public:
-  // Of all that these words may name in any schema, and of what can be meant without a name: casts,
+  // Of all that these words may name in any schema, and of what is meant without a name: casts,
   // orders and collations. A word among `tables` is not taken for the type of a table's rows: in
   // other schemas tables of that name may come and go.
   [[nodiscard]] uint64_t of_words(std::span<const uint64_t> words,

@@ -65,6 +65,7 @@ TEST_CASE("what a text means changes with the functions, operators and types its
     fixture.named("tenfold", world.function, "20 20001");
     fixture.named("other", world.other, "20");
     fixture.named("@@@", world.other, "20");
+    fixture.named("~~", world.other, "20");
     return resolve(*analyze(sql, 16'384), *fixture.build(), kPath).meaning;
   };
   World labelled;
@@ -91,6 +92,8 @@ TEST_CASE("what a text means changes with the functions, operators and types its
   CHECK_FALSE(changes("select 'tenfold' from users -- tenfold", replaced));
   CHECK(changes("select id @@@ 1 from users", overloaded));
   CHECK_FALSE(changes("select id @@ 1 from users", overloaded));
+  CHECK(changes("select email like 'a%' from users", overloaded));  // it is ~~
+  CHECK_FALSE(changes("select email = 'a%' from users", overloaded));
   CHECK(changes("select 'sad'::mood from users", renamed));
   CHECK_FALSE(changes("select id from users", tenant));  // another schema's table
   CHECK(changes("select (x::tenant.users).id from here", tenant));
