@@ -230,7 +230,9 @@ $$;
 --
 -- A column that is gone, renamed or of another type must never fail a write: its rows are unknown
 -- then, or the head of the body shows proxies that a bool is not told as one (truths). Text that
--- the client's encoding may not have must not fail one either.
+-- the client's encoding does not have must not fail one either, and a notice has more text than its
+-- own: its CONTEXT quotes what functions further up the stack do. So where PostgreSQL would
+-- translate it, it is raised under the server's encoding.
 CREATE OR REPLACE FUNCTION pgfresh.function_body(root regclass, columns name[]) RETURNS text
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $fn$
 DECLARE
@@ -331,7 +333,9 @@ BEGIN
 #variable_conflict use_column
 DECLARE
   event_ pg_catalog.text;     -- what to tell; NULL: not known yet
-  hopeless_ pg_catalog.bool;  -- true: no use asking which rows%s
+  hopeless_ pg_catalog.bool;  -- true: no use asking which rows
+  encoding_ pg_catalog.text;  -- the client's
+  translated_ pg_catalog.bool;%s
 BEGIN
   BEGIN%s
     ELSE
@@ -372,8 +376,9 @@ BEGIN
     IF pg_catalog.octet_length(event_) OPERATOR(pg_catalog.>=) 8000%5$s THEN
       event_ := NULL;
     END IF;
-  END IF;$$, known, CASE WHEN any_text AND utf8 THEN $$
-      AND pg_catalog.pg_client_encoding() OPERATOR(pg_catalog.=) 'UTF8'$$ END, told, slow,
+  END IF;$$, known, format($$
+      AND pg_catalog.pg_client_encoding() OPERATOR(pg_catalog.=) %L$$,
+      current_setting('server_encoding')), told, slow,
     CASE WHEN any_text AND NOT utf8 THEN ' OR event_' || not_ascii END) END
   || $$
   IF event_ IS NULL THEN
@@ -381,13 +386,18 @@ BEGIN
   END IF;
   IF pg_catalog.current_setting('pgfresh.inband', true) OPERATOR(pg_catalog.=)
       ANY (ARRAY['on', 'carry']) THEN
+    encoding_ := pg_catalog.pg_client_encoding();
+    translated_ := encoding_ OPERATOR(pg_catalog.<>)
+      pg_catalog.current_setting('server_encoding');
+    IF (translated_ AND pg_catalog.set_config('client_encoding',
+          pg_catalog.current_setting('server_encoding'), true) IS NULL) THEN
+      RETURN NULL;
+    END IF;
     RAISE INFO SQLSTATE 'PF001' USING DETAIL = pg_catalog.current_setting('pgfresh.inband'),
-      MESSAGE = $$
-  || CASE WHEN any_text AND utf8 THEN format($$
-        CASE WHEN pg_catalog.pg_client_encoding() OPERATOR(pg_catalog.<>) 'UTF8' AND event_%s THEN
-               pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' w ', TG_RELID)
-             ELSE event_ END$$, not_ascii) ELSE 'event_' END
-  || $$;
+      MESSAGE = event_;
+    IF (translated_ AND pg_catalog.set_config('client_encoding', encoding_, true) IS NULL) THEN
+      RETURN NULL;
+    END IF;
     IF pg_catalog.current_setting('pgfresh.inband') OPERATOR(pg_catalog.=) 'carry' THEN
       RETURN NULL;
     END IF;
@@ -588,9 +598,13 @@ CREATE OR REPLACE FUNCTION pgfresh.send_schema_event() RETURNS void
 DECLARE
   event text := concat('1 ', pg_current_xact_id(), ' s');
   inband text := coalesce(current_setting('pgfresh.inband', true), '');
+  encoding text := pg_client_encoding();
 BEGIN
   IF inband IN ('on', 'carry') THEN
+    -- The notice must not be translated: see pgfresh.function_body().
+    PERFORM set_config('client_encoding', current_setting('server_encoding'), true);
     RAISE INFO USING ERRCODE = 'PF001', MESSAGE = event, DETAIL = inband;
+    PERFORM set_config('client_encoding', encoding, true);
   END IF;
   IF inband <> 'carry' THEN
     PERFORM pg_notify('pgfresh', event);
@@ -695,8 +709,8 @@ BEGIN
                    WHERE c.classid = 'pg_class'::regclass
                      AND c.object_type IN ('table', 'table column')
                      -- It may move rows between partitions: see pgfresh.moving_columns().
-                     OR t.tgtype & 19 = 19 AND EXISTS (SELECT FROM pg_inherits i
-                                                       WHERE i.inhrelid = t.tgrelid) LOOP
+                     OR t.tgtype & 19 = 19 AND EXISTS (
+                       SELECT FROM pg_inherits i WHERE t.tgrelid IN (i.inhrelid, i.inhparent)) LOOP
       PERFORM pgfresh.follow(altered);
     END LOOP;
   END IF;

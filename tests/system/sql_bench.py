@@ -152,7 +152,9 @@ class Inband:
         if diagnostic.sqlstate == "PF001":
             assert diagnostic.severity_nonlocalized == "INFO"
             assert diagnostic.message_detail == self.setting
-            self.told.append(parse(diagnostic.message_primary))
+            # It comes in the server's encoding, whatever the client's is.
+            encoding = self.connection.info.encoding
+            self.told.append(parse(diagnostic.message_primary.encode(encoding).decode()))
 
     def tells(self, sql):
         self.told.clear()

@@ -172,6 +172,18 @@ def test_columns_that_move_rows(db):
     assert not db.status("p")["complete"]
 
 
+def test_trigger_on_the_root_that_moves_rows(db):
+    db.query("CREATE TABLE p (id int, k int) PARTITION BY LIST (k)")
+    db.query("CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1)")
+    db.query("CREATE TABLE p2 PARTITION OF p DEFAULT")
+    db.query("SELECT pgfresh.watch('p', '{id}')")
+    db.query("CREATE FUNCTION push() RETURNS trigger LANGUAGE plpgsql AS "
+             "'BEGIN new.k := new.k + 1; RETURN new; END'; CREATE TRIGGER push BEFORE UPDATE ON "
+             "p FOR EACH ROW EXECUTE FUNCTION push()")
+    assert db.value("SELECT tgattr::text FROM pg_trigger WHERE tgname = 'pgfresh_moved'") == ""
+    assert db.status("p")["complete"]
+
+
 def test_partitions(db):
     db.query("CREATE TABLE p (pad int, id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k)")
     db.query("ALTER TABLE p DROP COLUMN pad")
@@ -335,12 +347,37 @@ def test_client_encoding_never_fails_a_write(db):
     with Inband(db, "on", encoding="latin1") as session:
         db.payloads()
         assert session.tells("INSERT INTO t VALUES (1, 'plain')") == [("r", {2: ["plain"]})]
-        assert session.tells("INSERT INTO t VALUES (2, 'ä')") == [("w", {})]
+        assert session.tells("INSERT INTO t VALUES (2, 'ä')") == [("r", {2: ["ä"]})]
         # No such letter in LATIN1.
-        assert session.tells("INSERT INTO t VALUES (3, U&'\\0141')") == [("w", {})]
-        assert session.tells("INSERT INTO t VALUES (4, 'a'), (5, 'ä')") == [("w", {})]
+        assert session.tells("INSERT INTO t VALUES (3, U&'\\0141')") == [("r", {2: ["Ł"]})]
+        assert session.tells("INSERT INTO t VALUES (4, 'a'), (5, 'ä')") == [("r", {2: ["a", "ä"]})]
     assert [parse(p)[3] for p in db.payloads()] == [
         {2: ["plain"]}, {2: ["ä"]}, {2: ["Ł"]}, {2: ["a", "ä"]}]
+
+
+@pytest.mark.parametrize("setting", ["on", "carry"])
+def test_statements_the_client_could_not_read_never_fail_a_write(db, setting):
+    """A notice's CONTEXT quotes the statements of the functions it comes from."""
+    db.query("CREATE TABLE t (id int PRIMARY KEY, s text); SELECT pgfresh.watch('t')")
+    db.query("CREATE FUNCTION price() RETURNS void LANGUAGE plpgsql AS $$ BEGIN "
+             "INSERT INTO t VALUES (1, '5 €') ON CONFLICT (id) DO UPDATE SET s = '6 €'; END $$")
+    db.query("CREATE FUNCTION euro() RETURNS void LANGUAGE plpgsql AS $$ BEGIN "
+             "CREATE TABLE \"€\" (id int); DROP TABLE \"€\"; END $$")
+    with Inband(db, setting, encoding="latin1") as session:
+        assert session.tells("SELECT price()") == [("r", {1: ["1"]})]
+        assert session.tells("SELECT price()") == [("r", {1: ["1"]})]
+        assert session.tells("BEGIN; SET LOCAL client_encoding = 'sql_ascii'; SELECT price(); "
+                             "COMMIT") == [("r", {1: ["1"]})]
+        assert session.tells("SELECT euro()") == [("s", {}), ("s", {})]
+        # The client is told nothing of another encoding, and has its own.
+        assert session.connection.execute("SHOW client_encoding").fetchone() == ("LATIN1",)
+        assert session.connection.info.encoding == "iso8859-1"
+        session.connection.execute("SET client_encoding = 'WIN1252'; BEGIN")
+        assert session.tells("SELECT price()") == [("r", {1: ["1"]})]
+        session.connection.execute("COMMIT")
+        assert session.connection.execute("SHOW client_encoding").fetchone() == ("WIN1252",)
+        session.connection.execute("RESET client_encoding")
+        assert session.connection.execute("SHOW client_encoding").fetchone() == ("LATIN1",)
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "EUC_JP", "SQL_ASCII"])
