@@ -47,11 +47,14 @@ class Stream {
   // outlives the stream or the next call of start().
   virtual void start(Events* events) = 0;
 
-  // Sends what the kernel takes now and queues the rest, in order. Never fails visibly: a broken
-  // connection is told by on_end.
+  // Sends, at once or at the end of this turn of the loop, what the kernel takes, and queues the
+  // rest, in order. Never fails visibly: a broken connection is told by on_end.
   virtual void write(std::span<const Slice> slices) = 0;
+  // Sends now what was put off to the end of the turn. close_sending(), finish() and the destructor
+  // do so, too.
+  virtual void flush() = 0;
 
-  // Bytes accepted by write() and not yet taken by the kernel.
+  // Bytes that the kernel did not take. What is put off, which is little, is not among them.
   [[nodiscard]] virtual size_t queued_bytes() const = 0;
 
   // Stops and restarts on_bytes. A paused stream may still report on_end.

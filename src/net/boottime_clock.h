@@ -2,7 +2,7 @@
 //
 // Asked anew at each call (about 20 ns, no system call on x86 and arm). Deliberately not cached
 // for a turn of the loop: a process that is frozen in the middle of a turn and wakes must find its
-// lease expired before it serves the next byte (freshness.md, rule 11).
+// lease expired before it judges the next answer (freshness.md, rule 11).
 #pragma once
 
 #include "pgfresh/clock.h"

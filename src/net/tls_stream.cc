@@ -92,7 +92,7 @@ void TlsStream::shake_hands() {
   ERR_clear_error();
   const int result = SSL_do_handshake(ssl_.get());
   std::string error = result == 1 ? context_.check_host(ssl_.get()) : failure(result);
-  flush();
+  write_records();
   if (result == 1 || !error.empty()) shaken(std::move(error));
 }
 
@@ -148,7 +148,7 @@ void TlsStream::pump() {
   while (!paused_ && state_ == State::kOpen) {
     const std::span<char> buffer = loop_.tls_buffer();
     const size_t count = read_some(buffer);
-    flush();  // a key update, an alert
+    write_records();  // a key update, an alert
     if (count > 0) events_->on_bytes({buffer.data(), count});
     if (!end_why_.empty()) {
       end(end_why_);
@@ -246,7 +246,7 @@ void TlsStream::write(std::span<const Slice> slices) {
     }
   }
   if (filled > 0) send({record.data(), filled});
-  flush();
+  write_records();
 }
 
 void TlsStream::send(std::string_view plain) {
@@ -255,10 +255,10 @@ void TlsStream::send(std::string_view plain) {
   const int result = SSL_write(ssl_.get(), plain.data(), static_cast<int>(plain.size()));
   // bio_write() takes everything, so a record is written whole or the connection is unusable.
   if (result != static_cast<int>(plain.size())) end_later(failure(result));
-  if (loop_.tls_output().size() >= kOutputBytesMax) flush();
+  if (loop_.tls_output().size() >= kOutputBytesMax) write_records();
 }
 
-void TlsStream::flush() {
+void TlsStream::write_records() {
   std::string& output = loop_.tls_output();
   if (output.empty()) return;
   const Slice slice{output, nullptr};
@@ -271,7 +271,7 @@ void TlsStream::close_sending() {
   ERR_clear_error();
   SSL_shutdown(ssl_.get());  // our close_notify; what the peer says is read on
   ERR_clear_error();
-  flush();
+  write_records();
   lower_->close_sending();
 }
 
@@ -281,7 +281,7 @@ void TlsStream::finish() {
   ERR_clear_error();
   SSL_shutdown(ssl_.get());  // our close_notify; the peer's is not waited for
   ERR_clear_error();
-  flush();
+  write_records();
   lower_->finish();
 }
 

@@ -36,6 +36,7 @@ class TlsStream final : public Stream, private Stream::Events {
 
   void start(Stream::Events* events) override;
   void write(std::span<const Slice> slices) override;
+  void flush() override { lower_->flush(); }
   [[nodiscard]] size_t queued_bytes() const override { return lower_->queued_bytes(); }
   void pause() override;
   void resume() override;
@@ -61,7 +62,7 @@ class TlsStream final : public Stream, private Stream::Events {
   [[nodiscard]] size_t read_some(std::span<char> to);
   [[nodiscard]] std::string failure(int result);
   void send(std::string_view plain);
-  void flush();
+  void write_records();
   void end(const std::string& why);
   void end_later(std::string why);
   void later(void (TlsStream::*step)());

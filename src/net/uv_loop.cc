@@ -41,7 +41,7 @@ class UvTimer final : public Timer {
 
 }  // namespace
 
-UvLoop::UvLoop() : read_buffer_(std::make_unique<char[]>(kReadBufferBytes)) {
+UvLoop::UvLoop() {
   std::signal(SIGPIPE, SIG_IGN);
   if (const int rc = uv_loop_init(&uv_); rc != 0) {
     throw std::runtime_error(std::string("cannot make an event loop: ") + uv_strerror(rc));
@@ -63,7 +63,7 @@ UvLoop::UvLoop() : read_buffer_(std::make_unique<char[]>(kReadBufferBytes)) {
   prepare->data = this;
   before_wait_.reset(prepare);
   uv_prepare_start(prepare, [](uv_prepare_t* handle) noexcept {
-    static_cast<UvLoop*>(handle->data)->run_deferred();
+    static_cast<UvLoop*>(handle->data)->finish_turn();
   });
 
   auto* check = new uv_check_t;
@@ -71,7 +71,7 @@ UvLoop::UvLoop() : read_buffer_(std::make_unique<char[]>(kReadBufferBytes)) {
   check->data = this;
   after_wait_.reset(check);
   uv_check_start(check, [](uv_check_t* handle) noexcept {
-    static_cast<UvLoop*>(handle->data)->run_deferred();
+    static_cast<UvLoop*>(handle->data)->finish_turn();
   });
 }
 
@@ -96,7 +96,7 @@ void UvLoop::run() {
     stopping = phase_ == Phase::kStopping;
   }
   if (!stopping) uv_run(&uv_, UV_RUN_DEFAULT);
-  run_deferred();
+  finish_turn();
   drop_tasks();
 }
 
@@ -136,8 +136,8 @@ std::unique_ptr<Timer> UvLoop::make_timer(int64_t first_ms, int64_t repeat_ms,
 }
 
 std::span<char> UvLoop::tls_buffer() {
-  if (!tls_buffer_) tls_buffer_ = std::make_unique<char[]>(kReadBufferBytes);
-  return {tls_buffer_.get(), kReadBufferBytes};
+  if (!tls_buffer_) tls_buffer_ = std::make_unique<char[]>(Turn::kReadBytesMax);
+  return {tls_buffer_.get(), Turn::kReadBytesMax};
 }
 
 void UvLoop::run_posted() {
@@ -152,12 +152,15 @@ void UvLoop::run_posted() {
   if (stopping) uv_stop(&uv_);
 }
 
-void UvLoop::run_deferred() {
+void UvLoop::finish_turn() {
+  turn_.hand_out();
+  turn_.send_all();
   // Until none is left: a task may defer another, and the loop is about to sleep.
   while (!deferred_.empty()) {
     std::vector<std::function<void()>> tasks;
     tasks.swap(deferred_);
     for (auto& task : tasks) task();
+    turn_.send_all();
   }
 }
 

@@ -1,8 +1,9 @@
 // Loop over libuv: one per thread (each worker, and the control loop).
 //
 // Order within a turn: timers, deferred tasks, wait for sockets and posted tasks, their callbacks,
-// deferred tasks again, closed handles freed. So what was deferred anywhere always runs before the
-// loop sleeps and before the memory of a handle closed in the same turn is given back.
+// what streams have read and put off (turn.h), deferred tasks again, closed handles freed. So what
+// was deferred anywhere always runs before the loop sleeps and before the memory of a handle closed
+// in the same turn is given back.
 //
 // Deliberately not done: work stealing, priorities. A client stays on its loop.
 #pragma once
@@ -18,13 +19,11 @@
 #include <vector>
 
 #include "net/boottime_clock.h"
+#include "net/turn.h"
 #include "net/uv_handle.h"
 #include "pgfresh/loop.h"
 
 namespace pgfresh::net {
-
-// One read of a socket takes at most this much, and so does one on_bytes().
-inline constexpr size_t kReadBufferBytes = 64 * 1024;
 
 class UvLoop final : public Loop {
  public:
@@ -54,9 +53,9 @@ class UvLoop final : public Loop {
   // For src/net only: the loop, and the buffers its streams share. A buffer's content is valid
   // during one callback; tls_output() is empty between calls of a stream.
   [[nodiscard]] uv_loop_t* uv() { return &uv_; }
-  [[nodiscard]] std::span<char> read_buffer() { return {read_buffer_.get(), kReadBufferBytes}; }
   [[nodiscard]] std::span<char> tls_buffer();
   [[nodiscard]] std::string& tls_output() { return tls_output_; }
+  [[nodiscard]] Turn& current() { return turn_; }
 
  private:
   enum class Phase : uint8_t { kReady, kStopping, kStopped };
@@ -64,7 +63,7 @@ class UvLoop final : public Loop {
   [[nodiscard]] std::unique_ptr<Timer> make_timer(int64_t first_ms, int64_t repeat_ms,
                                                   std::function<void()> fire);
   void run_posted();
-  void run_deferred();
+  void finish_turn();
   void drop_tasks();
 
   // Constant after construction.
@@ -73,12 +72,12 @@ class UvLoop final : public Loop {
   UvHandle<uv_async_t> wake_;
   UvHandle<uv_prepare_t> before_wait_;
   UvHandle<uv_check_t> after_wait_;
-  std::unique_ptr<char[]> read_buffer_;
 
   // Loop thread only.
   std::vector<std::function<void()>> deferred_;
   std::unique_ptr<char[]> tls_buffer_;  // made when the first TLS stream wants it
   std::string tls_output_;
+  Turn turn_{clock_};
 
   // Shared.
   std::mutex mutex_;

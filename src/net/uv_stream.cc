@@ -29,30 +29,16 @@ constexpr int kKeepaliveProbeSeconds = 1;
 constexpr int kKeepaliveProbes = 10;
 // Slices handed to the kernel in one call; more take another call.
 constexpr size_t kSlicesPerCall = 32;
-// Several slices of together at most this much are copied into one. A hit is one row and a
-// ReadyForQuery, as a rule.
-constexpr size_t kGatherBytesMax = 1024;
 
-// The number of bytes the kernel took, or a libuv error code. `size` is that of all slices.
-ssize_t send_slices(int fd, std::span<const Slice> slices, size_t size) {
-  std::array<char, kGatherBytesMax> gathered;
+// The number of bytes the kernel took, or a libuv error code.
+ssize_t send_slices(int fd, std::span<const Slice> slices) {
   std::array<iovec, kSlicesPerCall> pieces;
   msghdr message{};
   message.msg_iov = pieces.data();
-  if (slices.size() > 1 && size <= gathered.size()) {
-    char* to = gathered.data();
-    for (const Slice& slice : slices) {
-      if (!slice.bytes.empty()) std::memcpy(to, slice.bytes.data(), slice.bytes.size());
-      to += slice.bytes.size();
-    }
-    pieces[0] = {gathered.data(), size};
-    message.msg_iovlen = 1;
-  } else {
-    for (const Slice& slice : slices) {
-      // The kernel does not write through it.
-      if (!slice.bytes.empty()) {
-        pieces[message.msg_iovlen++] = {const_cast<char*>(slice.bytes.data()), slice.bytes.size()};
-      }
+  for (const Slice& slice : slices) {
+    // The kernel does not write through it.
+    if (!slice.bytes.empty()) {
+      pieces[message.msg_iovlen++] = {const_cast<char*>(slice.bytes.data()), slice.bytes.size()};
     }
   }
   constexpr int kFlags = MSG_NOSIGNAL | MSG_DONTWAIT;
@@ -75,7 +61,10 @@ void set_option(int fd, int level, int option, int value) {
 
 UvStream::UvStream(UvLoop& loop, SocketKind kind) : loop_(loop), kind_(kind) {}
 
-UvStream::~UvStream() = default;
+UvStream::~UvStream() {
+  flush();
+  loop_.current().forget(*this);
+}
 
 std::unique_ptr<UvStream> UvStream::adopt(UvLoop& loop, int fd, SocketKind kind) {
   std::unique_ptr<UvStream> stream(new UvStream(loop, kind));
@@ -187,7 +176,8 @@ void UvStream::start(Events* events) {
 // there is something to read or room to write.
 void UvStream::watch() {
   const bool for_room = state_ == State::kConnecting || !pending_.empty();
-  const int events = (reading_ ? UV_READABLE : 0) | (for_room ? UV_WRITABLE : 0);
+  const bool for_bytes = reading_ && held_ == nullptr;
+  const int events = (for_bytes ? UV_READABLE : 0) | (for_room ? UV_WRITABLE : 0);
   if (events == watched_) return;
   watched_ = events;
   const int rc = events != 0 ? uv_poll_start(poll_.get(), events, &UvStream::on_event)
@@ -222,14 +212,32 @@ void UvStream::happened(int status, int events) {
 void UvStream::write(std::span<const Slice> slices) {
   PGFRESH_CHECK(state_ != State::kConnecting);
   if (state_ != State::kOpen || sending_closed_) return;
+  size_t size = 0;
+  for (const Slice& slice : slices) size += slice.bytes.size();
+  if (pending_.empty() && size <= Turn::kSendBytesMax) {
+    if (size > 0) loop_.current().put_off(*this, slices, size);
+    return;
+  }
+  flush();
+  send_or_queue(slices);
+}
+
+void UvStream::flush() { loop_.current().send_of(*this); }
+
+void UvStream::send_late(std::string_view bytes) {
+  const Slice slice{bytes, nullptr};
+  send_or_queue({&slice, 1});
+}
+
+void UvStream::send_or_queue(std::span<const Slice> slices) {
+  if (state_ != State::kOpen) return;
   const size_t sent = pending_.empty() ? send_now(slices) : 0;
   if (state_ != State::kOpen) return;
   queue(slices, sent);
   watch();
 }
 
-// One system call for up to kSlicesPerCall slices: small ones are put side by side first, for which
-// the kernel charges less than for several pieces.
+// One system call for up to kSlicesPerCall slices.
 size_t UvStream::send_now(std::span<const Slice> slices) {
   size_t sent = 0;
   while (!slices.empty()) {
@@ -238,7 +246,7 @@ size_t UvStream::send_now(std::span<const Slice> slices) {
     size_t wanted = 0;
     for (const Slice& slice : part) wanted += slice.bytes.size();
     if (wanted == 0) continue;
-    const ssize_t rc = send_slices(fd_.get(), part, wanted);
+    const ssize_t rc = send_slices(fd_.get(), part);
     if (rc == UV_EAGAIN) break;
     if (rc < 0) {
       write_failed(static_cast<int>(rc));
@@ -327,14 +335,15 @@ void UvStream::drop_sent(size_t bytes) {
 size_t UvStream::queued_bytes() const { return pending_bytes_; }
 
 void UvStream::read_now() {
-  const std::span<char> buffer = loop_.read_buffer();
+  if (read_ || held_ != nullptr) return;  // that first; libuv says it again
+  const std::span<char> buffer = loop_.current().room();
   ssize_t got = 0;
   do {
     got = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
   } while (got < 0 && errno == EINTR);
   if (got > 0) {
-    if (state_ == State::kFinishing || events_ == nullptr) return;
-    events_->on_bytes({buffer.data(), static_cast<size_t>(got)});
+    read_ = true;
+    loop_.current().has_read(*this, static_cast<size_t>(got));
     return;
   }
   if (got < 0) {
@@ -354,6 +363,22 @@ void UvStream::read_now() {
   end("end of stream");
 }
 
+void UvStream::take_late(std::string_view bytes) {
+  read_ = false;
+  if (state_ == State::kFinishing || state_ == State::kEnded || events_ == nullptr) return;
+  if (reading_) {
+    events_->on_bytes(bytes);
+    return;
+  }
+  held_ = std::make_unique<Held>(Held{std::string(bytes), nullptr});
+}
+
+void UvStream::give_held() {
+  const std::unique_ptr<Held> held = std::move(held_);
+  watch();
+  events_->on_bytes(held->bytes);
+}
+
 void UvStream::pause() {
   if (state_ == State::kOpen || state_ == State::kBroken) read_off();
 }
@@ -365,22 +390,27 @@ void UvStream::resume() {
 void UvStream::read_on() {
   if (half_closed_) return;
   reading_ = true;
+  if (held_ != nullptr) held_->timer = loop_.after(0, [this] { give_held(); });
   watch();
 }
 
 void UvStream::read_off() {
   reading_ = false;
+  if (held_ != nullptr) held_->timer.reset();
   watch();
 }
 
 void UvStream::close_sending() {
   if (state_ != State::kOpen || std::exchange(sending_closed_, true)) return;
+  flush();
   if (pending_.empty()) shut_down();
 }
 
 void UvStream::finish() {
+  flush();
   if (state_ != State::kOpen) return;
   state_ = State::kFinishing;
+  held_.reset();
   read_on();  // what comes is thrown away; the end is waited for
   finish_queued_ = queued_bytes();
   timer_ = loop_.every(kFinishMsMax, [this] {
@@ -420,8 +450,10 @@ void UvStream::drop_pending() {
 
 void UvStream::end(std::string_view why) {
   if (end_told_) return;
+  flush();
   state_ = State::kEnded;
   reading_ = false;
+  held_.reset();
   drop_pending();
   timer_.reset();
   if (events_ == nullptr) return;  // told when there is somebody to tell

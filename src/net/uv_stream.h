@@ -1,9 +1,10 @@
 // Stream over a TCP or unix socket.
 //
 // Reading: every stream of a loop reads into the loop's one buffer, so an idle connection owns
-// none. Writing: what the kernel takes at once is never copied nor queued (the path of a hit: read
-// callback, write(), one system call, no allocation, no lock). The rest waits: slices that have an
-// owner keep a reference, others are copied.
+// none, and is handed what came when the turn has read all (turn.h). Writing: what is small is sent
+// at the end of the turn, what is not, at once, from where it is (the path of a hit: read callback,
+// write(), one system call, no allocation, no lock). What the kernel does not take waits: slices
+// that have an owner keep a reference, others are copied.
 //
 // libuv says when there is something to read or room to write (uv_poll_t); reading and writing are
 // ours: a socket costs one recv() and one send() that way, and nothing around them.
@@ -22,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "net/turn.h"
 #include "net/unique_fd.h"
 #include "net/uv_handle.h"
 #include "net/uv_loop.h"
@@ -31,7 +33,7 @@ namespace pgfresh::net {
 
 enum class SocketKind : uint8_t { kTcp, kUnix };
 
-class UvStream final : public Stream {
+class UvStream final : public Stream, private Turn::Member {
  public:
   // Takes over a connected socket; `fd` is closed in any case. Null if it cannot be used.
   [[nodiscard]] static std::unique_ptr<UvStream> adopt(UvLoop& loop, int fd, SocketKind kind);
@@ -50,6 +52,7 @@ class UvStream final : public Stream {
 
   void start(Events* events) override;
   void write(std::span<const Slice> slices) override;
+  void flush() override;
   [[nodiscard]] size_t queued_bytes() const override;
   void pause() override;
   void resume() override;
@@ -72,6 +75,12 @@ class UvStream final : public Stream {
     std::string_view bytes;
   };
 
+  // What was read before the stream was paused, and not handed out. Nothing is read until it is.
+  struct Held {
+    std::string bytes;
+    std::unique_ptr<Timer> timer;  // null while paused
+  };
+
   UvStream(UvLoop& loop, SocketKind kind);
 
   [[nodiscard]] int take(int fd);
@@ -81,12 +90,16 @@ class UvStream final : public Stream {
   void describe_peer();
   void watch();
   void happened(int status, int events);
+  void take_late(std::string_view bytes) override;
+  void send_late(std::string_view bytes) override;
+  void send_or_queue(std::span<const Slice> slices);
   [[nodiscard]] size_t send_now(std::span<const Slice> slices);
   void queue(std::span<const Slice> slices, size_t skip);
   void send_pending();
   void drop_sent(size_t bytes);
   void drop_pending();
   void read_now();
+  void give_held();
   void write_failed(int status);
   void shut_down();
   void read_on();
@@ -103,7 +116,8 @@ class UvStream final : public Stream {
   UniqueFd fd_;
   UvHandle<uv_poll_t> poll_;  // of fd_; closed before it
   State state_ = State::kConnecting;
-  bool reading_ = false;
+  bool reading_ = false;      // not paused
+  bool read_ = false;         // this turn, and not handed out yet
   bool half_closed_ = false;  // the peer has said all, and its owner has not
   bool sending_closed_ = false;
   bool end_told_ = false;
@@ -112,6 +126,7 @@ class UvStream final : public Stream {
   int broken_status_ = 0;
   Events* events_ = nullptr;
   std::string peer_;
+  std::unique_ptr<Held> held_;
   std::vector<Chunk> pending_;  // empty, or waiting for room
   size_t sent_chunks_ = 0;      // the first of them, which have been sent
   size_t pending_bytes_ = 0;

@@ -243,6 +243,7 @@ void Session::send_to_client(std::string_view bytes) {
 // anybody it is the end of all, and no middlebox that loses half an end can keep the two apart.
 bool Session::on_client_half_close() {
   if (state_ != State::kReady || hearing_ || !server_) return false;
+  client_->flush();
   const bool owed = blocked() || !held_.empty() || !server_->at_rest() ||
                     transaction_.server_status() != 'I' || client_->queued_bytes() != 0;
   if (!owed) return false;

@@ -80,6 +80,7 @@ class Worker::Departure final : public Stream::Events {
 };
 
 void Worker::see_off(std::unique_ptr<ServerLink> link) {
+  link->stream().flush();
   if (link->stream().queued_bytes() == 0) {
     auto gone = std::make_shared<std::unique_ptr<ServerLink>>(std::move(link));
     loop_.defer([gone] { gone->reset(); });

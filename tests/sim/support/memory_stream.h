@@ -28,6 +28,7 @@ class MemoryStream final : public Stream {
   MemoryStream& operator=(const MemoryStream&) = delete;
 
   void start(Events* events) override;
+  void flush() override {}
   void write(std::span<const Slice> slices) override;
   [[nodiscard]] size_t queued_bytes() const override;
   void pause() override;

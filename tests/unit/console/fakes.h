@@ -58,6 +58,7 @@ class FakeStream final : public Stream {
   FakeStream(Pipe& pipe, int uid) : pipe_(pipe), uid_(uid) {}
   ~FakeStream() override { pipe_.destroyed = true; }
   void start(Events* events) override { pipe_.session = events; }
+  void flush() override {}
   void write(std::span<const Slice> slices) override {
     for (const Slice& slice : slices) {
       pipe_.sent += slice.bytes;
