@@ -143,7 +143,9 @@ $$;
 
 -- A column whose values may stand in an event, and the SQL that gives them from a transition table
 -- called `source`; `expression` is NULL for other types. `ascii`: the text can only be ASCII and is
--- at most 40 bytes long. Of long texts a part is enough to see that they are too long.
+-- at most 40 bytes long; should the column become one of text, unseen, the expression has no
+-- meaning any more, which is why it does more than cast. Of long texts a part is enough to see that
+-- they are too long.
 CREATE OR REPLACE FUNCTION pgfresh.key_expression(type oid, collation_ oid, name name, source name,
                                                   OUT expression text, OUT ascii boolean)
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -151,8 +153,11 @@ CREATE OR REPLACE FUNCTION pgfresh.key_expression(type oid, collation_ oid, name
            WHEN type = 'bool'::regtype THEN
              format('CASE WHEN %1$I.%2$I THEN ''t'' WHEN NOT %1$I.%2$I THEN ''f'' END', source,
                name)
-           WHEN type IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'uuid'::regtype) THEN
-             format('%I.%I::pg_catalog.text', source, name)
+           WHEN type IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) THEN
+             format('(%I.%I OPERATOR(pg_catalog.|) 0)::pg_catalog.text', source, name)
+           WHEN type = 'uuid'::regtype THEN
+             format('CASE WHEN %1$I.%2$I OPERATOR(pg_catalog.>=) ''00000000-0000-0000-0000-'
+               '000000000000''::pg_catalog.uuid THEN %1$I.%2$I::pg_catalog.text END', source, name)
            WHEN type IN ('text'::regtype, 'varchar'::regtype)
                 AND (SELECT collisdeterministic FROM pg_collation WHERE oid = collation_) THEN
              format('pg_catalog.left(%I.%I::pg_catalog.text, 8000)', source, name)

@@ -418,6 +418,18 @@ def test_columns_renamed_and_dropped(db):
     assert db.events("DELETE FROM t2") == [rows("t2", c1=["1"])]
 
 
+@pytest.mark.parametrize("old", ["smallint", "int", "bigint", "uuid", "boolean"])
+def test_columns_that_become_text_unseen(db, old):
+    db.query("DROP EVENT TRIGGER pgfresh_ddl_end; DROP EVENT TRIGGER pgfresh_drop")
+    db.query(f"CREATE TABLE t (id int, k {old}); SELECT pgfresh.watch('t', '{{k}}')")
+    db.query("ALTER TABLE t ALTER COLUMN k TYPE text USING k::text")
+    with Inband(db, "on", encoding="latin1") as session:
+        for value in ("repeat('x', 9000)", "U&'\\0141'", "repeat(U&'\\0141', 4000)"):
+            assert session.tells(f"INSERT INTO t VALUES (1, {value})") == [("w", {})]
+        assert session.tells("UPDATE t SET id = 2") == [("w", {})]
+        assert session.tells("DELETE FROM t") == [("w", {})]
+
+
 def test_columns_renamed_and_dropped_unseen(db):
     """As where event triggers may not be installed."""
     db.query("DROP EVENT TRIGGER pgfresh_ddl_end; DROP EVENT TRIGGER pgfresh_drop")
