@@ -475,6 +475,14 @@ CREATE OR REPLACE FUNCTION pgfresh.moves(relation oid, trigger name) RETURNS boo
       OR m.wanted <> ''::int2vector AND m.wanted::int2[] <@ t.tgattr::int2[]))
 $$;
 
+-- This trigger names columns that no longer decide anything, and that nobody could drop therefore.
+CREATE OR REPLACE FUNCTION pgfresh.binds(relation oid, trigger name) RETURNS boolean
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT EXISTS (
+    SELECT FROM pg_trigger t WHERE t.tgrelid = relation AND t.tgname = trigger
+      AND NOT t.tgattr::int2[] <@ pgfresh.moving_columns(relation)::int2[])
+$$;
+
 -- The trigger is one that a member of this kind must have.
 CREATE OR REPLACE FUNCTION pgfresh.needs(relation oid, trigger name) RETURNS boolean
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -571,7 +579,8 @@ BEGIN
     CROSS JOIN pgfresh.trigger_kinds() AS k WHERE pgfresh.needs(m.member, k.name)
     ORDER BY m.member, k.type, k.name DESC
   LOOP
-    SELECT t.enabled, t.sound AND pgfresh.moves(t.relation, t.name) AS sound INTO now_
+    SELECT t.enabled, t.sound AND pgfresh.moves(t.relation, t.name)
+      AND NOT pgfresh.binds(t.relation, t.name) AS sound INTO now_
     FROM pgfresh.triggers() t
     WHERE t.relation = wanted.member AND t.name = wanted.name AND t.function = had;
     IF now_.sound IS NOT TRUE THEN
@@ -737,11 +746,21 @@ $$;
 
 CREATE OR REPLACE FUNCTION pgfresh.dropped() RETURNS event_trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+  root oid;
 BEGIN
   -- What ALTER and the like drop on the way is told at their end.
   IF TG_TAG LIKE 'DROP %' AND TG_TAG NOT IN ('DROP INDEX', 'DROP STATISTICS', 'DROP OWNED') AND
      EXISTS (SELECT FROM pg_event_trigger_dropped_objects() AS d WHERE NOT d.is_temporary) THEN
     PERFORM pgfresh.send_schema_event();
+  END IF;
+  -- With a partition, its own partition key may be gone.
+  IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() AS d
+             WHERE d.object_type = 'table' AND NOT d.is_temporary) THEN
+    FOR root IN SELECT t.relation FROM pgfresh.triggers() t
+                WHERE t.name = 'pgfresh_moved' AND pgfresh.binds(t.relation, t.name) LOOP
+      PERFORM pgfresh.follow(root);
+    END LOOP;
   END IF;
 END
 $$;

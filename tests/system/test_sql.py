@@ -172,6 +172,23 @@ def test_columns_that_move_rows(db):
     assert not db.status("p")["complete"]
 
 
+@pytest.mark.parametrize("gone", ["DROP TABLE p1", "DROP SCHEMA parts CASCADE",
+                                  "ALTER TABLE p DETACH PARTITION p1"])
+def test_columns_that_no_longer_move_rows_may_be_altered(db, gone):
+    db.query("CREATE SCHEMA parts; CREATE TABLE p (id int, k int, n int, m int) "
+             "PARTITION BY LIST (k); CREATE TABLE parts.p1 PARTITION OF p FOR VALUES IN (1) "
+             "PARTITION BY LIST (n); CREATE TABLE parts.p1a PARTITION OF parts.p1 DEFAULT; "
+             "CREATE TABLE p2 PARTITION OF p DEFAULT; SET search_path = public, parts")
+    db.query("SELECT pgfresh.watch('p', '{id}')")
+    db.query(gone)
+    db.query("ALTER TABLE p ALTER COLUMN n TYPE bigint; ALTER TABLE p DROP COLUMN n")
+    assert db.status("p")["complete"]
+    # Past the event triggers, until watch() is called again.
+    db.query("CREATE TABLE p3 PARTITION OF p FOR VALUES IN (3) PARTITION BY LIST (m)")
+    db.query("ALTER EVENT TRIGGER pgfresh_drop DISABLE; DROP TABLE p3")
+    db.query("SELECT pgfresh.watch('p', '{id}'); ALTER TABLE p DROP COLUMN m")
+
+
 def test_trigger_on_the_root_that_moves_rows(db):
     db.query("CREATE TABLE p (id int, k int) PARTITION BY LIST (k)")
     db.query("CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1)")
