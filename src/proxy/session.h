@@ -252,7 +252,9 @@ class Session {
   void materialize_accepted();
   void note_accepted(const PreparedRef& prepared);
   void materialize_portal();
-  void materialize_prepared();
+  void materialize_prepared(const MemoText* text);
+  [[nodiscard]] bool may_not_parse(const PreparedStatement& prepared);
+  void stand_in(const PreparedRef& prepared, Purpose purpose);
   void materialize_all();
   void note_sent(MemoText* text, uint64_t sequence, const PreparedRef& bound = nullptr,
                  const wire::BindMessage* bind = nullptr);

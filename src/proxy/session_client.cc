@@ -133,7 +133,7 @@ void Session::take_part(const wire::Frame& frame) {
 // Whatever statement is named next, PostgreSQL knows it, and may be using it.
 void Session::materialize_all() {
   if (server_->replies().skipping()) return;
-  materialize_prepared();
+  materialize_prepared(nullptr);
   ensure_on_server(prepared_.find(""), "");
   if (const PreparedRef unnamed = prepared_.find("")) note_use(*unnamed);
   for (const auto& [name, prepared] : prepared_.named()) note_use(*prepared);
@@ -212,7 +212,7 @@ void Session::take_query(const wire::Frame& frame) {
 
 void Session::forward_query(const wire::Frame& frame, MemoText* text) {
   // In front of a deferred BEGIN: what no longer parses must not fail the client's block.
-  if (text == nullptr || concerns_prepared(*text)) materialize_prepared();
+  if (text == nullptr || concerns_prepared(*text)) materialize_prepared(text);
   server_->forget_outlived();
   before_forward(text);
   const uint64_t sequence = server_->sent_query(prepared_.find(""));

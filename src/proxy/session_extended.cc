@@ -335,7 +335,7 @@ void Session::take_execute(const wire::Frame& frame) {
 void Session::forward_execute(const wire::Frame& frame, MemoText* text, const PreparedRef& bound,
                               const wire::BindMessage* bind) {
   before_forward(text);
-  if (text != nullptr && concerns_prepared(*text)) materialize_prepared();
+  if (text != nullptr && concerns_prepared(*text)) materialize_prepared(text);
   const uint64_t sequence = server_->sent(Asked::kExecute);
   if (fetch_ && fetch_->answer_sequence == 0) fetch_->answer_sequence = sequence;
   time_answer(sequence);

@@ -231,20 +231,51 @@ bool Session::concerns_prepared(MemoText& text) {
 // The same for a text whose Parse or Bind is about to be sent, in a segment of its own: there a
 // statement that no longer parses does not fail the client's.
 void Session::materialize_before(MemoText& text) {
-  if (held_.empty() && server_->at_rest() && concerns_prepared(text)) materialize_prepared();
+  if (held_.empty() && server_->at_rest() && concerns_prepared(text)) materialize_prepared(&text);
 }
 
-void Session::materialize_prepared() {
+// `text`: what is about to be sent, null where that is not known.
+void Session::materialize_prepared(const MemoText* text) {
   if (transaction_.status() == 'E') return;  // there PostgreSQL takes nothing but ROLLBACK
   const bool alone = !server_->segment_open();
   const Purpose purpose = alone ? Purpose::kQuiet : Purpose::kSetup;
+  const bool fails_others = !alone || transaction_.server_status() != 'I';
   bool injected = false;
-  for (const auto& [name, prepared] : prepared_.named()) {
-    if (server_->holds(*prepared)) continue;
-    parse_on_server(prepared, purpose);
+  const query::Statement* said = text != nullptr ? &text->statement() : nullptr;
+  if (said != nullptr && said->kind == query::Kind::kDeallocate && said->deallocates_all) return;
+  if (said != nullptr && !said->deallocated_name.empty()) {
+    const PreparedRef prepared = prepared_.find(said->deallocated_name);
+    if (prepared == nullptr || server_->holds(*prepared)) return;
+    stand_in(prepared, purpose);
     injected = true;
+  } else {
+    for (const auto& [name, prepared] : prepared_.named()) {
+      if (server_->holds(*prepared) || (fails_others && may_not_parse(*prepared))) continue;
+      parse_on_server(prepared, purpose);
+      injected = true;
+    }
   }
   if (injected && alone) server_->inject_sync();
+}
+
+// It means something else now, or nothing, or nobody can say. (To parse it in the client's
+// transaction could fail that, which has not asked for it.)
+bool Session::may_not_parse(const PreparedStatement& prepared) {
+  if (!caching()) return false;
+  const Resolution* resolution = resolve(*prepared.text);
+  if (resolution == nullptr) return prepared.generation != domain_->catalog_generation();
+  return resolution->verdict.meaning != prepared.meaning;
+}
+
+// A statement of this name that always parses, to be deallocated.
+void Session::stand_in(const PreparedRef& prepared, Purpose purpose) {
+  const Settings& settings = worker_.settings();
+  const auto other = std::make_shared<PreparedStatement>();
+  other->name = prepared->name;
+  other->text =
+      worker_.memo().find_or_analyze("SELECT", settings.text_bytes_max, settings.memo_entries_max);
+  prepared_.renew(*other);
+  server_->inject_parse(other, purpose);
 }
 
 // In a failed block PostgreSQL describes a statement that has no rows, but parses none. So those

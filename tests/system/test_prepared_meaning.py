@@ -376,6 +376,57 @@ def test_columns_that_come_and_go(play):
         assert told[0] == told[1]
 
 
+def in_one(*texts):
+    """One segment of unnamed statements."""
+    return [m for sql in texts for m in (pgwire.parse(sql), pgwire.bind(), pgwire.execute())] + [
+        pgwire.sync()]
+
+
+OTHERS = {
+    "its name in a block": [[pgwire.query("BEGIN")], [pgwire.query("INSERT INTO kept VALUES (1)")],
+                            [pgwire.query("DEALLOCATE s1")], [pgwire.query("COMMIT")]],
+    "another's name in a block": [[pgwire.query("BEGIN")],
+                                  [pgwire.query("INSERT INTO kept VALUES (1)")],
+                                  in_one("DEALLOCATE s2"), [pgwire.query("COMMIT")]],
+    "all names in a block": [[pgwire.query("BEGIN")], [pgwire.query("INSERT INTO kept VALUES (1)")],
+                             [pgwire.query("DEALLOCATE ALL")], [pgwire.query("COMMIT")]],
+    "SQL's EXECUTE in a block": [[pgwire.query("BEGIN")],
+                                 [pgwire.query("INSERT INTO kept VALUES (1)")],
+                                 [pgwire.query("EXECUTE s2")], [pgwire.query("COMMIT")]],
+    "a pipeline with SET": [in_one("INSERT INTO kept VALUES (1)", "SET application_name = 'x'")],
+    "a pipeline with its name": [in_one("INSERT INTO kept VALUES (1)", "DEALLOCATE s1")],
+    "a pipeline with plans": [in_one("INSERT INTO kept VALUES (1)", "DISCARD PLANS")]}
+
+
+@pytest.mark.parametrize("others", OTHERS)
+@pytest.mark.parametrize("ddl", ["DROP TABLE m1", "ALTER TABLE m1 RENAME v TO w"])
+def test_a_statement_that_no_longer_parses_fails_nobody_else(play, ddl, others):
+    """It was answered from memory alone, and others make pgfresh tell PostgreSQL of it."""
+    play.sql(CLEAN + MANY + "DROP TABLE IF EXISTS kept; CREATE TABLE kept (id int);")
+    play.sql("SELECT pgfresh.watch('m1')")
+    sql = "SELECT v FROM m1 WHERE id = 5"
+    play.hot(play.app(), sql)
+    through, direct = play.wire(), play.wire(direct=True)
+    for wire in (through, direct):
+        assert ask(wire, pgwire.parse(sql, "s1")) == [[b"5"]]
+    assert verdict(through)[0] == b"hit"
+    for wire in (through, direct):
+        assert ask(wire, pgwire.parse("SELECT 7", "s2"), name="s2") == [[b"7"]]
+    play.sql(ddl)
+    time.sleep(0.5)  # for its news
+    told = []
+    for wire in (direct, through):
+        told.append([])
+        for step in OTHERS[others]:
+            wire.send(*step)
+            told[-1].append([(m.type, m.body) for m in wire.until_ready() if m.type in "CEDZ"])
+        # What became of the statement is the same, too.
+        wire.send(pgwire.bind("s1"), pgwire.execute(), pgwire.sync())
+        told[-1].append([m.sqlstate for m in wire.until_ready() if m.type == "E"])
+    assert told[0] == told[1]
+    assert play.direct().execute("SELECT count(*) FROM kept").fetchone() == (2,)
+
+
 def test_prepared_right_behind_ddl(play):
     """Before its news has come: the statement is no outdated one for good."""
     for n in range(1, 13):
