@@ -394,14 +394,23 @@ BEGIN
     encoding_ := pg_catalog.pg_client_encoding();
     translated_ := encoding_ OPERATOR(pg_catalog.<>)
       pg_catalog.current_setting('server_encoding');
-    IF (translated_ AND pg_catalog.set_config('client_encoding',
-          pg_catalog.current_setting('server_encoding'), true) IS NULL) THEN
-      RETURN NULL;
+    IF translated_ THEN
+      -- A function that the writer may not execute must not even be looked at.
+      translated_ := pg_catalog.has_function_privilege(
+        'pg_catalog.set_config(pg_catalog.text, pg_catalog.text, pg_catalog.bool)', 'EXECUTE');
+    END IF;
+    IF translated_ THEN
+      IF pg_catalog.set_config('client_encoding', pg_catalog.current_setting('server_encoding'),
+                               true) IS NULL THEN
+        RETURN NULL;
+      END IF;
     END IF;
     RAISE INFO SQLSTATE 'PF001' USING DETAIL = pg_catalog.current_setting('pgfresh.inband'),
       MESSAGE = event_;
-    IF (translated_ AND pg_catalog.set_config('client_encoding', encoding_, true) IS NULL) THEN
-      RETURN NULL;
+    IF translated_ THEN
+      IF pg_catalog.set_config('client_encoding', encoding_, true) IS NULL THEN
+        RETURN NULL;
+      END IF;
     END IF;
     IF pg_catalog.current_setting('pgfresh.inband') OPERATOR(pg_catalog.=) 'carry' THEN
       RETURN NULL;
