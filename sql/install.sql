@@ -395,9 +395,13 @@ BEGIN
     translated_ := encoding_ OPERATOR(pg_catalog.<>)
       pg_catalog.current_setting('server_encoding');
     IF translated_ THEN
-      -- A function that the writer may not execute must not even be looked at.
+      -- A function that the writer may not execute must not even be looked at. What is told then
+      -- must read the same in the client's encoding.
       translated_ := pg_catalog.has_function_privilege(
         'pg_catalog.set_config(pg_catalog.text, pg_catalog.text, pg_catalog.bool)', 'EXECUTE');
+      IF NOT translated_ THEN
+        event_ := pg_catalog.concat('1 ', pg_catalog.pg_current_xact_id(), ' w ', TG_RELID);
+      END IF;
     END IF;
     IF translated_ THEN
       IF pg_catalog.set_config('client_encoding', pg_catalog.current_setting('server_encoding'),

@@ -372,6 +372,17 @@ def test_client_encoding_never_fails_a_write(db):
         {2: ["plain"]}, {2: ["ä"]}, {2: ["Ł"]}, {2: ["a", "ä"]}]
 
 
+def test_without_the_right_to_set_config(db):
+    db.query("CREATE TABLE t (id int PRIMARY KEY, s text); SELECT pgfresh.watch('t', '{s}')")
+    db.query("DROP ROLE IF EXISTS nobody_sets; CREATE ROLE nobody_sets; "
+             "GRANT ALL ON t TO nobody_sets; REVOKE EXECUTE ON FUNCTION set_config(text, text, boolean) FROM PUBLIC")
+    for encoding, told in (("utf8", ("r", {2: ["ä"]})), ("latin1", ("w", {}))):
+        with Inband(db, "on", encoding=encoding) as session:
+            session.connection.execute("SET ROLE nobody_sets")
+            assert session.tells("INSERT INTO t VALUES (%d, 'ä')" % len(encoding)) == [told]
+    db.query("DROP OWNED BY nobody_sets; DROP ROLE nobody_sets")
+
+
 @pytest.mark.parametrize("setting", ["on", "carry"])
 def test_statements_the_client_could_not_read_never_fail_a_write(db, setting):
     """A notice's CONTEXT quotes the statements of the functions it comes from."""
