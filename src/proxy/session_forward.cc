@@ -250,7 +250,10 @@ void Session::materialize_prepared(const MemoText* text) {
     injected = true;
   } else {
     for (const auto& [name, prepared] : prepared_.named()) {
-      if (server_->holds(*prepared) || (fails_others && may_not_parse(*prepared))) continue;
+      // SQL's EXECUTE names the one it is about: what becomes of that is the client's business.
+      const bool named = said != nullptr && said->text.find(name) != std::string_view::npos;
+      if (server_->holds(*prepared) || (fails_others && !named && may_not_parse(*prepared)))
+        continue;
       parse_on_server(prepared, purpose);
       injected = true;
     }

@@ -427,6 +427,28 @@ def test_a_statement_that_no_longer_parses_fails_nobody_else(play, ddl, others):
     assert play.direct().execute("SELECT count(*) FROM kept").fetchone() == (2,)
 
 
+@pytest.mark.parametrize("deallocated", [False, "parsed only"])
+def test_a_statement_that_still_parses_can_be_executed_by_name(play, deallocated):
+    play.sql(CLEAN + MANY + "DROP TABLE IF EXISTS kept; CREATE TABLE kept (id int);")
+    play.sql("SELECT pgfresh.watch('m1')")
+    sql = "SELECT v FROM m1 WHERE id = 5"
+    play.hot(play.app(), sql)
+    through, direct = play.wire(), play.wire(direct=True)
+    for wire in (through, direct):
+        assert ask(wire, pgwire.parse(sql, "s1")) == [[b"5"]]
+    assert verdict(through)[0] == b"hit"
+    if deallocated:
+        through.send(pgwire.parse("DEALLOCATE s1", "d"), pgwire.sync())
+        through.until_ready()
+    play.sql("ALTER TABLE m1 ADD COLUMN more int")
+    time.sleep(0.5)  # for its news
+    for wire in (direct, through):
+        wire.query("BEGIN")
+        wire.query("INSERT INTO kept VALUES (1)")  # PostgreSQL has the block
+        assert pgwire.rows(wire.query("EXECUTE s1")) == [[b"5"]]
+        wire.query("COMMIT")
+
+
 def test_prepared_right_behind_ddl(play):
     """Before its news has come: the statement is no outdated one for good."""
     for n in range(1, 13):
