@@ -229,8 +229,10 @@ bool Session::concerns_prepared(MemoText& text) {
 }
 
 // The same for a text whose Parse or Bind is about to be sent, in a segment of its own: there a
-// statement that no longer parses does not fail the client's.
+// statement that no longer parses does not fail the client's. (A stand-in always does, and is made
+// when it is to be deallocated indeed.)
 void Session::materialize_before(MemoText& text) {
+  if (!text.statement().deallocated_name.empty()) return;
   if (held_.empty() && server_->at_rest() && concerns_prepared(text)) materialize_prepared(&text);
 }
 
@@ -250,10 +252,10 @@ void Session::materialize_prepared(const MemoText* text) {
     injected = true;
   } else {
     for (const auto& [name, prepared] : prepared_.named()) {
+      if (server_->holds(*prepared)) continue;
       // SQL's EXECUTE names the one it is about: what becomes of that is the client's business.
       const bool named = said != nullptr && said->text.find(name) != std::string_view::npos;
-      if (server_->holds(*prepared) || (fails_others && !named && may_not_parse(*prepared)))
-        continue;
+      if (fails_others && !named && may_not_parse(*prepared)) continue;
       parse_on_server(prepared, purpose);
       injected = true;
     }

@@ -382,6 +382,19 @@ def in_one(*texts):
         pgwire.sync()]
 
 
+def answered_from_memory(play):
+    """Two sessions that know s1, one through pgfresh, where PostgreSQL was not told of it."""
+    play.sql(CLEAN + MANY + "DROP TABLE IF EXISTS kept; CREATE TABLE kept (id int);")
+    play.sql("SELECT pgfresh.watch('m1')")
+    sql = "SELECT v FROM m1 WHERE id = 5"
+    play.hot(play.app(), sql)
+    through, direct = play.wire(), play.wire(direct=True)
+    for wire in (through, direct):
+        assert ask(wire, pgwire.parse(sql, "s1")) == [[b"5"]]
+    assert verdict(through)[0] == b"hit"
+    return through, direct
+
+
 OTHERS = {
     "its name in a block": [[pgwire.query("BEGIN")], [pgwire.query("INSERT INTO kept VALUES (1)")],
                             [pgwire.query("DEALLOCATE s1")], [pgwire.query("COMMIT")]],
@@ -402,14 +415,7 @@ OTHERS = {
 @pytest.mark.parametrize("ddl", ["DROP TABLE m1", "ALTER TABLE m1 RENAME v TO w"])
 def test_a_statement_that_no_longer_parses_fails_nobody_else(play, ddl, others):
     """It was answered from memory alone, and others make pgfresh tell PostgreSQL of it."""
-    play.sql(CLEAN + MANY + "DROP TABLE IF EXISTS kept; CREATE TABLE kept (id int);")
-    play.sql("SELECT pgfresh.watch('m1')")
-    sql = "SELECT v FROM m1 WHERE id = 5"
-    play.hot(play.app(), sql)
-    through, direct = play.wire(), play.wire(direct=True)
-    for wire in (through, direct):
-        assert ask(wire, pgwire.parse(sql, "s1")) == [[b"5"]]
-    assert verdict(through)[0] == b"hit"
+    through, direct = answered_from_memory(play)
     for wire in (through, direct):
         assert ask(wire, pgwire.parse("SELECT 7", "s2"), name="s2") == [[b"7"]]
     play.sql(ddl)
@@ -429,14 +435,7 @@ def test_a_statement_that_no_longer_parses_fails_nobody_else(play, ddl, others):
 
 @pytest.mark.parametrize("deallocated", [False, "parsed only"])
 def test_a_statement_that_still_parses_can_be_executed_by_name(play, deallocated):
-    play.sql(CLEAN + MANY + "DROP TABLE IF EXISTS kept; CREATE TABLE kept (id int);")
-    play.sql("SELECT pgfresh.watch('m1')")
-    sql = "SELECT v FROM m1 WHERE id = 5"
-    play.hot(play.app(), sql)
-    through, direct = play.wire(), play.wire(direct=True)
-    for wire in (through, direct):
-        assert ask(wire, pgwire.parse(sql, "s1")) == [[b"5"]]
-    assert verdict(through)[0] == b"hit"
+    through, direct = answered_from_memory(play)
     if deallocated:
         through.send(pgwire.parse("DEALLOCATE s1", "d"), pgwire.sync())
         through.until_ready()

@@ -375,7 +375,8 @@ def test_client_encoding_never_fails_a_write(db):
 def test_without_the_right_to_set_config(db):
     db.query("CREATE TABLE t (id int PRIMARY KEY, s text); SELECT pgfresh.watch('t', '{s}')")
     db.query("DROP ROLE IF EXISTS nobody_sets; CREATE ROLE nobody_sets; "
-             "GRANT ALL ON t TO nobody_sets; REVOKE EXECUTE ON FUNCTION set_config(text, text, boolean) FROM PUBLIC")
+             "GRANT ALL ON t TO nobody_sets; "
+             "REVOKE EXECUTE ON FUNCTION set_config(text, text, boolean) FROM PUBLIC")
     for encoding, told in (("utf8", ("r", {2: ["ä"]})), ("latin1", ("w", {}))):
         with Inband(db, "on", encoding=encoding) as session:
             session.connection.execute("SET ROLE nobody_sets")
