@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -77,6 +78,12 @@ inline FdPair unix_pair() {
   int fds[2] = {-1, -1};
   REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
   return {UniqueFd(fds[0]), UniqueFd(fds[1])};
+}
+
+inline int unread_bytes(int fd) {
+  int count = 0;
+  REQUIRE(::ioctl(fd, FIONREAD, &count) == 0);
+  return count;
 }
 
 inline UniqueFd loopback_listener(uint16_t& port) {

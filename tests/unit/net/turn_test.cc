@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
+
+#include "net_fixture.h"
 
 namespace pgfresh::net {
 namespace {
@@ -40,6 +43,26 @@ void put_off(Turn& turn, Desk& desk, std::string_view bytes) {
   const Slice slices[] = {{bytes.substr(0, 1), nullptr}, {bytes.substr(1), nullptr}};
   turn.put_off(desk, slices, bytes.size());
 }
+
+struct TwoStreams {
+  UvLoop loop;
+  FdPair one = unix_pair();
+  FdPair two = unix_pair();
+  const int fds[2] = {one.near.get(), two.near.get()};
+  std::unique_ptr<UvStream> a = adopt(loop, one.near, SocketKind::kUnix);
+  std::unique_ptr<UvStream> b = adopt(loop, two.near, SocketKind::kUnix);
+  Recorder from_a;
+  Recorder from_b;
+
+  void start_and_write(std::string_view bytes) {
+    a->start(&from_a);
+    b->start(&from_b);
+    for (const FdPair* pair : {&one, &two}) {
+      REQUIRE(::write(pair->far.get(), bytes.data(), bytes.size()) ==
+              static_cast<ssize_t>(bytes.size()));
+    }
+  }
+};
 
 using Log = std::vector<std::string>;
 
@@ -139,6 +162,92 @@ TEST_CASE("turn: who is forgotten, also by another's owner, is neither told nor 
   turn.hand_out();
   turn.send_all();
   CHECK(log == Log{"a took one"});
+}
+
+TEST_CASE("a turn reads all, then tells all, then sends all") {
+  TwoStreams both;
+  int told = 0;
+  const auto answer = [&](Recorder& from, UvStream& to) {
+    from.then = [&](std::string_view) {
+      ++told;
+      for (const int fd : both.fds) CHECK(unread_bytes(fd) == 0);
+      put(to, "answer");
+      CHECK(unread_bytes(both.one.far.get()) + unread_bytes(both.two.far.get()) == 0);
+    };
+  };
+  answer(both.from_a, *both.a);
+  answer(both.from_b, *both.b);
+  both.start_and_write("question");
+  both.loop.turn();
+  CHECK(told == 2);
+  CHECK(unread_bytes(both.one.far.get()) == 6);
+  CHECK(unread_bytes(both.two.far.get()) == 6);
+}
+
+TEST_CASE("paused by another's owner, when its bytes were read already: they come with resume") {
+  TwoStreams both;
+  auto& [loop, one, two, fds, a, b, from_a, from_b] = both;
+  // Whoever is told first pauses the other.
+  const auto first = [](Recorder& me, UvStream& other) {
+    me.then = [&me, &other](std::string_view bytes) {
+      me.bytes.append(bytes);
+      other.pause();
+    };
+  };
+  first(from_a, *b);
+  first(from_b, *a);
+  both.start_and_write("early ");
+  loop.turn();
+  REQUIRE(from_a.bytes.size() + from_b.bytes.size() == 6);
+  const bool a_paused = from_a.bytes.empty();
+  Recorder& paused = a_paused ? from_a : from_b;
+  UvStream& stream = a_paused ? *a : *b;
+  UniqueFd& peer = a_paused ? one.far : two.far;
+  paused.then = nullptr;
+  REQUIRE(::write(peer.get(), "late", 4) == 4);
+  turn_for(loop, 20);
+  CHECK(paused.bytes.empty());
+  stream.resume();
+  CHECK(paused.bytes.empty());  // not from inside resume()
+  stream.pause();
+  turn_for(loop, 20);
+  CHECK(paused.bytes.empty());
+  peer.reset();
+  SUBCASE("in order, with what came behind and the end") {
+    stream.resume();
+    CHECK(turn_until(loop, [&] { return paused.ends == 1; }));
+    CHECK(paused.bytes == "early late");
+    CHECK(paused.why == "end of stream");
+  }
+  SUBCASE("to the next owner") {
+    Recorder next;
+    stream.start(&next);
+    CHECK(turn_until(loop, [&] { return next.ends == 1; }));
+    CHECK(next.bytes == "early late");
+    CHECK(paused.bytes.empty());
+  }
+  SUBCASE("not any more behind finish()") {
+    stream.finish();
+    CHECK(turn_until(loop, [&] { return paused.ends == 1; }));
+    CHECK(paused.bytes.empty());
+  }
+  SUBCASE("nor when the stream is gone") {
+    stream.resume();
+    (a_paused ? a : b).reset();
+    turn_for(loop, 20);
+    CHECK(paused.bytes.empty());
+    CHECK(paused.ends == 0);
+  }
+}
+
+TEST_CASE("a stream whose bytes were read may be destroyed before they are handed out") {
+  TwoStreams both;
+  int told = 0;
+  both.from_a.then = [&](std::string_view) { ++told, both.b.reset(); };
+  both.from_b.then = [&](std::string_view) { ++told, both.a.reset(); };
+  both.start_and_write("x");
+  turn_for(both.loop, 10);
+  CHECK(told == 1);
 }
 
 }  // namespace pgfresh::net
